@@ -1,0 +1,75 @@
+# What people and CI run: `make` lists the targets, `make check` is everything a change has to pass.
+# Kept to GNU make 3.81 and POSIX sh, because macOS has nothing newer.
+
+PYTHON ?= python3
+VENV = .venv
+BIN = $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help check fix test docs bench demo versions format lint types imports coverage bare clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
+
+# The stamp is touched last, so a half-made environment is made again.
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
+
+# Cheapest first: a misplaced blank line should not cost a test run.
+check: format lint types imports coverage bare ## everything a change has to pass
+
+fix: $(VENV)/.ready ## repair formatting, and what lint can repair
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# Without coverage, because measuring slows the run that is made most often; `make check` measures.
+test: $(VENV)/.ready ## the tests, fast
+	$(BIN)/python -m pytest
+
+docs: $(VENV)/.ready ## only the code blocks of README and docs (`make check` runs them too)
+	$(BIN)/python -m pytest tests/docs -q -n0
+
+bench: $(VENV)/.ready ## the benchmarks, against the simulator
+	$(BIN)/python benchmarks/run_benchmarks.py
+
+demo: $(VENV)/.ready ## one agent, offline, without an API key
+	$(BIN)/claude-force execute python-expert "What does this do?" --file claude_force/cli.py --offline
+
+versions: $(VENV)/.ready ## the tests on every other Python that is installed
+	.ci/versions
+
+format: $(VENV)/.ready ## is all code formatted?
+	$(BIN)/ruff format --check
+
+lint: $(VENV)/.ready ## ruff's rules
+	$(BIN)/ruff check
+
+types: $(VENV)/.ready ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.ready ## do imports only point down?
+	$(BIN)/lint-imports
+
+coverage: $(VENV)/.ready ## the tests, documentation examples included, with coverage
+	$(BIN)/python -m pytest --cov --cov-report=term --cov-fail-under=90
+
+# The wheel in an environment without extras or dev tools, in a home folder with nothing in it, outside the source tree:
+# an import that only works here, or a file that the wheel forgot, shows at once.
+bare: $(VENV)/.ready ## does the wheel work by itself?
+	rm -rf build/wheel build/bare
+	$(BIN)/python -m pip wheel -q . --no-deps -w build/wheel
+	$(BIN)/python -m venv build/bare
+	build/bare/bin/python -m pip install -q build/wheel/*.whl
+	set -e; bin='$(CURDIR)/build/bare/bin'; home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; cd "$$home"; \
+	  unset PYTHONPATH; export HOME="$$home"; \
+	  "$$bin/python" -c 'import claude_force'; \
+	  "$$bin/claude-force" --version; \
+	  "$$bin/claude-force" --help >help.txt; \
+	  "$$bin/claude-force" init </dev/null; \
+	  "$$bin/claude-force" agents list >agents.txt; \
+	  grep python-expert agents.txt || { echo "bare: init left no python-expert: is it in the wheel?" >&2; exit 1; }
+
+clean: ## remove all that these targets made
+	rm -rf .venv .venv-3.* build dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
