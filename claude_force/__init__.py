@@ -1,0 +1,103 @@
+"""make for Claude agents: run the `.claude/agents` you already have, from Python and the shell.
+
+Importing this costs almost nothing: each public name below is imported from its module when it is first used (PEP 562).
+"""
+
+TYPE_CHECKING = False  # `typing` costs 10 ms, and every type checker knows this name
+if TYPE_CHECKING:
+    from claude_force.base.config import migrate_config
+    from claude_force.base.errors import (
+        AccountLimitError,
+        AgentError,
+        AgentFileError,
+        AgentNameError,
+        AgentNotFoundError,
+        AnswerError,
+        ApiError,
+        ClaudeForceError,
+        ConfigError,
+        ConnectionFailedError,
+        CredentialsError,
+        CutAnswerError,
+        DeadlineError,
+        EmptyAnswerError,
+        InjectionError,
+        InputError,
+        InvalidRequestError,
+        ModelNotFoundError,
+        OverloadedError,
+        ProtocolError,
+        RateLimitError,
+        RefusalError,
+        RequestTooLargeError,
+        ServerError,
+        TaskError,
+        TimedOutError,
+    )
+    from claude_force.base.records import AgentDefinition, AgentResult, Material, Usage
+    from claude_force.orchestrator import AgentOrchestrator
+    from claude_force.performance_tracker import PerformanceTracker
+
+__version__ = "2.3.0"
+
+__all__ = [
+    "AccountLimitError",
+    "AgentDefinition",
+    "AgentError",
+    "AgentFileError",
+    "AgentNameError",
+    "AgentNotFoundError",
+    "AgentOrchestrator",
+    "AgentResult",
+    "AnswerError",
+    "ApiError",
+    "ClaudeForceError",
+    "ConfigError",
+    "ConnectionFailedError",
+    "CredentialsError",
+    "CutAnswerError",
+    "DeadlineError",
+    "EmptyAnswerError",
+    "InjectionError",
+    "InputError",
+    "InvalidRequestError",
+    "Material",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "PerformanceTracker",
+    "ProtocolError",
+    "RateLimitError",
+    "RefusalError",
+    "RequestTooLargeError",
+    "ServerError",
+    "TaskError",
+    "TimedOutError",
+    "Usage",
+    "__version__",
+    "migrate_config",
+]
+
+_HOMES = {
+    "AgentDefinition": "base.records",
+    "AgentOrchestrator": "orchestrator",
+    "AgentResult": "base.records",
+    "Material": "base.records",
+    "PerformanceTracker": "performance_tracker",
+    "Usage": "base.records",
+    "migrate_config": "base.config",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 - what is not used is not paid for
+
+    home = "base.errors" if name.endswith("Error") else _HOMES[name]
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,351 @@
+"""The configuration: what `.claude/claude.json` may say, where it is looked for, and how an old one is upgraded.
+
+- Which file? `--config` or `config_path`; else `.claude/claude.json` here or in a parent up to the repository root;
+  else `~/.claude/claude.json`; else the built-in defaults.
+- What if it is wrong? One `ConfigError` with *every* fault: the key's path, what is wrong, the nearest valid name.
+- What if it is old? It is upgraded in memory always, on disk only by `claude-force config migrate`.
+
+It never holds a key or a server's address: a repository must not decide where your credentials are sent.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+
+from claude_force.base.errors import ConfigError
+from claude_force.base.pricing import ModelPrice
+from claude_force.base.records import Effort
+
+SCHEMA_VERSION = "2.3"
+
+Positive = Annotated[int, msgspec.Meta(gt=0)]
+PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
+Rate = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of the configuration; a key that it does not know is a fault."""
+
+
+class AgentEntry(_Section, frozen=True):
+    """An agent that is named in the config instead of being found in `.claude/agents`."""
+
+    path: str
+    """The agent's file, relative to the folder of the config file."""
+    keywords: list[str] = msgspec.field(default_factory=list)
+
+
+class Defaults(_Section, frozen=True):
+    """What a call uses unless it, or the agent's file, says otherwise."""
+
+    model: str | None = None
+    effort: Effort | None = None
+    max_tokens: Positive = 16_000
+    """Room for thinking and answer; below 21,333, above which the API wants a stream."""
+    timeout_seconds: PositiveFloat = 600.0
+    """For one whole turn, with its retries and waits: as long as the SDK waits for one answer."""
+    max_retries: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
+
+
+class Limits(_Section, frozen=True):
+    """How much text is accepted before anything is sent, in characters."""
+
+    max_task_chars: Positive = 200_000
+    """About 50,000 tokens: more is a file by mistake."""
+    max_material_chars: Positive = 3_000_000
+    """Files and piped input together; about a context window of 1M tokens."""
+
+
+class Security(_Section, frozen=True):
+    """What happens when material looks like a prompt injection."""
+
+    injection: Literal["warn", "refuse", "off"] = "warn"
+
+
+class Performance(_Section, frozen=True):
+    """Many agents at once."""
+
+    async_enabled: bool = True
+    max_concurrent_agents: Positive = 10
+
+
+class Cache(_Section, frozen=True):
+    """The response cache."""
+
+    enabled: bool = True
+    ttl_hours: PositiveFloat = 24.0
+    max_size_mb: PositiveFloat = 100.0
+    exclude_agents: list[str] = msgspec.field(default_factory=list)
+
+
+class Tracking(_Section, frozen=True):
+    """The line per execution in `.claude/metrics`."""
+
+    enabled: bool = True
+
+
+class Features(_Section, frozen=True):
+    """Switches that turn a part off at once."""
+
+    async_enabled: bool = True
+    cache_enabled: bool = True
+    parallel_workflows_enabled: bool = True
+
+
+class Price(_Section, frozen=True):
+    """US dollars per million tokens; overrides the price list for one model id."""
+
+    input: Rate
+    output: Rate
+    cache_read: Rate | None = None
+    cache_write_5m: Rate | None = None
+    cache_write_1h: Rate | None = None
+
+
+class Config(_Section, frozen=True):
+    """All of `.claude/claude.json`."""
+
+    schema_url: str | None = msgspec.field(name="$schema", default=None)
+    version: str = SCHEMA_VERSION
+    name: str = ""
+    description: str = ""
+    agents: dict[str, AgentEntry] = msgspec.field(default_factory=dict)
+    workflows: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    defaults: Defaults = Defaults()
+    limits: Limits = Limits()
+    security: Security = Security()
+    performance: Performance = Performance()
+    cache: Cache = Cache()
+    tracking: Tracking = Tracking()
+    features: Features = Features()
+    pricing: dict[str, Price] = msgspec.field(default_factory=dict)
+    preload_skills: bool = False
+
+    def prices(self) -> dict[str, ModelPrice]:
+        """The price overrides, ready for `Prices`."""
+        return {
+            model: ModelPrice(
+                input=Decimal(str(price.input)),  # by way of text: 0.1 is meant as a tenth, not as the nearest float
+                output=Decimal(str(price.output)),
+                cache_read=_decimal(price.cache_read),
+                cache_write_5m=_decimal(price.cache_write_5m),
+                cache_write_1h=_decimal(price.cache_write_1h),
+            )
+            for model, price in self.pricing.items()
+        }
+
+
+def _decimal(rate: float | None) -> Decimal | None:
+    return None if rate is None else Decimal(str(rate))
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration together with where it came from."""
+
+    config: Config = Config()
+    path: Path | None = None
+    """The file; `None` where the built-in defaults are used."""
+    migrations: tuple[str, ...] = ()
+    """What was upgraded in memory, one sentence each."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that relative paths in the file start from."""
+        return self.path.parent if self.path else None
+
+
+def find_config(start: Path, *, home: Path) -> Path | None:
+    """The config file that applies in the folder `start`, or `None`.
+
+    Parents are searched up to the repository root (the folder with `.git`); outside a repository, `start` alone.
+    """
+    candidates = [*(folder / ".claude" for folder in project_folders(start)), home]
+    return next((path for folder in candidates if (path := folder / "claude.json").is_file()), None)
+
+
+def claude_folder(start: Path) -> Path | None:
+    """The nearest `.claude` of the project that `start` lies in, or `None`."""
+    return next((path for folder in project_folders(start) if (path := folder / ".claude").is_dir()), None)
+
+
+def project_folders(start: Path) -> list[Path]:
+    """`start` and its parents up to the repository root; `start` alone outside a repository."""
+    folders = [start.absolute(), *start.absolute().parents]
+    root = next((i for i, folder in enumerate(folders) if (folder / ".git").exists()), 0)
+    return folders[: root + 1]
+
+
+def user_folder() -> Path:
+    """Claude's folder of this user: `$CLAUDE_CONFIG_DIR` or `~/.claude`."""
+    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
+
+
+def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: Path | None = None) -> Settings:
+    """Find, read, upgrade and validate the configuration. Raises `ConfigError`."""
+    path = Path(config_path) if config_path is not None else find_config(start or Path.cwd(), home=user_folder())
+    if path is None:
+        return Settings()
+    raw = read_config(path)
+    migrated = migrate_config(raw)
+    return Settings(
+        config=validate_config(migrated, path=path), path=path, migrations=describe_migration(raw, migrated)
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The JSON object in the file, unchecked. Raises `ConfigError`."""
+    try:
+        data = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no config file at {str(path)!r}; `claude-force init` writes one", path=str(path)) from error
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(
+            f"cannot read {str(path)!r}: {reason}; check the path and its rights", path=str(path)
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{str(path)!r} is not JSON: {error}; mend it or start anew with `claude-force init`", path=str(path)
+        ) from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{str(path)!r} holds no JSON object; it must start with {{", path=str(path))
+    return data
+
+
+def validate_config(data: Mapping[str, Any], *, path: Path | None = None) -> Config:
+    """The checked configuration. Raises one `ConfigError` that lists every fault."""
+    if problems := tuple(_faults(dict(data), Config, "")):
+        file = str(path) if path else None
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(
+            f"{file or 'the configuration'!r} has {len(problems)} fault(s):{listed}", path=file, problems=problems
+        )
+    return msgspec.convert(data, Config)
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema of the configuration, for editors."""
+    schema = msgspec.json.schema(Config)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "claude-force configuration", **schema}
+
+
+# ---------------------------------------------------------------- faults
+
+
+def _faults(data: object, kind: type[_Section], path: str) -> Iterator[str]:
+    """Every fault in `data`, each with its key's path; msgspec alone stops at the first and hides dictionary keys."""
+    if not isinstance(data, dict):
+        yield f"{path or 'the file'}: expected an object, got {_json_type(data)}"
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for key, value in data.items():
+        where = f"{path}.{key}" if path else key
+        if key in fields:
+            yield from _value_faults(value, fields[key].type, where)
+        else:
+            yield f"{where}: unknown key{_suggestion(key, fields)}"
+    for key, field in fields.items():
+        if field.required and key not in data:
+            yield f"{path}.{key}: missing"
+
+
+def _value_faults(value: object, kind: Any, where: str) -> Iterator[str]:  # noqa: ANN401 - a type form
+    if isinstance(kind, type) and issubclass(kind, _Section):
+        yield from _faults(value, kind, where)
+    elif get_origin(kind) is dict and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _value_faults(item, get_args(kind)[1], f"{where}.{key}")
+    else:
+        try:
+            msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            text, _, inner = str(error).partition(" - at `$")
+            choices = [
+                choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)
+            ]
+            hint = _suggestion(str(value), choices) if choices else ""
+            yield f"{where}{inner.rstrip('`')}: {text[0].lower()}{text[1:].replace('`', '')}{hint}"
+
+
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    import difflib  # noqa: PLC0415 - only a fault needs it
+
+    known = sorted(known)
+    nearest = difflib.get_close_matches(key, known, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known here: {', '.join(known)}"
+
+
+def _json_type(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+# ---------------------------------------------------------------- migration
+
+# What claude-force 1 and 2 wrote and nothing reads any more.
+_DROPPED_SECTIONS = frozenset({"governance", "skills_integration", "paths", "rules"})
+
+
+def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration as this version writes it: what is missing is added, what is named differently is renamed.
+
+    The argument is not changed, and a configuration that is up to date comes back equal. Unknown keys stay where they
+    are, for `validate_config` to judge. Shapes that are upgraded: agents given as `{"file": ...}` or as a plain path,
+    workflows given as a list or an arrow-separated string of agent names (each step then works on what the one before
+    it made), and configurations without the newer sections.
+    """
+    new = {key: value for key, value in config.items() if key not in _DROPPED_SECTIONS}
+    if isinstance(new.get("agents"), dict):
+        new["agents"] = {name: _migrate_agent(entry) for name, entry in new["agents"].items()}
+    if isinstance(new.get("workflows"), dict):
+        new["workflows"] = {name: _migrate_workflow(name, value) for name, value in new["workflows"].items()}
+    if _is_old(config):
+        new["version"] = SCHEMA_VERSION
+    defaults = msgspec.to_builtins(Config())
+    for section in ("performance", "cache", "features", "preload_skills"):
+        new.setdefault(section, defaults[section])
+    return new
+
+
+def describe_migration(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """What `migrate_config` changed, one sentence a change; empty where the file was up to date."""
+    said = [f"{key}: dropped, nothing reads it" for key in old if key not in new]
+    said += [f"{key}: added with its defaults" for key in new if key not in old and key != "version"]
+    for section in ("agents", "workflows"):
+        before, after = old.get(section), new.get(section)
+        if isinstance(before, dict) and isinstance(after, dict):
+            said += [f"{section}.{name}: rewritten in the newer form" for name in before if before[name] != after[name]]
+    if old.get("version") != new.get("version"):
+        said.append(f"version: {old.get('version', 'none')} is now {new.get('version')}")
+    return tuple(said)
+
+
+def _is_old(config: Mapping[str, Any]) -> bool:
+    """True for the version numbers of claude-force 1 and 2; a newer or odd one is left for validation to see."""
+    version = config.get("version")
+    return isinstance(version, str) and re.match(r"(1|2\.[0-2])(\.|$)", version) is not None
+
+
+def _migrate_agent(entry: Any) -> Any:  # noqa: ANN401 - unchecked JSON
+    if isinstance(entry, str):
+        return {"path": entry}
+    if not isinstance(entry, dict) or "file" not in entry:
+        return entry
+    return {"path": entry["file"]} | ({"keywords": entry["domains"]} if "domains" in entry else {})
+
+
+def _migrate_workflow(name: str, value: Any) -> Any:  # noqa: ANN401 - unchecked JSON
+    agents = [part.strip() for part in re.split(r"->|→|,", value)] if isinstance(value, str) else value
+    if not isinstance(agents, list) or not all(isinstance(agent, str) and agent for agent in agents):
+        return value
+    ids = [agent if agents.index(agent) == i else f"{agent}-{i + 1}" for i, agent in enumerate(agents)]
+    steps = [
+        {"id": step, "agent": agent, "task": "{{ inputs.task }}", "dependencies": ids[i - 1 : i] if i else []}
+        for i, (step, agent) in enumerate(zip(ids, agents, strict=True))
+    ]
+    return {"name": name, "inputs": {"task": {"type": "string", "required": True}}, "steps": steps}

@@ -1,0 +1,77 @@
+"""Model names: what an alias means today, which ids are gone, and what a model can take.
+
+State of 2026-11-20. Ids that are not Claude's (a gateway's, a local server's) pass through untouched.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CURRENT: dict[str, str] = {
+    "haiku": "claude-haiku-5-5",
+    "sonnet": "claude-sonnet-5-5",
+    "opus": "claude-opus-5-5",
+    "fable": "claude-fable-5-2",
+}
+DEFAULT_ALIAS = "sonnet"
+
+# Words that Claude Code accepts beside the family names; `[1m]` asks for a context that every current model has.
+_ALIASES: dict[str, str] = {
+    "best": "fable",
+    "default": "sonnet",
+    "opusplan": "opus",
+    "sonnet[1m]": "sonnet",
+    "opus[1m]": "opus",
+}
+
+# The API answers 404 for these: generation 3 and before, Sonnet 4, Opus 4 and Opus 4.1 (retired by 2026-08-05).
+_RETIRED = re.compile(
+    r"claude-(?:[12](?:\.\d)?(?:-100k)?|instant-.*|3-.*"
+    r"|(?:sonnet|opus)-4(?:-0)?(?:-2025\d{4})?|opus-4-1(?:-2025\d{4})?|mythos-preview)"
+)
+_WITHOUT_EFFORT = re.compile(r"claude-(?:haiku-4-5|sonnet-4-5|opus-4-[01]).*")
+_WITHOUT_XHIGH = re.compile(r"claude-(?:sonnet|opus)-4-[56].*")
+_FAMILY_WORD = re.compile(r"\b(haiku|sonnet|opus|fable)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model id that can be sent, and what had to be changed to get it."""
+
+    id: str
+    warning: str | None = None
+
+
+def resolve_model(name: str, aliases: "Mapping[str, str] | None" = None) -> ModelChoice:
+    """The id behind `name`: an alias, a full id, or a name as people write it ("Claude Sonnet 4.5 (copilot)").
+
+    `aliases` overrides what a family name means, as `ANTHROPIC_DEFAULT_SONNET_MODEL` does. A retired id is replaced by
+    the current model of its family, with a warning, as Claude Code does; an unknown id is left for the server to judge.
+    """
+    current = {**CURRENT, **(aliases or {})}
+    word = name.strip()
+    family = _ALIASES.get(word.lower(), word.lower())
+    if family in current:
+        return ModelChoice(current[family])
+    found = _FAMILY_WORD.search(word)
+    if _RETIRED.fullmatch(word):
+        replacement = current[found[1].lower() if found else DEFAULT_ALIAS]
+        return ModelChoice(
+            replacement, f"model {word!r} is retired; using {replacement!r} instead: change the agent file"
+        )
+    if " " in word and found:
+        replacement = current[found[1].lower()]
+        return ModelChoice(
+            replacement, f"{word!r} is no model id; using {replacement!r}: write the id or {found[1].lower()!r}"
+        )
+    return ModelChoice(word)
+
+
+def takes_effort(model: str, effort: str) -> bool:
+    """Whether the API accepts this effort for this model; models that are not Claude's are taken at their word."""
+    if _WITHOUT_EFFORT.fullmatch(model):
+        return False
+    return not (effort == "xhigh" and _WITHOUT_XHIGH.fullmatch(model))

@@ -1,0 +1,59 @@
+"""The few things that the engine asks of the rest of the house, as small protocols.
+
+The engine imports these and nothing behind them; `orchestrator.assemble` plugs the real ones in.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from decimal import Decimal
+
+    from claude_force.base.records import AgentDefinition, Execution, Reply, Request, Retry, Usage
+
+OnText = Callable[[str], None]
+"""Called with each piece of text as it arrives; its presence asks the transport to stream."""
+OnRetry = Callable[["Retry"], None]
+"""Called before the wait for another attempt."""
+
+
+class Transport(Protocol):
+    """A way to Claude that blocks. Raises the `ApiError` family and nothing else."""
+
+    def send(self, request: "Request", *, timeout_s: float, on_text: OnText | None = None) -> "Reply":
+        """Send once, without retries, within `timeout_s`."""
+
+    def close(self) -> None:
+        """Close every connection; calling it twice is fine."""
+
+
+class AsyncTransport(Protocol):
+    """A way to Claude that is awaited; cancelling closes the connection."""
+
+    async def send(self, request: "Request", *, timeout_s: float, on_text: OnText | None = None) -> "Reply":
+        """As `Transport.send`, awaited."""
+
+    async def aclose(self) -> None:
+        """As `Transport.close`, awaited."""
+
+
+class AgentFinder(Protocol):
+    """Where agents come from."""
+
+    def find(self, name: str) -> "AgentDefinition":
+        """The agent of that name, or an `AgentError`."""
+
+
+class Pricer(Protocol):
+    """What an answer costs."""
+
+    def cost_usd(self, model: str, usage: "Usage | None", at: "datetime") -> "Decimal | None":
+        """US dollars at that time's price; `None` where price or usage is not known."""
+
+
+class Ledger(Protocol):
+    """Where executions are written down."""
+
+    def record(self, execution: "Execution") -> None:
+        """Keep one execution. Never raises: a full disk must not cost an answer."""

@@ -1,0 +1,243 @@
+"""The values that pass between the rooms of the house. They hold facts and decide nothing.
+
+All are immutable. Money is `Decimal` US dollars, tokens are counts, times are seconds unless the name says otherwise.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+    from decimal import Decimal
+    from pathlib import Path
+
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+AgentSource = Literal["config", "project", "user"]
+
+WHOLE_STOP_REASONS = frozenset({"end_turn", "stop_sequence"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one answer. The prompt is the sum of the first four, as the API counts it."""
+
+    input_tokens: int = 0
+    """Prompt tokens that were neither written to nor read from the prompt cache."""
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    output_tokens: int = 0
+    """All output, thinking included: what is billed."""
+    thinking_tokens: int | None = None
+    """The part of the output that was thinking, where the API says so."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        """The tokens of both; thinking is unknown only where neither says."""
+        thinking = [t for t in (self.thinking_tokens, other.thinking_tokens) if t is not None]
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_5m_tokens=self.cache_write_5m_tokens + other.cache_write_5m_tokens,
+            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            thinking_tokens=sum(thinking) if thinking else None,
+        )
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The whole prompt, cached or not; price bands go by it."""
+        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and output."""
+        return self.prompt_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentDefinition:
+    """One agent file (or config entry), read and checked. Field names follow Claude Code's front matter."""
+
+    name: str
+    description: str
+    prompt: str
+    """The body of the file: the system prompt."""
+    path: "Path | None" = None
+    source: AgentSource = "project"
+    model: str | None = None
+    """As written: an alias, an id, or `None` for "whatever is the default" (also written `inherit`)."""
+    effort: Effort | None = None
+    tools: tuple[str, ...] | None = None
+    """`None` means all tools, an empty tuple means none."""
+    disallowed_tools: tuple[str, ...] = ()
+    skills: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+    permission_mode: str | None = None
+    max_turns: int | None = None
+    memory: str | None = None
+    color: str | None = None
+    extra: "Mapping[str, Any]" = field(default_factory=dict)
+    """Every other key of the front matter, untouched."""
+    warnings: tuple[str, ...] = ()
+    """What had to be repaired or guessed to read the file, each with the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Text that a task is about: a file, piped input, another step's output. It is data, never instructions."""
+
+    name: str
+    text: str
+    kind: str = "file"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is sent to the model: everything here decides the answer, and nothing else does."""
+
+    model: str
+    system: tuple[str, ...]
+    """System blocks in order; the shared ones first."""
+    prompt: tuple[str, ...]
+    """Text blocks of the one user message; the task last."""
+    max_tokens: int
+    effort: Effort | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back from the model, before anybody judged it."""
+
+    model: str
+    text: str
+    stop_reason: str | None
+    """`None` where a stream ended without saying why: a failure."""
+    usage: Usage | None
+    """`None` where the server does not count."""
+    request_id: str | None = None
+    refusal_category: str | None = None
+    refusal_explanation: str | None = None
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A failed attempt that will be made again; handed to whoever watches the turn."""
+
+    attempt: int
+    """Which attempt failed, counted from 1."""
+    max_attempts: int
+    wait_s: float
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One turn as the ledger sees it, successful or not."""
+
+    timestamp: "datetime"
+    agent_name: str
+    task: str
+    model: str | None
+    success: bool
+    duration_ms: float
+    attempts: int
+    usage: Usage | None = None
+    cost_usd: "Decimal | None" = None
+    """`None` is unpriced: the model's price, or the usage, is not known."""
+    stop_reason: str | None = None
+    request_id: str | None = None
+    error_type: str | None = None
+    simulated: bool = False
+    workflow_id: str | None = None
+
+
+class AgentResult(str):
+    """The answer of an agent: a `str` in every way, which also knows how it came about.
+
+    It compares, hashes, slices, pickles and copies as its text (a slice is a plain `str`).
+
+    Example:
+        >>> result = AgentResult("Looks good.", agent_name="code-reviewer", model="claude-sonnet-5-5")
+        >>> result == "Looks good.", result.model, result.cost_usd
+        (True, 'claude-sonnet-5-5', None)
+    """
+
+    __slots__ = (
+        "agent_name",
+        "attempts",
+        "cache_age_seconds",
+        "cached",
+        "cost_usd",
+        "duration_ms",
+        "model",
+        "request_id",
+        "simulated",
+        "stop_reason",
+        "usage",
+        "warnings",
+    )
+
+    agent_name: str
+    model: str
+    usage: Usage | None
+    """Tokens as the API counted them; `None` where the server does not count."""
+    cost_usd: "Decimal | None"
+    """US dollars; `None` is unpriced, never free."""
+    cached: bool
+    cache_age_seconds: float | None
+    stop_reason: str | None
+    request_id: str | None
+    duration_ms: float
+    """The whole turn, waits included."""
+    attempts: int
+    """Requests sent; 0 where the cache answered."""
+    simulated: bool
+    """True where the offline simulator answered, not a model."""
+    warnings: tuple[str, ...]
+
+    def __new__(  # noqa: D102 - documented by the class and its fields
+        cls,
+        text: str,
+        /,
+        *,
+        agent_name: str,
+        model: str,
+        usage: Usage | None = None,
+        cost_usd: "Decimal | None" = None,
+        cached: bool = False,
+        cache_age_seconds: float | None = None,
+        stop_reason: str | None = "end_turn",
+        request_id: str | None = None,
+        duration_ms: float = 0.0,
+        attempts: int = 1,
+        simulated: bool = False,
+        warnings: tuple[str, ...] = (),
+    ) -> Self:
+        self = super().__new__(cls, text)
+        facts = locals()
+        for name in cls.__slots__:
+            object.__setattr__(self, name, facts[name])
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        """True where the model came to its own end; False where `max_tokens` or the context window cut it."""
+        return self.stop_reason in WHOLE_STOP_REASONS
+
+    def to_dict(self) -> dict[str, Any]:
+        """All facts with the text under `"text"`, ready for JSON: money is a float, tokens are a dict."""
+        usage = self.usage and {f.name: getattr(self.usage, f.name) for f in fields(self.usage)}
+        facts = {name: getattr(self, name) for name in self.__slots__}
+        cost = None if self.cost_usd is None else float(self.cost_usd)
+        return {"text": str(self), **facts, "usage": usage, "cost_usd": cost, "warnings": list(self.warnings)}
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"an AgentResult is immutable: {name!r} cannot be set")
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
+        return (str(self),), {name: getattr(self, name) for name in self.__slots__}
+
+    def __getstate__(self) -> None:
+        """Nothing beside the arguments above: pickle and copy rebuild the value from them."""

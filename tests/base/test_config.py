@@ -1,0 +1,207 @@
+"""The configuration: found, checked with every fault at once, and upgraded."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_force.base.config import (
+    Config,
+    claude_folder,
+    config_schema,
+    describe_migration,
+    find_config,
+    load_settings,
+    migrate_config,
+    validate_config,
+)
+from claude_force.base.errors import ConfigError
+
+SPEC: dict[str, Any] = {
+    "agents": {"python-expert": {"path": "agents/python-expert.md"}},
+    "workflows": {"check": {"name": "Check", "steps": [{"id": "linter", "agent": "linter", "task": "..."}]}},
+    "performance": {"async_enabled": True, "max_concurrent_agents": 10},
+    "cache": {"enabled": True, "ttl_hours": 24, "max_size_mb": 100, "exclude_agents": []},
+    "features": {"async_enabled": True, "cache_enabled": True, "parallel_workflows_enabled": True},
+    "preload_skills": False,
+}
+
+
+def write(folder: Path, data: object) -> Path:
+    """A project's config file with this content."""
+    path = folder / ".claude" / "claude.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(data if isinstance(data, str) else json.dumps(data))
+    return path
+
+
+def test_the_documented_config_is_valid() -> None:
+    """The example of the documentation loads, and means the defaults."""
+    config = validate_config(SPEC)
+    assert config.agents["python-expert"].path == "agents/python-expert.md"
+    assert (config.cache, config.features, config.performance) == (
+        Config().cache,
+        Config().features,
+        Config().performance,
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        ({"cach": {}}, "cach: unknown key; did you mean 'cache'?"),
+        ({"cache": {"ttl_hour": 1}}, "cache.ttl_hour: unknown key; did you mean 'ttl_hours'?"),
+        ({"zzz": 1}, "zzz: unknown key; known here: $schema, agents, cache"),
+        ({"cache": {"enabled": "yes"}}, "cache.enabled: expected bool, got str"),
+        ({"cache": []}, "cache: expected an object, got a list"),
+        ({"cache": {"ttl_hours": 0}}, "cache.ttl_hours: expected float > 0.0"),
+        ({"agents": {"a": {}}}, "agents.a.path: missing"),
+        ({"agents": {"a": {"pth": "x", "path": "y"}}}, "agents.a.pth: unknown key; did you mean 'path'?"),
+        ({"defaults": {"effort": "hihg"}}, "defaults.effort: invalid enum value 'hihg'; did you mean 'high'?"),
+        ({"defaults": {"max_retries": -1}}, "defaults.max_retries: expected int >= 0"),
+        ({"cache": {"exclude_agents": ["a", 3]}}, "cache.exclude_agents[1]: expected str, got int"),
+        ({"pricing": {"m": {"input": -1, "output": 2}}}, "pricing.m.input: expected float >= 0.0"),
+        ({"workflows": {"w": []}}, "workflows.w: expected object, got array"),
+        ({"base_url": "http://elsewhere"}, "base_url: unknown key"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_fault_names_its_key(data: dict[str, Any], problem: str) -> None:
+    """Each fault has the path of its key, what is wrong, and the nearest valid name."""
+    with pytest.raises(ConfigError) as caught:
+        validate_config(data, path=Path("x.json"))
+    (only,) = caught.value.problems
+    assert only.startswith(problem)
+    assert "x.json" in str(caught.value)
+    assert problem in str(caught.value)
+
+
+def test_all_faults_come_at_once() -> None:
+    """Nobody has to mend a file one fault at a time."""
+    with pytest.raises(ConfigError) as caught:
+        validate_config({"cach": {}, "cache": {"enabled": 1, "x": 2}, "agents": {"a": {}, "b": 3}})
+    assert len(caught.value.problems) == 5
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("{", "is not JSON"), ("[]", "holds no JSON object"), ("", "is not JSON"), ('{"a": 1,}', "is not JSON")],
+)
+def test_a_broken_file_is_a_clear_error(tmp_path: Path, content: str, said: str) -> None:
+    """What is no JSON object is named with its path."""
+    path = write(tmp_path, content)
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_settings(path)
+    assert caught.value.path == str(path)
+
+
+def test_a_missing_or_unreadable_file_is_a_clear_error(tmp_path: Path) -> None:
+    """A path that was asked for must exist and be a file."""
+    with pytest.raises(ConfigError, match="claude-force init"):
+        load_settings(tmp_path / "nowhere.json")
+    with pytest.raises(ConfigError, match="cannot read"):
+        load_settings(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    """A file that Windows saved loads."""
+    path = tmp_path / "claude.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps(SPEC).encode())
+    assert load_settings(path).config.agents
+
+
+def test_the_search_order(tmp_path: Path) -> None:
+    """Here, then the parents up to the repository root, then the user's; never above the root."""
+    home, repository = tmp_path / "home", tmp_path / "outer" / "repository"
+    deep = repository / "a" / "b"
+    deep.mkdir(parents=True)
+    home.mkdir()
+    (repository / ".git").mkdir()
+    write(tmp_path / "outer", SPEC)
+    assert find_config(deep, home=home) is None
+    (home / "claude.json").write_text("{}")
+    assert find_config(deep, home=home) == home / "claude.json"
+    at_root = write(repository, SPEC)
+    assert find_config(deep, home=home) == at_root
+    here = write(deep, SPEC)
+    assert find_config(deep, home=home) == here
+    assert claude_folder(repository / "a") == repository / ".claude"
+
+
+def test_outside_a_repository_parents_are_not_searched(tmp_path: Path) -> None:
+    """Somebody else's config in a parent folder does not apply by accident."""
+    write(tmp_path, SPEC)
+    (tmp_path / "inner").mkdir()
+    assert find_config(tmp_path / "inner", home=tmp_path / "home") is None
+
+
+OLD: dict[str, Any] = {
+    "version": "1.0.0",
+    "agents": {
+        "reviewer": {"file": "agents/reviewer.md", "contract": "c", "domains": ["quality"], "priority": 1},
+        "plain": "agents/plain.md",
+    },
+    "workflows": {"bug-fix": ["finder", "reviewer", "finder"], "chain": "finder -> reviewer"},
+    "governance": {"hooks_enabled": True},
+    "paths": {"task": "task.md"},
+}
+
+
+def test_an_old_config_loads(tmp_path: Path) -> None:
+    """Files of claude-force 1 and 2 work without being touched on disk."""
+    path = write(tmp_path, OLD)
+    before = path.read_bytes()
+    settings = load_settings(path)
+    assert settings.config.agents["reviewer"].path == "agents/reviewer.md"
+    assert settings.config.agents["reviewer"].keywords == ["quality"]
+    assert settings.config.agents["plain"].path == "agents/plain.md"
+    steps = settings.config.workflows["bug-fix"]["steps"]
+    assert [(step["id"], step["agent"], step["dependencies"]) for step in steps] == [
+        ("finder", "finder", []),
+        ("reviewer", "reviewer", ["finder"]),
+        ("finder-3", "finder", ["reviewer"]),
+    ]
+    assert [step["agent"] for step in settings.config.workflows["chain"]["steps"]] == ["finder", "reviewer"]
+    assert any("governance" in said for said in settings.migrations)
+    assert path.read_bytes() == before
+
+
+def test_the_argument_of_a_migration_is_left_alone() -> None:
+    """`migrate_config` gives a new dictionary."""
+    before = json.dumps(OLD)
+    migrate_config(OLD)
+    assert json.dumps(OLD) == before
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*SPEC, "version", "governance", "other"]), json_values))
+def test_migration_is_done_once(config: dict[str, Any]) -> None:
+    """Whatever the file holds, migrating twice changes nothing more, and nothing crashes."""
+    once = migrate_config(config)
+    assert migrate_config(once) == once
+    assert describe_migration(once, once) == ()
+
+
+@given(json_values)
+def test_validation_never_crashes(value: object) -> None:
+    """Any JSON in any place gives a config or a `ConfigError`."""
+    for key in SPEC:
+        with contextlib.suppress(ConfigError):
+            assert isinstance(validate_config({key: value}), Config)
+
+
+def test_the_shipped_schema_is_fresh() -> None:
+    """The JSON Schema for editors describes the config that this code reads."""
+    shipped = Path(__file__).parents[2] / "docs" / "reference" / "claude.schema.json"
+    assert json.loads(shipped.read_text()) == json.loads(msgspec.json.encode(config_schema()))

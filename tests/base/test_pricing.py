@@ -1,0 +1,61 @@
+"""Money: exact, by the price of the day, and never a guess."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_force.base.pricing import ModelPrice, Prices
+from claude_force.base.records import Usage
+
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+M = 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "cost"),
+    [
+        ("claude-haiku-5-5", Usage(input_tokens=1000, output_tokens=1000), "0.0006"),
+        ("claude-haiku-5-5", Usage(input_tokens=100_001), "0.0500005"),
+        ("claude-haiku-5-5", Usage(input_tokens=50_000, cache_read_tokens=50_001), "0.02750005"),
+        ("claude-sonnet-5-5", Usage(input_tokens=M, output_tokens=M), "12"),
+        ("claude-sonnet-5-5", Usage(cache_read_tokens=M), "0.1"),
+        ("claude-sonnet-5-5", Usage(cache_write_5m_tokens=M), "2.5"),
+        ("claude-sonnet-5-5", Usage(cache_write_1h_tokens=M), "4"),
+        ("claude-opus-5-5", Usage(cache_write_1h_tokens=M, cache_write_5m_tokens=M, output_tokens=M), "33"),
+        ("claude-sonnet-4-6", Usage(input_tokens=M), "3"),
+    ],
+)
+def test_prices_are_those_of_the_list(model: str, usage: Usage, cost: str) -> None:
+    """Input, output, cache reads, both kinds of cache writes and prompt-length bands are priced apart."""
+    assert Prices().cost_usd(model, usage, DAY) == Decimal(cost)
+
+
+@pytest.mark.parametrize("model", ["llama3.2:3b", "claude-opus-9", "sonnet", ""])
+def test_an_unknown_price_is_none(model: str) -> None:
+    """A model that the list does not know is unpriced, not free."""
+    assert Prices().cost_usd(model, Usage(input_tokens=10), DAY) is None
+
+
+def test_unknown_usage_is_unpriced() -> None:
+    """A server that does not count gives no price."""
+    assert Prices().cost_usd("claude-haiku-5-5", None, DAY) is None
+
+
+def test_the_users_price_comes_first() -> None:
+    """An override replaces the list, and a rate that it leaves out stays unknown."""
+    prices = Prices({"local": ModelPrice(input=Decimal("0.1"), output=Decimal(2))})
+    assert prices.cost_usd("local", Usage(input_tokens=M, output_tokens=M), DAY) == Decimal("2.1")
+    assert prices.cost_usd("local", Usage(cache_read_tokens=1), DAY) is None
+    assert prices.cost_usd("claude-haiku-5-5", Usage(output_tokens=M), DAY) == Decimal("0.5")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**6)), max_size=8))
+def test_the_price_of_a_sum_is_the_sum_of_the_prices(rows: list[tuple[int, int]]) -> None:
+    """Where there are no bands, adding up costs gives the cost of the added usage, to the last digit."""
+    prices = Prices({"m": ModelPrice(input=Decimal("0.3"), output=Decimal("1.7"))})
+    usages = [Usage(input_tokens=i, output_tokens=o) for i, o in rows]
+    costs = [prices.cost_usd("m", usage, DAY) or Decimal(0) for usage in usages]
+    assert prices.cost_usd("m", sum(usages, Usage()), DAY) == sum(costs, Decimal(0))
