@@ -1,0 +1,43 @@
+"""How a turn is run now, blocking. The only module of the engine that acts."""
+
+import time
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from claude_force.base.ports import OnText, Transport
+    from claude_force.base.records import Reply, Request
+
+T = TypeVar("T")
+
+
+class Blocking:
+    """An `Outside` that answers before it returns: no coroutine that uses it ever suspends."""
+
+    def __init__(self, transport: "Transport") -> None:
+        self._transport = transport
+
+    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None") -> "Reply":
+        """Ask the model once, blocking this thread."""
+        return self._transport.send(request, timeout_s=timeout_s, on_text=on_text)
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep; Ctrl-C wakes it."""
+        time.sleep(seconds)  # noqa: ASYNC251 - this face has no loop to hold up
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """Do it here and now."""
+        return function()
+
+
+def run_now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never suspends, without an event loop; works inside a running one, too.
+
+    One step must finish it. A coroutine that truly waits is closed and reported: a defect of ours, never of the user.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value  # type: ignore[no-any-return] # StopIteration is not generic
+    coroutine.close()
+    raise RuntimeError(f"{coroutine!r} waited for an event loop, but the sync face has none")
