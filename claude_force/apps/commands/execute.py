@@ -1,0 +1,137 @@
+"""`claude-force execute`: one agent, one task, and nothing but the answer on stdout."""
+
+import os
+import select
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from claude_force.apps.console import config_option, example, json_option, note, print_json
+from claude_force.base.config import claude_folder
+from claude_force.base.errors import TaskError
+from claude_force.base.records import Effort, Material
+from claude_force.library.materials import MAX_BYTES, as_text
+from claude_force.orchestrator import AgentOrchestrator
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from claude_force.base.records import AgentResult, Retry
+
+# A pipe that stays silent this long is probably one that nobody writes to.
+PATIENCE_S = 3.0
+
+
+def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Agents' file names: reading each file would be too slow for a key press."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
+
+    folder = claude_folder(Path.cwd())
+    names = sorted(path.stem for path in folder.glob("agents/**/*.md")) if folder else []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+@click.command(epilog=example('git diff | claude-force execute code-reviewer "Review this change." --model opus'))
+@click.argument("agent", shell_complete=complete_agent, help="The agent's name; `agents list` shows them.")
+@click.argument("task", required=False, help="What to do; `-`, or nothing, reads it from standard input.")
+@click.option("-f", "--file", "files", multiple=True, help="A text file that the task is about; may be repeated.")
+@click.option("--model", help="haiku, sonnet, opus, fable, or a model's id.")
+@click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model should try.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of thinking and answer.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole turn.")
+@click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
+@config_option
+@json_option
+def command(
+    agent: str,
+    task: str | None,
+    files: tuple[str, ...],
+    model: str | None,
+    effort: Effort | None,
+    max_tokens: int | None,
+    timeout_s: float | None,
+    offline: bool,  # noqa: FBT001 - click passes by name
+    config_path: Path | None,
+    as_json: bool,  # noqa: FBT001 - click passes by name
+) -> None:
+    """Run one agent on one task and print its answer.
+
+    Text that is piped in is the task, or, where a task is given, material for it. On a terminal the answer appears as
+    it is written.
+    """
+    task, materials = _from_stdin(task)
+    streams = sys.stdout.isatty() and not as_json
+    with AgentOrchestrator(config_path, offline=offline) as orchestrator:
+        result = orchestrator.execute_agent(
+            agent,
+            task,
+            files=files,
+            materials=materials,
+            model=model,
+            effort=effort,
+            max_tokens=max_tokens,
+            timeout_seconds=timeout_s,
+            on_text=_show if streams else None,
+            on_retry=_say_retry,
+            on_warning=_say_warning,
+        )
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        click.echo("" if streams else result, nl=not result.endswith("\n"))
+    _say_summary(result)
+    if not result.is_whole:
+        note(f"the answer is not whole ({result.stop_reason}); raise --max-tokens or give less material", kind="error")
+        raise SystemExit(1)
+
+
+def _from_stdin(task: str | None) -> tuple[str, list[Material]]:
+    """The task and the material that standard input adds to it."""
+    if task is not None and task != "-":
+        piped = _read_stdin() if _is_piped() else ""
+        return task, [Material("stdin", piped, kind="input")] if piped.strip() else []
+    if sys.stdin is None or (task is None and sys.stdin.isatty()):
+        raise TaskError("no task is given; write it after the agent's name, or pipe it in")
+    return _read_stdin(), []
+
+
+def _is_piped() -> bool:
+    """True for a pipe or a file; false for a terminal, for /dev/null, and where there is no input at all."""
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode if sys.stdin is not None else 0
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+def _read_stdin() -> str:
+    if _is_piped() and not select.select([sys.stdin], [], [], PATIENCE_S)[0]:
+        note("waiting for standard input; press Ctrl-D to end it, or use < /dev/null to give none")
+    return as_text("standard input", sys.stdin.buffer.read(MAX_BYTES + 1))
+
+
+def _show(text: str) -> None:
+    click.echo(text, nl=False)
+
+
+def _say_warning(text: str) -> None:
+    note(text, kind="warning")
+
+
+def _say_retry(retry: "Retry") -> None:
+    note(f"attempt {retry.attempt} of {retry.max_attempts}: {retry.error}; again in {retry.wait_s:.1f} s")
+
+
+def _say_summary(result: "AgentResult") -> None:
+    if result.simulated:
+        note("simulated: no model was asked, nothing was paid")
+    if not sys.stderr.isatty():
+        return
+    tokens = "tokens unknown"
+    if result.usage is not None:
+        tokens = f"{result.usage.prompt_tokens:,} in, {result.usage.output_tokens:,} out"
+    cost = "unpriced" if result.cost_usd is None else f"${result.cost_usd:.4f}"
+    note(f"{result.model}, {tokens}, {cost}, {result.duration_ms / 1000:.1f} s", kind="done")

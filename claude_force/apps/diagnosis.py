@@ -1,0 +1,99 @@
+"""What `claude-force doctor` finds: what is there, what is wrong, and how to mend it."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from claude_force import __version__
+from claude_force.base.config import Settings, load_settings
+from claude_force.base.errors import ClaudeForceError, ConfigError
+from claude_force.orchestrator import agent_library, metrics_folder
+from claude_force.transports.live import LiveTransport
+
+State = Literal["ok", "warning", "error"]
+OLDEST_PYTHON = (3, 11)
+
+
+class Finding(NamedTuple):
+    """One line of the diagnosis."""
+
+    subject: str
+    state: State
+    detail: str
+    fix: str = ""
+
+
+def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
+    """Look at everything that a run needs; sends nothing and changes nothing."""
+    yield from _versions()
+    try:
+        settings = load_settings(config_path, start=start)
+    except ConfigError as error:
+        yield Finding("config", "error", str(error), "mend the file; `claude-force config validate` checks it")
+        settings = Settings()
+    else:
+        yield _config(settings)
+    yield from _agents(settings, start)
+    yield _credentials()
+    yield _metrics(metrics_folder(start))
+
+
+def _versions() -> Iterator[Finding]:
+    old = sys.version_info < OLDEST_PYTHON
+    detail = f"claude-force {__version__}, Python {platform.python_version()} on {platform.system()}"
+    yield Finding("version", "error" if old else "ok", detail, "install Python 3.11 or later" if old else "")
+    for package in ("anthropic", "click", "genai-prices"):
+        try:
+            yield Finding(package, "ok", version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "error", "not installed", "pip install --force-reinstall claude-force")
+
+
+def _config(settings: Settings) -> Finding:
+    if settings.path is None:
+        return Finding("config", "ok", "no claude.json: the built-in defaults apply", "`claude-force init` writes one")
+    if settings.migrations:
+        detail = f"{settings.path}: of an older version, upgraded in memory"
+        return Finding("config", "warning", detail, "`claude-force config migrate` upgrades the file")
+    return Finding("config", "ok", str(settings.path))
+
+
+def _agents(settings: Settings, start: Path) -> Iterator[Finding]:
+    library = agent_library(settings, start=start)
+    agents, problems = library.load_all(), library.problems()
+    if not agents:
+        yield Finding("agents", "warning", "none found", "`claude-force init` writes a starter set")
+    else:
+        warned = sum(bool(agent.warnings) for agent in agents)
+        detail = f"{len(agents)} found" + (f", {warned} with warnings" if warned else "")
+        yield Finding("agents", "ok", detail, "`claude-force agents validate` lists the warnings" if warned else "")
+    for problem in problems:
+        yield Finding("agents", "error", str(problem), "mend or remove the file")
+
+
+def _credentials() -> Finding:
+    """As the SDK resolves them, without a request."""
+    transport = LiveTransport()
+    try:
+        client = transport.client
+        detail = f"for {client.base_url}".rstrip("/")
+        if client.api_key or client.auth_token:
+            return Finding("credentials", "ok", f"a key or token from the environment, {detail}")
+        if client.credentials is not None:
+            return Finding("credentials", "ok", f"a profile or workload identity, {detail}")
+    except ClaudeForceError as error:
+        return Finding("credentials", "error", str(error), "see ANTHROPIC_PROFILE, ANTHROPIC_BASE_URL")
+    finally:
+        transport.close()
+    return Finding("credentials", "warning", "none", "set ANTHROPIC_API_KEY, or use --offline")
+
+
+def _metrics(folder: Path) -> Finding:
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        return Finding("metrics", "ok", str(folder))
+    return Finding("metrics", "error", f"{folder} cannot be written", f"make {existing} a folder that you may write to")

@@ -1,0 +1,1 @@
+"""Floor 1: what lies in `.claude/`, read and checked."""

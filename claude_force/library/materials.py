@@ -1,0 +1,32 @@
+"""Files that a task is about, read as text and nothing else."""
+
+from pathlib import Path
+
+from claude_force.base.errors import TaskError
+from claude_force.base.records import Material
+
+# A material limit in characters is checked later; this only keeps a mistaken path from filling the memory.
+MAX_BYTES = 32 * 1024 * 1024
+
+
+def read_material(path: str | Path) -> Material:
+    """The file's text, unchanged, named as it was given. Raises `TaskError` for what is no UTF-8 text file."""
+    name = str(path)
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise TaskError(f"cannot read {name!r}: {reason}; give the path of a text file", source=name) from error
+    return Material(name, as_text(name, data))
+
+
+def as_text(name: str, data: bytes) -> str:
+    """The bytes as text. Raises `TaskError` where they are too many, or no UTF-8."""
+    if len(data) > MAX_BYTES:
+        raise TaskError(f"{name!r} has more than {MAX_BYTES >> 20} MB; give a part of it", source=name)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        what = f"{name!r} is not UTF-8 text (byte {error.start} is {data[error.start]:#04x})"
+        raise TaskError(f"{what}; convert it, or give a text file", source=name) from error

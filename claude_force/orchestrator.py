@@ -1,0 +1,217 @@
+"""The sync face: `AgentOrchestrator`, and `assemble`, which puts the house together for both faces.
+
+The logic of a turn is in `engine.turn`; here parts are built, called, and their results returned.
+"""
+
+import functools
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+from claude_force.base.clock import SystemClock
+from claude_force.base.config import Config, Settings, claude_folder, load_settings, user_folder
+from claude_force.base.models import CURRENT
+from claude_force.base.pricing import Prices
+from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.request import Task
+from claude_force.engine.turn import Parts, Watch, run_turn
+from claude_force.library.agents import AgentLibrary, agent_folders
+from claude_force.library.materials import read_material
+from claude_force.performance_tracker import PerformanceTracker
+from claude_force.transports.live import LiveTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import anthropic
+
+    from claude_force.base.ports import OnRetry, OnText
+    from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
+
+
+def assemble(settings: Settings, *, start: Path, ledger: PerformanceTracker) -> Parts:
+    """The parts of a turn for these settings, seen from the folder `start`. The environment is read here, once."""
+    config = settings.config
+    model = config.defaults.model or os.environ.get("ANTHROPIC_MODEL") or None
+    names = {family: os.environ.get(f"ANTHROPIC_DEFAULT_{family.upper()}_MODEL") for family in CURRENT}
+    return Parts(
+        agents=agent_library(settings, start=start),
+        prices=Prices(config.prices()),
+        ledger=ledger,
+        clock=SystemClock(),
+        config=msgspec.structs.replace(config, defaults=msgspec.structs.replace(config.defaults, model=model)),
+        aliases={family: name for family, name in names.items() if name},
+    )
+
+
+def agent_library(settings: Settings, *, start: Path) -> AgentLibrary:
+    """The agents that can be called from the folder `start`: those of the config, the project and the user."""
+    base = settings.folder or start
+    entries = {name: base / entry.path for name, entry in settings.config.agents.items()}
+    return AgentLibrary(folders=agent_folders(start, home=user_folder()), entries=entries)
+
+
+def metrics_folder(start: Path) -> Path:
+    """Where executions are written down: in the project's `.claude`, or the user's where there is no project."""
+    return (claude_folder(start) or user_folder()) / "metrics"
+
+
+class AgentOrchestrator:
+    """Runs the agents of a project, one call at a time; works in any thread, and inside a running event loop.
+
+    `project_dir` (by default the folder of the project that `config_path` lies in, else the current one) decides which
+    config and which agents apply.
+    `api_key` and `base_url` are what the SDK finds unless given. `offline=True` asks the simulator instead of Claude:
+    a loopback server that is started at the first call and whose every answer is marked as simulated.
+
+    Example:
+        >>> import claude_force
+        >>> with claude_force.AgentOrchestrator(offline=True) as orchestrator:
+        ...     result = orchestrator.execute_agent("python-expert", "What is a frozen dataclass?")
+        >>> result.agent_name, result.simulated, result.is_whole
+        ('python-expert', True, True)
+    """
+
+    def __init__(
+        self,
+        config_path: str | os.PathLike[str] | None = None,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        project_dir: str | os.PathLike[str] | None = None,
+        offline: bool = False,
+    ) -> None:
+        self._config_path = config_path
+        self._start = Path(project_dir) if project_dir is not None else _project_of(config_path)
+        self._api_key = api_key
+        self._base_url = base_url
+        self._offline = offline
+        self._transport: LiveTransport | None = None
+        self._stop_simulator: Callable[[], object] = lambda: None
+        self._making = threading.Lock()  # so that two threads in their first call make one transport
+
+    # ------------------------------------------------------------ doing
+
+    def execute_agent(
+        self,
+        agent_name: str,
+        task: str,
+        *,
+        files: Iterable[str | os.PathLike[str]] = (),
+        materials: Iterable["Material"] = (),
+        model: str | None = None,
+        effort: "Effort | None" = None,
+        max_tokens: int | None = None,
+        timeout_seconds: float | None = None,
+        temperature: float | None = None,
+        on_text: "OnText | None" = None,
+        on_retry: "OnRetry | None" = None,
+        on_warning: "OnText | None" = None,
+    ) -> "AgentResult":
+        """The agent's answer: a `str` that also carries model, usage and cost.
+
+        `files` (paths of text files) and `materials` are what the task is about; they reach the model as fenced data.
+        `timeout_seconds` covers the whole turn, with its retries and waits. With `on_text`, the answer is streamed to
+        it. An answer that `max_tokens` cut is returned, with `is_whole` false. `temperature` is accepted for old
+        callers and ignored: the API has no such parameter any more.
+
+        Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
+        """
+        if temperature is not None:
+            _warn_of_temperature()
+        request = Task(
+            agent_name=agent_name,
+            text=task,
+            materials=(*(read_material(os.fspath(file)) for file in files), *materials),
+            model=model,
+            effort=effort,
+            max_tokens=max_tokens,
+            timeout_s=timeout_seconds,
+        )
+        watch = Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
+        return run_now(run_turn(Blocking(self._live), self._parts, request, watch))
+
+    def list_agents(self) -> list["AgentDefinition"]:
+        """Every agent that can be called, by name."""
+        return agent_library(self.settings, start=self._start).load_all()
+
+    # ------------------------------------------------------------ parts, made when they are needed
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The configuration, and where it came from. Raises `ConfigError`."""
+        return load_settings(self._config_path, start=self._start)
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self.settings.config
+
+    @property
+    def client(self) -> "anthropic.Anthropic":
+        """The SDK's client that the calls go through; its own retries are off."""
+        return self._live.client
+
+    @functools.cached_property
+    def performance_tracker(self) -> PerformanceTracker:
+        """The ledger of executions."""
+        return PerformanceTracker(metrics_folder(self._start), enabled=self.config.tracking.enabled)
+
+    @functools.cached_property
+    def _parts(self) -> Parts:
+        return assemble(self.settings, start=self._start, ledger=self.performance_tracker)
+
+    @property
+    def _live(self) -> LiveTransport:
+        with self._making:
+            if self._transport is None:
+                self._transport = self._offline_transport() if self._offline else self._claude_transport()
+            return self._transport
+
+    def _claude_transport(self) -> LiveTransport:
+        return LiveTransport(api_key=self._api_key, base_url=self._base_url)
+
+    def _offline_transport(self) -> LiveTransport:
+        from claude_force.transports.simulator import Simulator  # noqa: PLC0415 - only --offline pays for a server
+
+        simulator = Simulator(max_recorded=0).start()
+        self._stop_simulator = weakref.finalize(self, simulator.stop)
+        return LiveTransport(api_key="offline", base_url=simulator.base_url)
+
+    # ------------------------------------------------------------ ending
+
+    def close(self) -> None:
+        """Close connections, and the simulator if there is one; a later call opens them anew."""
+        with self._making:
+            transport, self._transport = self._transport, None
+            if transport is not None:
+                transport.close()
+                self._stop_simulator()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _project_of(config_path: str | os.PathLike[str] | None) -> Path:
+    if config_path is None:
+        return Path.cwd()
+    folder = Path(config_path).absolute().parent
+    return folder.parent if folder.name == ".claude" else folder
+
+
+@functools.cache  # once in a process is enough
+def _warn_of_temperature() -> None:
+    warnings.warn(
+        "temperature is ignored: the API takes no sampling parameters any more; steer with effort=",
+        DeprecationWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,166 @@
+"""The ledger: one JSON line per execution in `.claude/metrics/executions.jsonl`, written as it ends.
+
+Many processes may write at once: a line is one `write` to a file opened for appending, which the kernel does not mix
+with another. A failure to write (a full disk, a folder without rights) is logged once and never costs an answer.
+"""
+
+import errno
+import hashlib
+import os
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from claude_force.base.records import Execution, Usage
+
+
+class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of `executions.jsonl`. Optional fields are left out where they say nothing."""
+
+    timestamp: datetime
+    """ISO 8601, UTC."""
+    agent_name: str
+    task_hash: str
+    """The first 8 hex digits of the task's SHA-256: tells tasks apart without keeping them."""
+    success: bool
+    execution_time_ms: float
+    model: str | None
+    input_tokens: int
+    """Prompt tokens that the prompt cache had no part in."""
+    output_tokens: int
+    total_tokens: int
+    """The whole prompt and the output."""
+    estimated_cost: Decimal | None
+    """US dollars by the tokens that the API counted and the price of the day; null where unpriced."""
+    attempts: int = 1
+    cached: bool = False
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    thinking_tokens: int | None = None
+    stop_reason: str | None = None
+    request_id: str | None = None
+    workflow_id: str | None = None
+    error_type: str | None = None
+    simulated: bool = False
+    """True where no model was asked; the cost is then what it would have been."""
+
+
+# Money stays exact: as a number in the file, not as a string, and never by way of a float.
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class PerformanceTracker:
+    """Writes executions down; safe for many threads and processes.
+
+    Example:
+        >>> import tempfile
+        >>> tracker = PerformanceTracker(tempfile.mkdtemp())
+        >>> tracker.track_execution("linter", "check it", success=True, execution_time_ms=812.5, input_tokens=90)
+        >>> tracker.path.read_text().count("linter")
+        1
+    """
+
+    def __init__(self, metrics_dir: str | os.PathLike[str], *, enabled: bool = True) -> None:
+        self.path = Path(metrics_dir) / "executions.jsonl"
+        self.enabled = enabled
+        self._has_complained = False
+
+    def record(self, execution: Execution) -> None:
+        """Append the line of one execution. Never raises for what the disk does."""
+        if not self.enabled:
+            return
+        try:
+            _append(self.path, _encode(_line(execution)) + b"\n")
+        except OSError as error:
+            self._complain(error)
+
+    def track_execution(
+        self,
+        agent_name: str,
+        task: str,
+        *,
+        success: bool,
+        execution_time_ms: float,
+        model: str | None = None,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        estimated_cost: Decimal | None = None,
+        workflow_id: str | None = None,
+        error_type: str | None = None,
+    ) -> None:
+        """Record an execution that was made elsewhere; the orchestrators record their own."""
+        execution = Execution(
+            timestamp=datetime.now(UTC),
+            agent_name=agent_name,
+            task=task,
+            model=model,
+            success=success,
+            duration_ms=execution_time_ms,
+            attempts=1,
+            usage=Usage(input_tokens=input_tokens, output_tokens=output_tokens),
+            cost_usd=estimated_cost,
+            workflow_id=workflow_id,
+            error_type=error_type,
+        )
+        self.record(execution)
+
+    def _complain(self, error: OSError) -> None:
+        if not self._has_complained:
+            import logging  # noqa: PLC0415 - 10 ms that only a failure pays
+
+            self._has_complained = True
+            reason = error.strerror or type(error).__name__
+            logging.getLogger("claude_force.metrics").warning(
+                "metrics_not_written path=%s reason=%s", self.path, reason
+            )
+
+
+def _line(execution: Execution) -> ExecutionLine:
+    usage = execution.usage or Usage()
+    return ExecutionLine(
+        timestamp=execution.timestamp,
+        agent_name=execution.agent_name,
+        task_hash=hashlib.sha256(execution.task.encode()).hexdigest()[:8],
+        success=execution.success,
+        execution_time_ms=round(execution.duration_ms, 3),
+        model=execution.model,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        total_tokens=usage.total_tokens,
+        estimated_cost=execution.cost_usd,
+        attempts=execution.attempts,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        thinking_tokens=usage.thinking_tokens,
+        stop_reason=execution.stop_reason,
+        request_id=execution.request_id,
+        workflow_id=execution.workflow_id,
+        error_type=execution.error_type,
+        simulated=execution.simulated,
+    )
+
+
+def _append(path: Path, line: bytes) -> None:
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    try:
+        file = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = os.open(path, flags, 0o600)
+    try:
+        if _ends_torn(file):  # a full disk once cut a line: it must not swallow this one
+            line = b"\n" + line
+        if os.write(file, line) != len(line):
+            raise OSError(errno.ENOSPC, "the line was only written in part")
+    finally:
+        os.close(file)
+
+
+def _ends_torn(file: int) -> bool:
+    """Whether the last line has no end; writes go to the end whatever is read here."""
+    if os.lseek(file, 0, os.SEEK_END) == 0:
+        return False
+    os.lseek(file, -1, os.SEEK_END)
+    return os.read(file, 1) != b"\n"

@@ -1,0 +1,1 @@
+"""Floor 1: how Claude is reached: `live` through the SDK, `simulator` on loopback."""

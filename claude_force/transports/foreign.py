@@ -1,0 +1,202 @@
+"""Foreign errors, made ours: by their content first and their class second, and none is left out.
+
+| what the SDK raises | when | ours |
+|---|---|---|
+| `APIStatusError` and below | the API said no, before or in the middle of a stream | by kind and code, see below |
+| `APITimeoutError`, `TimeoutException`, `TimeoutError` | an attempt took too long | `TimedOutError` |
+| `APIConnectionError` | nothing answered | `ConnectionFailedError` |
+| bare `httpx2.HTTPError`, `OSError` | a stream broke off | `ConnectionFailedError` |
+| `msgspec.DecodeError` | what came is not the API's | `ProtocolError` |
+| bare `TypeError`, `CredentialsError` | there are no credentials, or a missing profile | `CredentialsError` |
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from claude_force.base.errors import (
+    AccountLimitError,
+    ApiError,
+    ConnectionFailedError,
+    CredentialsError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ProtocolError,
+    RateLimitError,
+    RequestTooLargeError,
+    ServerError,
+    TimedOutError,
+)
+from claude_force.transports.wire import ErrorBody, StreamFailed
+
+if TYPE_CHECKING:
+    from claude_force.base.records import Request
+
+
+@contextmanager
+def translated(request: "Request | None", headers: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Whatever the SDK raises inside leaves as one of our errors, with the foreign one as its cause.
+
+    `headers` are those of a response that has begun: an error in its middle brings none of its own.
+    """
+    try:
+        yield
+    except _foreign() as error:
+        raise _ours(error, request.model if request else None, headers) from error
+
+
+def _foreign() -> tuple[type[Exception], ...]:
+    """What the SDK lets through, by 2.11: its own errors, those of its HTTP client, and bare ones of Python's."""
+    import anthropic  # noqa: PLC0415 - only after a failure
+    import httpx2  # noqa: PLC0415
+
+    bare = (ValueError, TypeError, OSError, msgspec.DecodeError, StreamFailed)
+    return anthropic.AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, *bare
+
+
+def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
+    error: Exception, model: str | None, headers: Mapping[str, str] | None
+) -> Exception:
+    """The most specific of our errors for a foreign one; what is no failure of the outside comes back as it is."""
+    import anthropic  # noqa: PLC0415 - only after a failure
+    import httpx2  # noqa: PLC0415
+
+    match error:
+        case anthropic.APIStatusError():
+            body = ErrorBody(error.type, error.api_message, {"error_code": error.error_code})
+            return _api_error(error.status_code, error.response.headers, body, model)
+        case StreamFailed():
+            return _api_error(200, headers or {}, error.error, model)
+        case anthropic.APITimeoutError() | httpx2.TimeoutException() | TimeoutError():
+            return TimedOutError(
+                "no answer came in the time of this attempt; raise the timeout or try later", model=model
+            )
+        case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
+            return _unreachable(f"the address is no URL: {error}; check ANTHROPIC_BASE_URL", model, should_retry=False)
+        case anthropic.APIConnectionError(__cause__=httpx2.UnsupportedProtocol() as cause):
+            return _unreachable(f"the address is no URL: {cause}; check ANTHROPIC_BASE_URL", model, should_retry=False)
+        case anthropic.APIConnectionError(__cause__=httpx2.LocalProtocolError() | ValueError()):
+            return CredentialsError(
+                "the API key, or another header, holds a character that none may have; copy it anew"
+            )
+        case anthropic.APIConnectionError():
+            reason = error.__cause__ or error
+            return _unreachable(f"no connection to {error.request.url.host!r}: {reason}; check the network", model)
+        case httpx2.HTTPError() | OSError():
+            return _unreachable(f"the connection broke before the answer was complete: {error}; try again", model)
+        case anthropic.CredentialsError():
+            return CredentialsError(
+                f"the credentials cannot be read: {error}; mend the profile or set ANTHROPIC_API_KEY"
+            )
+        case TypeError() if "authentication method" in str(error):
+            return CredentialsError(
+                "there are no credentials for Claude; set ANTHROPIC_API_KEY, or see it work without:"
+                " --offline (in Python: offline=True) asks the simulator"
+            )
+        case UnicodeEncodeError():
+            return CredentialsError("the API key holds a character that no key has; copy it anew")
+        case msgspec.DecodeError() | UnicodeDecodeError():
+            return ProtocolError(
+                f"the server's answer is no Messages API reply ({error}); check ANTHROPIC_BASE_URL",
+                status=200,
+                model=model,
+            )
+        case anthropic.AnthropicError():
+            return ApiError(f"the SDK failed: {error}", model=model)
+    return error
+
+
+def _unreachable(message: str, model: str | None, *, should_retry: bool | None = None) -> ConnectionFailedError:
+    return ConnectionFailedError(message, model=model, should_retry=should_retry)
+
+
+# `error.details.error_code` of a 429 that no waiting mends, and how a 400 words a limit that the user has set.
+_SPENT = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})
+_SPENT_MESSAGE = "You have reached your specified API usage limits"
+
+_BY_KIND: dict[str, type[ApiError]] = {
+    "invalid_request_error": InvalidRequestError,
+    "authentication_error": CredentialsError,
+    "permission_error": CredentialsError,
+    "billing_error": AccountLimitError,
+    "not_found_error": ModelNotFoundError,
+    "request_too_large": RequestTooLargeError,
+    "rate_limit_error": RateLimitError,
+    "overloaded_error": OverloadedError,
+    "timeout_error": ServerError,
+    "conflict_error": ServerError,
+    "api_error": ServerError,
+}
+_BY_STATUS: dict[int, type[ApiError]] = {
+    401: CredentialsError,
+    402: AccountLimitError,
+    403: CredentialsError,
+    408: ServerError,
+    409: ServerError,
+    413: RequestTooLargeError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+_NEXT_STEP: dict[type[ApiError], str] = {
+    CredentialsError: "check ANTHROPIC_API_KEY and what it may do",
+    AccountLimitError: "raise the limit or add credit in the Console; nothing more is sent",
+    ModelNotFoundError: "use haiku, sonnet, opus or fable, or a current id",
+    RequestTooLargeError: "give less material",
+    RateLimitError: "wait, or ask for fewer at once",
+    OverloadedError: "try again later",
+}
+
+
+def _api_error(status: int, headers: Mapping[str, str], body: ErrorBody, model: str | None) -> ApiError:
+    """By the body's words before the status, as a stream fails with status 200 and a spent limit looks like haste."""
+    code = (body.details or {}).get("error_code")
+    said = body.message or f"HTTP {status} without a message of the API"
+    kind = _class_of(status, body.type, code, said)
+    advice = _NEXT_STEP.get(kind)
+    return kind(
+        f"{said}{f'; {advice}' if advice else ''}",
+        status=status,
+        kind=body.type,
+        error_code=code,
+        request_id=headers.get("request-id"),
+        retry_after_s=_retry_after_s(headers),
+        should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "")),
+        model=model,
+    )
+
+
+def _class_of(status: int, kind: str | None, code: object, said: str) -> type[ApiError]:
+    if code in _SPENT or said.startswith(_SPENT_MESSAGE):
+        return AccountLimitError
+    if status in {503, 529}:
+        return OverloadedError
+    if kind in _BY_KIND:
+        return _BY_KIND[kind]
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    return ServerError if status >= 500 else InvalidRequestError  # noqa: PLR2004 - HTTP's own border
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """What the server asks us to wait: milliseconds, seconds or a date; nonsense counts as nothing."""
+    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
+    try:
+        seconds = float(milliseconds) / 1000 if milliseconds else float(value) if value else None
+    except ValueError:
+        seconds = _seconds_until(value)
+    return seconds if seconds is not None and 0 <= seconds < math.inf else None
+
+
+def _seconds_until(date: str | None) -> float | None:
+    try:
+        then = parsedate_to_datetime(date or "")
+    except ValueError:
+        return None
+    return max((then.astimezone(UTC) - datetime.now(UTC)).total_seconds(), 0.0)

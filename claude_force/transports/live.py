@@ -1,0 +1,197 @@
+"""The way to Claude through the real SDK, blocking and awaited. One request, one answer, no retries.
+
+`anthropic` costs a second and 70 MB to import, so it is imported at the first call. Credentials and address are the
+SDK's own business (`ANTHROPIC_API_KEY`, profiles, `ANTHROPIC_BASE_URL` ...); any server that speaks the Messages API
+will do. No foreign error leaves: see `foreign`. The API's own words are in `wire`.
+"""
+
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from claude_force.base.errors import ApiError, ConnectionFailedError, TimedOutError
+from claude_force.transports.foreign import translated
+from claude_force.transports.wire import Assembly, read_body, to_parameters
+
+if TYPE_CHECKING:
+    import anthropic
+
+    from claude_force.base.ports import OnText
+    from claude_force.base.records import Reply, Request
+
+# Above this many tokens the API wants a stream: an unstreamed answer could take longer than its ten minutes.
+MAX_UNSTREAMED_TOKENS = 21_333
+
+
+class LiveTransport:
+    """Blocking calls through `anthropic.Anthropic`, one client with its connection pool for all threads."""
+
+    def __init__(self, *, api_key: str | None = None, base_url: str | None = None) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._client: anthropic.Anthropic | None = None
+        self._making = threading.Lock()  # so that two threads in their first call make one client
+
+    @property
+    def client(self) -> "anthropic.Anthropic":
+        """The SDK's client, made at the first use. Raises `CredentialsError`, `ConnectionFailedError`."""
+        if self._client is None:
+            with self._making, translated(None):
+                if self._client is None:
+                    import anthropic  # noqa: PLC0415 - see the module's docstring
+
+                    client = anthropic.Anthropic(api_key=self._api_key, base_url=self._base_url, max_retries=0)
+                    _check_allowed(str(client.base_url))
+                    self._client = client
+        return self._client
+
+    def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
+        """Send once. Streams where somebody watches or the API wants it, else makes the cheaper plain call."""
+        messages, parameters = self.client.messages, to_parameters(request) | {"timeout": timeout_s}
+        if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
+            with translated(request):
+                raw = messages.with_raw_response.create(**parameters)
+                return read_body(raw.http_response.content, raw.headers)
+        assembly, deadline = Assembly(), time.monotonic() + timeout_s
+        with translated(request):
+            stream = messages.create(**parameters, stream=True)
+        with stream, _ended_at(deadline, stream.response) as is_over:
+            for text in _texts(stream, assembly, request):
+                if on_text is not None:
+                    on_text(text)
+        if is_over() and not assembly.is_complete:
+            raise _too_late(timeout_s)
+        return assembly.reply(stream.response.headers)
+
+    def close(self) -> None:
+        """Close every connection; the next call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+class AsyncLiveTransport:
+    """As `LiveTransport`, awaited, through `anthropic.AsyncAnthropic` on aiohttp: half the default's CPU under load."""
+
+    def __init__(self, *, api_key: str | None = None, base_url: str | None = None) -> None:
+        self._api_key = api_key
+        self._base_url = base_url
+        self._client: anthropic.AsyncAnthropic | None = None
+
+    @property
+    def client(self) -> "anthropic.AsyncAnthropic":
+        """The SDK's client, made at the first use, for the loop that runs then."""
+        if self._client is None:
+            with translated(None):
+                import anthropic  # noqa: PLC0415 - see the module's docstring
+
+                client = anthropic.AsyncAnthropic(
+                    api_key=self._api_key,
+                    base_url=self._base_url,
+                    max_retries=0,
+                    http_client=anthropic.DefaultAioHttpClient(),
+                )
+                _check_allowed(str(client.base_url))
+                self._client = client
+        return self._client
+
+    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
+        """As `LiveTransport.send`, awaited; cancelling it closes the connection."""
+        import asyncio  # noqa: PLC0415 - whoever awaits has it already
+
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._send(request, {"timeout": timeout_s}, on_text)
+        except TimeoutError as error:
+            raise _too_late(timeout_s) from error
+
+    async def _send(self, request: "Request", extra: dict[str, Any], on_text: "OnText | None") -> "Reply":
+        messages, parameters = self.client.messages, to_parameters(request) | extra
+        if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
+            with translated(request):
+                raw = await messages.with_raw_response.create(**parameters)
+                return read_body(await raw.http_response.aread(), raw.headers)
+        assembly = Assembly()
+        with translated(request):
+            stream = await messages.create(**parameters, stream=True)
+        async with stream, aclosing(_texts_async(stream, assembly, request)) as texts:
+            async for text in texts:
+                if on_text is not None:
+                    on_text(text)
+        return assembly.reply(stream.response.headers)
+
+    async def aclose(self) -> None:
+        """Close every connection; the next call opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+def _check_allowed(base_url: str) -> None:
+    """The one switch that forbids real calls: tests set it, and nothing but loopback is reached."""
+    host = urlsplit(base_url).hostname
+    if os.environ.get("CLAUDE_FORCE_ALLOW_REAL_CALLS") == "0" and host not in {"127.0.0.1", "::1", "localhost"}:
+        raise ConnectionFailedError(
+            f"CLAUDE_FORCE_ALLOW_REAL_CALLS=0 forbids a call to {host!r}; unset it, or point ANTHROPIC_BASE_URL at"
+            " a simulator",
+            should_retry=False,
+        )
+
+
+def _texts(stream: "anthropic.Stream[Any]", assembly: Assembly, request: "Request") -> Iterator[str]:
+    """The stream's pieces of text. What their watcher raises is not ours to translate, so it happens outside.
+
+    Raw events: the SDK would build a model of each, unchecked, for ten times the work.
+    """
+    with translated(request, stream.response.headers):
+        for event in stream.raw_events(stream.response):
+            if text := assembly.add(event.event, event.data):
+                yield text
+
+
+async def _texts_async(
+    stream: "anthropic.AsyncStream[Any]", assembly: Assembly, request: "Request"
+) -> AsyncGenerator[str]:
+    with translated(request, stream.response.headers):
+        async for event in stream.raw_events(stream.response):
+            if text := assembly.add(event.event, event.data):
+                yield text
+
+
+def _too_late(seconds: float) -> TimedOutError:
+    return TimedOutError(f"the answer was not complete after {seconds:.3g} s; raise the timeout or try later")
+
+
+@contextmanager
+def _ended_at(deadline: float, response: Any) -> Iterator[Callable[[], bool]]:  # noqa: ANN401 - httpx2.Response
+    """Shut the connection down when the time is over; gives a function that says whether it was.
+
+    The client's own time-out starts anew with every byte, so a server that trickles could hold a turn for ever.
+    """
+    import socket  # noqa: PLC0415 - streams only
+
+    seconds = deadline - time.monotonic()
+    over = threading.Event()
+
+    def shut_down() -> None:
+        over.set()
+        connection = response.extensions["network_stream"].get_extra_info("socket")
+        if connection is not None:
+            with suppress(OSError):  # it has just ended by itself
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS: its own state is the reader's
+
+    timer = threading.Timer(seconds, shut_down)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield over.is_set
+    except ApiError as error:
+        if over.is_set():
+            raise _too_late(seconds) from error
+        raise
+    finally:
+        timer.cancel()
