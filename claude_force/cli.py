@@ -76,7 +76,7 @@ class LazyGroup(click.Group):
 @click.command(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog='\b\nTry it without a key:\n  claude-force execute python-expert "What does this do?" --file main.py --offline',
+    epilog='\b\nWithout a key:\n  claude-force execute python-expert "What does this do?" --file main.py --offline',
 )
 @click.version_option(__version__, prog_name="claude-force", message="%(prog)s %(version)s")
 def cli() -> None:

@@ -1,10 +1,12 @@
 """The ledger: one JSON line per execution in `.claude/metrics/executions.jsonl`, written as it ends.
 
-Many processes may write at once: a line is one `write` to a file opened for appending, which the kernel does not mix
-with another. A failure to write (a full disk, a folder without rights) is logged once and never costs an answer.
+Many processes may write at once: each line is appended under the file's lock, in microseconds. Appending alone would
+not do: a line that crosses a page can be seen, and be cut by a kill, in its middle. A failure to write (a full disk, a
+folder without rights) is logged once and never costs an answer.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 from datetime import UTC, datetime
@@ -143,24 +145,19 @@ def _line(execution: Execution) -> ExecutionLine:
 
 
 def _append(path: Path, line: bytes) -> None:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
     try:
         file = os.open(path, flags, 0o600)
     except FileNotFoundError:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = os.open(path, flags, 0o600)
     try:
-        if _ends_torn(file):  # a full disk once cut a line: it must not swallow this one
-            line = b"\n" + line
-        if os.write(file, line) != len(line):
-            raise OSError(errno.ENOSPC, "the line was only written in part")
+        fcntl.flock(file, fcntl.LOCK_EX)  # held for one write; closing the file, or dying, lets it go
+        size = os.lseek(file, 0, os.SEEK_END)
+        is_torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
+        data = b"\n" + line if is_torn else line  # a line that a crash cut must not swallow this one
+        if os.write(file, data) != len(data):
+            os.ftruncate(file, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         os.close(file)
-
-
-def _ends_torn(file: int) -> bool:
-    """Whether the last line has no end; writes go to the end whatever is read here."""
-    if os.lseek(file, 0, os.SEEK_END) == 0:
-        return False
-    os.lseek(file, -1, os.SEEK_END)
-    return os.read(file, 1) != b"\n"

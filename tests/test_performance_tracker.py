@@ -1,0 +1,149 @@
+"""The ledger: one line per execution, none lost, none torn, and never at the cost of an answer."""
+
+import hashlib
+import json
+import logging
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_force.base.records import Execution, Usage
+from claude_force.performance_tracker import PerformanceTracker
+
+
+def execution(**facts: Any) -> Execution:
+    """One execution as a turn reports it."""
+    defaults: dict[str, Any] = {
+        "timestamp": datetime(2026, 11, 20, 12, 0, tzinfo=UTC),
+        "agent_name": "linter",
+        "task": "check it",
+        "model": "claude-sonnet-5-5",
+        "success": True,
+        "duration_ms": 812.5,
+        "attempts": 1,
+        "usage": Usage(input_tokens=10, output_tokens=5, cache_read_tokens=3, cache_write_1h_tokens=2),
+        "cost_usd": Decimal("0.00001225"),
+    }
+    return Execution(**(defaults | facts))
+
+
+def lines(tracker: PerformanceTracker) -> list[dict[str, Any]]:
+    """What is written, with money as it stands there."""
+    return [json.loads(line, parse_float=Decimal) for line in tracker.path.read_text().splitlines()]
+
+
+def test_the_line_of_an_execution(tmp_path: Path) -> None:
+    """Every promised field is there, money exactly, and what says nothing is left out."""
+    tracker = PerformanceTracker(tmp_path / "metrics")
+    tracker.record(execution())
+    assert lines(tracker) == [
+        {
+            "timestamp": "2026-11-20T12:00:00Z",
+            "agent_name": "linter",
+            "task_hash": hashlib.sha256(b"check it").hexdigest()[:8],
+            "success": True,
+            "execution_time_ms": Decimal("812.5"),
+            "model": "claude-sonnet-5-5",
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "total_tokens": 20,
+            "estimated_cost": Decimal("0.00001225"),
+            "cache_read_tokens": 3,
+            "cache_write_tokens": 2,
+        }
+    ]
+
+
+def test_a_failure_is_written_as_one(tmp_path: Path) -> None:
+    """A failed turn has its error's name, its attempts, and null for a price that is not known."""
+    tracker = PerformanceTracker(tmp_path)
+    tracker.record(execution(success=False, error_type="OverloadedError", attempts=4, usage=None, cost_usd=None))
+    (line,) = lines(tracker)
+    assert (line["success"], line["error_type"], line["attempts"], line["estimated_cost"]) == (
+        False,
+        "OverloadedError",
+        4,
+        None,
+    )
+
+
+def test_the_task_itself_is_not_kept(tmp_path: Path) -> None:
+    """The ledger holds a hash of the task, equal for equal tasks, and no word of it."""
+    tracker = PerformanceTracker(tmp_path)
+    for task in ("a secret plan", "a secret plan", "another"):
+        tracker.track_execution("linter", task, success=True, execution_time_ms=1)
+    hashes = [line["task_hash"] for line in lines(tracker)]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert "secret" not in tracker.path.read_text()
+
+
+def test_only_the_user_may_read_it(tmp_path: Path) -> None:
+    """The file is 0600 and its folder 0700."""
+    tracker = PerformanceTracker(tmp_path / "metrics")
+    tracker.record(execution())
+    assert stat.S_IMODE(tracker.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(tracker.path.parent.stat().st_mode) == 0o700
+
+
+WRITER = """
+import sys
+from claude_force.performance_tracker import PerformanceTracker
+tracker = PerformanceTracker(sys.argv[1])
+for number in range(500):
+    tracker.track_execution(f"agent-{sys.argv[2]}", "x" * 50, success=True, execution_time_ms=number, model="m" * 300)
+"""
+
+
+def test_eight_processes_lose_and_tear_nothing(tmp_path: Path) -> None:
+    """Eight processes write 500 lines each at once: 4,000 whole lines are there, in each writer's own order."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    writers = [subprocess.Popen([*command, str(number)]) for number in range(8)]
+    assert [writer.wait() for writer in writers] == [0] * 8
+    written = lines(PerformanceTracker(tmp_path))
+    assert len(written) == 4000
+    for number in range(8):
+        own = [line["execution_time_ms"] for line in written if line["agent_name"] == f"agent-{number}"]
+        assert own == list(range(500))
+
+
+def test_a_torn_line_does_not_swallow_the_next(tmp_path: Path) -> None:
+    """After a crash or a full disk cut a line, the next one starts on a line of its own."""
+    tracker = PerformanceTracker(tmp_path)
+    tracker.path.write_text('{"timestamp": "2026-')
+    tracker.record(execution())
+    torn, whole = tracker.path.read_text().splitlines()
+    assert torn == '{"timestamp": "2026-'
+    assert json.loads(whole)["agent_name"] == "linter"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full to stand for a full disk")
+def test_a_full_disk_costs_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A ledger that cannot be written is said once in the log, and nothing is raised."""
+    (tmp_path / "executions.jsonl").symlink_to("/dev/full")
+    tracker = PerformanceTracker(tmp_path)
+    with caplog.at_level(logging.WARNING, "claude_force"):
+        tracker.record(execution())
+        tracker.record(execution())
+    assert len(caplog.records) == 1
+    assert "metrics_not_written" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_costs_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file where the folder should be is no reason to fail."""
+    (tmp_path / "metrics").write_text("in the way")
+    with caplog.at_level(logging.WARNING, "claude_force"):
+        PerformanceTracker(tmp_path / "metrics" / "deep").record(execution())
+    assert "metrics_not_written" in caplog.text
+
+
+def test_switched_off_it_writes_nothing(tmp_path: Path) -> None:
+    """`tracking.enabled: false` leaves no trace."""
+    tracker = PerformanceTracker(tmp_path / "metrics", enabled=False)
+    tracker.record(execution())
+    assert list(tmp_path.iterdir()) == []
