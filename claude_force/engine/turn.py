@@ -14,7 +14,7 @@ from claude_force.base.errors import AnswerError, ApiError, ClaudeForceError, De
 from claude_force.base.records import WHOLE_STOP_REASONS, AgentResult, Execution, Retry, Usage
 from claude_force.engine.answer import read_answer
 from claude_force.engine.request import Task, build_request
-from claude_force.engine.retry import wait_s
+from claude_force.engine.retry import is_passing, wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +125,7 @@ async def _ask(
             )
             if wait is None:
                 error.attempts = progress.attempts
-                if left_s <= 0:
+                if left_s <= 0 and is_passing(error):  # what no time would have mended is told as it is
                     raise _deadline(task, timeout_s, timeout_s - left_s, progress.attempts, error) from error
                 raise
             if watch.on_retry:

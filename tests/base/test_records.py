@@ -59,7 +59,7 @@ def test_a_result_is_its_text(text: str) -> None:
 def test_a_result_survives(reborn: object) -> None:
     """Pickled and copied results keep their text and every fact."""
     value = result()
-    other = reborn(value)  # type: ignore[operator] # one of the functions above
+    other = reborn(value)
     assert type(other) is AgentResult
     assert other == value
     assert facts_of(other) == facts_of(value)

@@ -1,0 +1,122 @@
+"""A turn's own time: with a clock that the test moves, and a world that answers as it is told."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TypeVar
+
+import pytest
+
+from claude_force.base.config import Config, Defaults
+from claude_force.base.errors import (
+    ClaudeForceError,
+    CredentialsError,
+    DeadlineError,
+    OverloadedError,
+    RateLimitError,
+    ServerError,
+    TimedOutError,
+)
+from claude_force.base.pricing import Prices
+from claude_force.base.records import AgentDefinition, AgentResult, Execution, Reply, Request, Usage
+from claude_force.engine.faces import run_now
+from claude_force.engine.request import Task
+from claude_force.engine.turn import Parts, Watch, run_turn
+
+T = TypeVar("T")
+REPLY = Reply(model="claude-haiku-5-5", text="yes", stop_reason="end_turn", usage=Usage(input_tokens=1_000_000))
+
+
+class World:
+    """Clock, agents, ledger and outside in one: it notes what is asked of it, and nothing takes real time."""
+
+    def __init__(self, *script: tuple[float, Reply | ClaudeForceError]) -> None:
+        self.script = list(script)
+        self.time_s = 0.0
+        self.sent_with: list[float] = []
+        self.pauses: list[float] = []
+        self.entries: list[Execution] = []
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 20, tzinfo=UTC) + timedelta(seconds=self.time_s)
+
+    def monotonic(self) -> float:
+        return self.time_s
+
+    def roll(self) -> float:
+        return 0.5
+
+    def find(self, name: str) -> AgentDefinition:
+        return AgentDefinition(name=name, description="d", prompt="p")
+
+    def record(self, execution: Execution) -> None:
+        self.entries.append(execution)
+
+    async def send(self, request: Request, *, timeout_s: float, on_text: object) -> Reply:
+        self.sent_with.append(timeout_s)
+        seconds, outcome = self.script.pop(0)
+        self.time_s += seconds
+        if isinstance(outcome, ClaudeForceError):
+            raise outcome
+        return outcome
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.time_s += seconds
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return function()
+
+    def run(self, *, timeout_s: float = 100, max_retries: int = 5) -> AgentResult:
+        """One turn in this world."""
+        config = Config(defaults=Defaults(max_retries=max_retries))
+        parts = Parts(agents=self, prices=Prices(), ledger=self, clock=self, config=config)
+        return run_now(run_turn(self, parts, Task(agent_name="a", text="x", timeout_s=timeout_s), Watch()))
+
+
+def test_each_attempt_gets_the_time_that_is_left() -> None:
+    """Attempts and waits are all taken from one deadline."""
+    world = World((10, ServerError("a")), (5, RateLimitError("b", retry_after_s=20)), (1, REPLY))
+    result = world.run()
+    assert (result, result.attempts, result.duration_ms) == ("yes", 3, 36_250)
+    assert world.pauses == [0.25, 20]
+    assert world.sent_with == [100, 89.75, 64.75]
+    assert world.entries[0].duration_ms == 36_250
+    assert world.entries[0].cost_usd == Decimal("0.5")
+
+
+def test_time_that_is_used_up_is_a_deadline() -> None:
+    """The error says how long, how often and why, and exits as its cause would."""
+    world = World((60, OverloadedError("busy")), (50, TimedOutError("silence")))
+    with pytest.raises(DeadlineError, match=r"within 100 s \(2 attempts; the last: silence\)") as caught:
+        world.run()
+    assert (caught.value.elapsed_s, caught.value.exit_code) == (110.25, 1)
+    late = World((101, OverloadedError("busy")))
+    with pytest.raises(DeadlineError) as caught:
+        late.run()
+    assert (caught.value.exit_code, late.entries[0].error_type) == (5, "DeadlineError")
+
+
+def test_a_late_but_final_error_is_told_as_it_is() -> None:
+    """A refused key is a refused key, though the answer came after the deadline: no time would have mended it."""
+    with pytest.raises(CredentialsError):
+        World((101, CredentialsError("no"))).run()
+
+
+def test_a_late_answer_is_an_answer() -> None:
+    """What was paid and has arrived is kept, whatever the clock says."""
+    assert World((101, REPLY)).run() == "yes"
+
+
+def test_a_sleep_that_ends_late_still_gets_an_attempt() -> None:
+    """No attempt is ever sent with a time of zero or less, which would mean "no limit"."""
+    world = World((1, RateLimitError("b", retry_after_s=8.9999)), (0, REPLY))
+    assert world.run(timeout_s=10) == "yes"
+    assert world.sent_with[1] > 0
+
+
+def test_an_unknown_usage_makes_the_sum_unknown() -> None:
+    """One attempt that was not counted makes tokens and price of the turn unknown, never too low."""
+    cut = Reply(model="claude-haiku-5-5", text="y", stop_reason=None, usage=None)
+    result = World((1, cut), (1, REPLY)).run()
+    assert (result.usage, result.cost_usd, result.attempts) == (None, None, 2)
