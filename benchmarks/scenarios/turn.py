@@ -1,0 +1,67 @@
+"""What a full turn costs over the bare SDK making the same request to the same simulator."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from claude_force import AgentOrchestrator
+from claude_force.testing import Simulator
+from scenarios import medians_in_turn
+
+CALLS = 25  # one measurement: single calls are too short to be told from the machine's noise
+
+
+def run(iterations: int) -> dict[str, float]:
+    """Plain and streamed calls, wall time and this process's CPU time (the simulator's share is in both)."""
+    with tempfile.TemporaryDirectory() as folder, Simulator(answer="word " * 200) as simulator:
+        project = Path(folder)
+        (project / ".claude/agents").mkdir(parents=True)
+        (project / ".claude/agents/a.md").write_text(
+            "---\nname: a\ndescription: d\nmodel: haiku\n---\n" + "Be kind. " * 300
+        )
+        with AgentOrchestrator(api_key="k", base_url=simulator.base_url, project_dir=project) as orchestrator:
+            orchestrator.execute_agent("a", "Why?")
+            body = {key: value for key, value in simulator.requests[0].body.items() if key != "stream"}
+            messages = orchestrator.client.messages
+
+            def bare_stream() -> None:
+                with messages.stream(**body) as stream:
+                    for _ in stream.text_stream:
+                        pass
+                    stream.get_final_message()
+
+            subjects = {
+                "bare": lambda: messages.create(**body),
+                "turn": lambda: orchestrator.execute_agent("a", "Why?"),
+                "bare_stream": bare_stream,
+                "turn_stream": lambda: orchestrator.execute_agent("a", "Why?", on_text=lambda _: None),
+            }
+            wall = medians_in_turn(iterations, **{name: _many(subject) for name, subject in subjects.items()})
+            cpu = {name: _cpu(subject, iterations) for name, subject in subjects.items()}
+    return {
+        "bare SDK call, ms": wall["bare"] / CALLS * 1000,
+        "full turn over bare SDK call": wall["turn"] / wall["bare"],
+        "full turn over bare SDK call, CPU": cpu["turn"] / cpu["bare"],
+        "bare SDK stream, ms": wall["bare_stream"] / CALLS * 1000,
+        "full streamed turn over bare SDK stream": wall["turn_stream"] / wall["bare_stream"],
+        "full streamed turn over bare SDK stream, CPU": cpu["turn_stream"] / cpu["bare_stream"],
+    }
+
+
+def _many(subject: Callable[[], object]) -> Callable[[], None]:
+    def repeat() -> None:
+        for _ in range(CALLS):
+            subject()
+
+    return repeat
+
+
+def _cpu(subject: Callable[[], object], iterations: int) -> float:
+    """CPU seconds of this process for all its calls."""
+    os.sched_yield()
+    started = time.process_time()
+    for _ in range(iterations):
+        _many(subject)()
+    return time.process_time() - started
