@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help check fix test docs bench demo versions format lint types imports coverage bare clean
+.PHONY: help check fix test docs generate bench demo versions format lint types imports coverage bare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,9 @@ test: $(VENV)/.ready ## the tests, fast
 
 docs: $(VENV)/.ready ## only the code blocks of README and docs (`make check` runs them too)
 	$(BIN)/python -m pytest tests/docs -q -n0
+
+generate: $(VENV)/.ready ## write the generated pages and the README's picture anew
+	$(BIN)/python docs/generate.py
 
 bench: $(VENV)/.ready ## the benchmarks, against the simulator
 	$(BIN)/python benchmarks/run_benchmarks.py

@@ -89,7 +89,9 @@ def main() -> NoReturn:
     try:
         sys.exit(cli.main(standalone_mode=False))
     except ClaudeForceError as error:
-        click.echo(f"error: {error}", err=True)
+        from claude_force.apps.console import note  # noqa: PLC0415 - only a failure needs it
+
+        note(str(error), kind="error")
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

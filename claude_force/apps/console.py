@@ -47,17 +47,22 @@ def print_json(value: object) -> None:
     click.echo(msgspec.json.format(encoded, indent=2).decode())
 
 
+def harmless(text: str) -> str:
+    """The text without characters that a terminal obeys: no agent file or answer may move a cursor or set a title."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def note(text: str, *, kind: str = "note") -> None:
-    """One line on stderr."""
+    """One line, or a few that belong together, on stderr."""
     colour = {"warning": "yellow", "error": "red"}.get(kind, "cyan")
-    click.echo(f"{click.style(kind, fg=colour)}: {text}", err=True)
+    click.echo(f"{click.style(kind, fg=colour)}: {harmless(text)}", err=True)
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table for a person; tab-separated lines, without a header, for a pipe."""
     if not sys.stdout.isatty():
         for row in rows:
-            click.echo("\t".join(" ".join(cell.split()) for cell in row))
+            click.echo("\t".join(" ".join(harmless(cell).split()) for cell in row))
         return
     from rich import box  # noqa: PLC0415 - 40 ms that a pipe does not pay
     from rich.console import Console  # noqa: PLC0415
@@ -66,5 +71,5 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(harmless(cell)) for cell in row))
     Console().print(table)

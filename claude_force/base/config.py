@@ -313,9 +313,8 @@ def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_migration(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
-    """What `migrate_config` changed, one sentence a change; empty where the file was up to date."""
+    """What `migrate_config` had to change, one sentence a change; empty where it only wrote out defaults."""
     said = [f"{key}: dropped, nothing reads it" for key in old if key not in new]
-    said += [f"{key}: added with its defaults" for key in new if key not in old and key != "version"]
     for section in ("agents", "workflows"):
         before, after = old.get(section), new.get(section)
         if isinstance(before, dict) and isinstance(after, dict):

@@ -327,6 +327,15 @@ def test_on_a_terminal_the_answer_streams(project: Path) -> None:
     assert simulator.requests[0].body["stream"] is True
 
 
+def test_an_answer_cannot_command_the_terminal(project: Path) -> None:
+    """Escape codes in an answer are shown as unknown characters on a terminal; a pipe gets the answer as it is."""
+    with Simulator(answer="a\x1b]0;owned\x07b") as simulator:
+        shown = "".join(on_terminal("execute", "reviewer", "x", cwd=project, simulator=simulator))
+        piped = run("execute", "reviewer", "x", cwd=project, simulator=simulator).stdout
+    assert "a\ufffd]0;owned\ufffdb" in shown
+    assert piped == "a\x1b]0;owned\x07b\n"
+
+
 # ---------------------------------------------------------------- agents
 
 

@@ -185,6 +185,12 @@ json_values = st.recursive(
 )
 
 
+def test_a_small_new_config_is_not_called_old() -> None:
+    """Leaving sections out is fine, and nobody is told to upgrade."""
+    small = {"pricing": {"m": {"input": 1, "output": 2}}}
+    assert describe_migration(small, migrate_config(small)) == ()
+
+
 @given(st.dictionaries(st.sampled_from([*SPEC, "version", "governance", "other"]), json_values))
 def test_migration_is_done_once(config: dict[str, Any]) -> None:
     """Whatever the file holds, migrating twice changes nothing more, and nothing crashes."""

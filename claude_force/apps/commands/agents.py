@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_force.apps.commands.execute import complete_agent
-from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
+from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
 from claude_force.base.config import load_settings
 from claude_force.library.agents import AgentFolder, AgentLibrary
 from claude_force.orchestrator import agent_library
 
 if TYPE_CHECKING:
     from claude_force.base.records import AgentDefinition
+
+# A hostile or a very broken tree can hold thousands; nobody reads them on a screen.
+MOST_WARNINGS = 200
 
 
 @click.group()
@@ -50,9 +53,12 @@ def show(agent: str, config_path: Path | None, as_json: bool) -> None:  # noqa: 
         print_json(_facts(found) | {"prompt": found.prompt})
         return
     for name, value in _facts(found).items():
-        if value not in (None, "", [], {}):
-            click.echo(f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}")
-    click.echo(f"\n{found.prompt}")
+        if value not in (None, "", [], {}) and name != "warnings":
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            click.echo(f"{name}: {harmless(text)}")
+    for warning in found.warnings:
+        note(warning, kind="warning")
+    click.echo(f"\n{harmless(found.prompt)}")
 
 
 @command.command(epilog=example("claude-force agents validate .claude/agents"))
@@ -88,8 +94,10 @@ def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> No
     else:
         for problem in problems:
             note(str(problem), kind="error")
-        for agent, text in warnings:
+        for agent, text in warnings[:MOST_WARNINGS]:
             note(f"{agent.path}: {text}", kind="warning")
+        if len(warnings) > MOST_WARNINGS:
+            note(f"and {len(warnings) - MOST_WARNINGS} more; --json has all of them", kind="warning")
         for shadow in hidden:
             note(str(shadow), kind="warning")
         click.echo(f"{len(agents)} usable, {len(problems)} not, {len(warnings) + len(hidden)} warnings")

@@ -9,7 +9,6 @@ import click
 from claude_force.apps.console import config_option, example, json_option, note, print_json
 from claude_force.base.config import (
     config_schema,
-    describe_migration,
     find_config,
     load_settings,
     migrate_config,
@@ -65,7 +64,7 @@ def migrate(config_path: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - 
     old = read_config(path)
     new = migrate_config(old)
     validate_config(new, path=path)
-    if not describe_migration(old, new):
+    if old == new:
         click.echo(f"{path}: up to date, nothing to do")
         return
     text = json.dumps(new, indent=2, ensure_ascii=False) + "\n"

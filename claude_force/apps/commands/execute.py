@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from claude_force.apps.console import config_option, example, json_option, note, print_json
+from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json
 from claude_force.base.config import claude_folder
 from claude_force.base.errors import TaskError
 from claude_force.base.records import Effort, Material
@@ -114,7 +114,7 @@ def _read_stdin() -> str:
 
 
 def _show(text: str) -> None:
-    click.echo(text, nl=False)
+    click.echo(harmless(text), nl=False)
 
 
 def _say_warning(text: str) -> None:
@@ -134,4 +134,5 @@ def _say_summary(result: "AgentResult") -> None:
     if result.usage is not None:
         tokens = f"{result.usage.prompt_tokens:,} in, {result.usage.output_tokens:,} out"
     cost = "unpriced" if result.cost_usd is None else f"${result.cost_usd:.4f}"
+    cost = f"would cost {cost}" if result.simulated and result.cost_usd is not None else cost
     note(f"{result.model}, {tokens}, {cost}, {result.duration_ms / 1000:.1f} s", kind="done")

@@ -52,4 +52,4 @@ def command(folder: Path, force: bool, as_json: bool) -> None:  # noqa: FBT001 -
         print_json({"written": written, "kept": kept})
         return
     click.echo(f"{target}: {len(written)} files written, {len(kept)} kept as they were")
-    note('next: claude-force execute python-expert "What does this do?" --file YOUR_FILE --offline', kind="next")
+    note('claude-force execute python-expert "What does this do?" --file YOUR_FILE --offline', kind="next")

@@ -1,0 +1,94 @@
+"""The product's own `.claude`: what `init` gives people must load without a single warning."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from claude_force.apps.commands.init import starter_files, starter_folder
+from claude_force.base.config import Config, migrate_config, validate_config
+from claude_force.base.models import CURRENT
+from claude_force.base.records import AgentDefinition
+from claude_force.library.agents import AgentFolder, AgentLibrary
+
+STARTER = starter_folder()
+LIBRARY = AgentLibrary([AgentFolder(path=STARTER / "agents", source="project", root=STARTER)])
+AGENTS = LIBRARY.load_all()
+SKILLS = sorted((STARTER / "skills").glob("*/SKILL.md"))
+WORKFLOWS = sorted((STARTER / "workflows").glob("*.json"))
+# Claude Code's own tools; a starter agent needs no others.
+TOOLS = {"Bash", "Edit", "Glob", "Grep", "Read", "WebFetch", "WebSearch", "Write"}
+
+
+def front_matter(path: Path) -> dict[str, object]:
+    """What strict YAML makes of it."""
+    loaded = yaml.safe_load(path.read_text().split("\n---\n", 1)[0].removeprefix("---\n"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def test_nineteen_agents_load_without_a_warning() -> None:
+    """Every file is used, none had to be repaired, none hides another."""
+    assert len(AGENTS) == 19
+    assert LIBRARY.problems() == []
+    assert LIBRARY.shadowed() == []
+    assert [warning for agent in AGENTS for warning in agent.warnings] == []
+
+
+@pytest.mark.parametrize("agent", AGENTS, ids=lambda agent: agent.name)
+def test_an_agent_is_a_proper_sub_agent(agent: AgentDefinition) -> None:
+    """Strict YAML, the file's name, a family model, known tools, skills that exist, and a prompt with substance."""
+    assert agent.path is not None
+    assert front_matter(agent.path)["name"] == agent.path.stem == agent.name
+    assert 40 < len(agent.description) < 600
+    assert agent.model in CURRENT
+    assert agent.tools is not None
+    assert set(agent.tools) <= TOOLS
+    assert {*agent.skills} <= {path.parent.name for path in SKILLS}
+    assert len(agent.prompt.splitlines()) >= 40
+
+
+@pytest.mark.parametrize("path", SKILLS, ids=lambda path: path.parent.name)
+def test_a_skill_follows_the_standard(path: Path) -> None:
+    """Only the standard's fields, the folder's name, limits kept, references that exist."""
+    meta = front_matter(path)
+    assert set(meta) <= {"name", "description", "license", "compatibility", "metadata", "allowed-tools"}
+    assert meta["name"] == path.parent.name
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", path.parent.name)
+    assert 1 <= len(str(meta["description"])) <= 1024
+    text = path.read_text()
+    assert len(text.splitlines()) < 500
+    linked = re.findall(r"\((references/[^)]+)\)|`(references/[^`]+)`", text)
+    assert all((path.parent / (link or code)).is_file() for link, code in linked)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_is_sound(path: Path) -> None:
+    """Agents exist, dependencies exist and form no cycle, and each placeholder names an input or a dependency."""
+    workflow = json.loads(path.read_text())
+    steps = {step["id"]: step for step in workflow["steps"]}
+    assert len(steps) == len(workflow["steps"]) >= 4
+    names = {agent.name for agent in AGENTS}
+    seen: set[str] = set()
+    for step in workflow["steps"]:
+        assert step["agent"] in names
+        assert {*step["dependencies"]} <= seen, "steps stand in an order that can be run"
+        for kind, name in re.findall(r"\{\{ (inputs|steps)\.([\w-]+)", step["task"]):
+            assert name in (workflow["inputs"] if kind == "inputs" else step["dependencies"])
+        seen.add(step["id"])
+
+
+def test_the_config_is_up_to_date() -> None:
+    """The starter's claude.json is valid, needs no upgrade, and says nothing but the defaults."""
+    raw = json.loads((STARTER / "claude.json").read_text())
+    assert migrate_config(raw) == raw
+    assert validate_config(raw) == Config()
+
+
+def test_init_offers_all_of_it() -> None:
+    """Agents, skills with their references, workflows and the config are offered, and nothing else."""
+    offered = set(starter_files(STARTER))
+    assert {path.relative_to(STARTER) for path in [*SKILLS, *WORKFLOWS, STARTER / "claude.json"]} <= offered
+    assert {path.parts[0] for path in offered} == {"agents", "skills", "workflows", "claude.json"}
