@@ -22,9 +22,11 @@ base URL that is not on loopback. The fixture sets it; set it for a whole test r
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from claude_force.transports.simulator import (
-    SIMULATED_HEADER,
-    SIMULATED_LINE,
+from claude_force.transports.simulator import Simulator
+from claude_force.transports.simulator.api import SIMULATED_HEADER
+from claude_force.transports.simulator.board import Stats
+from claude_force.transports.simulator.message import SIMULATED_LINE
+from claude_force.transports.simulator.script import (
     Answer,
     AnswerSource,
     ApiFault,
@@ -39,9 +41,7 @@ from claude_force.transports.simulator import (
     Refusal,
     Rule,
     SeenRequest,
-    Simulator,
     Stall,
-    Stats,
     Step,
 )
 

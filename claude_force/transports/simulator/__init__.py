@@ -13,49 +13,6 @@ It starts in milliseconds and needs the standard library only. It never leaves l
 `claude_force.testing` is the door for users' tests.
 """
 
-from claude_force.transports.simulator.api import SIMULATED_HEADER
-from claude_force.transports.simulator.board import Stats
-from claude_force.transports.simulator.message import SIMULATED_LINE
-from claude_force.transports.simulator.script import (
-    Answer,
-    AnswerSource,
-    ApiFault,
-    BadJson,
-    CutStream,
-    Disconnect,
-    Fault,
-    Hang,
-    Latency,
-    MidStreamError,
-    NotMessages,
-    Refusal,
-    Rule,
-    SeenRequest,
-    Stall,
-    Step,
-)
 from claude_force.transports.simulator.simulator import Simulator, serve
 
-__all__ = [
-    "SIMULATED_HEADER",
-    "SIMULATED_LINE",
-    "Answer",
-    "AnswerSource",
-    "ApiFault",
-    "BadJson",
-    "CutStream",
-    "Disconnect",
-    "Fault",
-    "Hang",
-    "Latency",
-    "MidStreamError",
-    "NotMessages",
-    "Refusal",
-    "Rule",
-    "SeenRequest",
-    "Simulator",
-    "Stall",
-    "Stats",
-    "Step",
-    "serve",
-]
+__all__ = ["Simulator", "serve"]
