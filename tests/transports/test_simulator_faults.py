@@ -13,7 +13,7 @@ import anthropic
 import httpx2
 import pytest
 
-from claude_force.transports.simulator import (
+from claude_force.testing import (
     Answer,
     ApiFault,
     BadJson,
