@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Self
 import msgspec
 
 from claude_force.base.clock import SystemClock
-from claude_force.base.config import Config, Settings, claude_folder, load_settings, user_folder
+from claude_force.base.config import Config, Settings, claude_folder, load_settings, project_folders, user_folder
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
 from claude_force.engine.turn import Parts, Watch, run_turn
-from claude_force.library.agents import AgentLibrary, agent_folders
+from claude_force.library.agents import AgentLibrary, ConfiguredAgent, agent_folders
 from claude_force.library.materials import read_material
 from claude_force.performance_tracker import PerformanceTracker
 from claude_force.transports.live import LiveTransport
@@ -53,8 +53,24 @@ def assemble(settings: Settings, *, start: Path, ledger: PerformanceTracker) -> 
 def agent_library(settings: Settings, *, start: Path) -> AgentLibrary:
     """The agents that can be called from the folder `start`: those of the config, the project and the user."""
     base = settings.folder or start
-    entries = {name: base / entry.path for name, entry in settings.config.agents.items()}
+    root = _root_of(settings.path) if settings.path else None
+    entries = {
+        name: ConfiguredAgent(path=base / entry.path, root=root, keywords=tuple(entry.keywords))
+        for name, entry in settings.config.agents.items()
+    }
     return AgentLibrary(folders=agent_folders(start, home=user_folder()), entries=entries)
+
+
+def _root_of(config_path: Path) -> Path | None:
+    """Where the agents of a config must lie: a project must not have its users send other files of theirs.
+
+    That is its repository, or the project's folder where there is none. The user's own config may name any file.
+    """
+    folder = config_path.parent.resolve()
+    if folder / config_path.name == user_folder().resolve() / "claude.json":
+        return None
+    root = project_folders(folder)[-1]
+    return root if (root / ".git").exists() else _project_of(folder / config_path.name)
 
 
 def metrics_folder(start: Path) -> Path:

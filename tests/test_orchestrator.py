@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from claude_force import (
+    AgentFileError,
     AgentNotFoundError,
     AgentOrchestrator,
     AgentResult,
@@ -381,6 +382,59 @@ def test_the_configs_project_is_the_project(
         subject.execute_agent("extra", "x")
         assert simulator.requests[0].system == "You are extra."
     assert len(ledger(project)) == 1
+
+
+def test_a_projects_config_cannot_name_a_file_outside(project: Path) -> None:
+    """A cloned repository's config that points at another file of its user is refused; the file is not sent."""
+    outside = write(project / "outside.md", "My plans.")
+    (project / "clone/.git").mkdir(parents=True)
+    config = write(project / "clone/.claude/claude.json", '{"agents": {"extra": {"path": "../../outside.md"}}}')
+    assert (config.parent / "../../outside.md").samefile(outside)
+    with Simulator() as simulator, orchestrator(simulator, project_dir=project / "clone") as subject:
+        with pytest.raises(AgentFileError, match="lies outside") as caught:
+            subject.execute_agent("extra", "x")
+        assert simulator.stats.calls == {}
+        assert subject.list_agents() == []
+    assert caught.value.exit_code == 2
+    assert "My plans." not in str(caught.value)
+    assert ledger(project / "clone") == []
+
+
+@pytest.mark.parametrize(
+    ("config", "repository", "path", "is_taken"),
+    [
+        pytest.param("top/a/.claude/claude.json", "top", "../../x.md", True, id="up to the repository's root"),
+        pytest.param("top/a/.claude/claude.json", "top/a", "../../x.md", False, id="out of the nearest repository"),
+        pytest.param("top/a/.claude/claude.json", "top/a/.claude", "../x.md", False, id="a .claude of its own"),
+        pytest.param("top/a/.claude/claude.json", None, "../x.md", True, id="no repository, the project"),
+        pytest.param("top/a/.claude/claude.json", None, "../../x.md", False, id="no repository, out of the project"),
+        pytest.param("top/a/other.json", None, "b/x.md", True, id="elsewhere, below"),
+        pytest.param("top/a/other.json", None, "../x.md", False, id="elsewhere, beside"),
+        pytest.param("home/claude.json", None, "../top/x.md", True, id="the user's own"),
+        pytest.param("home/other.json", None, "../top/x.md", False, id="beside the user's own"),
+    ],
+)
+@pytest.mark.parametrize("detour", ["", "detour/../"], ids=["straight", "by a detour"])
+def test_how_far_a_config_reaches(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    config: str,
+    repository: str | None,
+    path: str,
+    is_taken: bool,
+    detour: str,
+) -> None:
+    """A project's config names files of its repository, or of its folder where there is none; the user's own, any."""
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "home"))
+    (tmp_path / "detour/.git").mkdir(parents=True)
+    written = write(tmp_path / config, json.dumps({"agents": {"extra": {"path": path, "keywords": ["more"]}}}))
+    write((written.parent / path).resolve(), "You are extra.")
+    if repository:
+        (tmp_path / repository / ".git").mkdir()
+    with AgentOrchestrator(config_path=tmp_path / detour / config) as subject:
+        agents = subject.list_agents()
+    assert [(agent.name, agent.keywords) for agent in agents] == ([("extra", ("more",))] if is_taken else [])
 
 
 def test_a_broken_config_is_said_before_anything_is_sent(project: Path) -> None:

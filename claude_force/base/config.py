@@ -35,7 +35,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 class AgentEntry(_Section, frozen=True):
     """An agent that is named in the config instead of being found in `.claude/agents`."""
 
-    path: str
+    path: Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+$")]
     """The agent's file, relative to the folder of the config file."""
     keywords: list[str] = msgspec.field(default_factory=list)
 
@@ -175,8 +175,9 @@ def claude_folder(start: Path) -> Path | None:
 
 def project_folders(start: Path) -> list[Path]:
     """`start` and its parents up to the repository root; `start` alone outside a repository."""
-    folders = [start.absolute(), *start.absolute().parents]
-    root = next((i for i, folder in enumerate(folders) if (folder / ".git").exists()), 0)
+    here = start.resolve()  # by its real place: `..` or a link must not make another folder the parent
+    folders = [here, *here.parents]
+    root = next((number for number, folder in enumerate(folders) if os.path.lexists(folder / ".git")), 0)
     return folders[: root + 1]
 
 

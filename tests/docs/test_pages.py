@@ -14,7 +14,7 @@ import pytest
 
 import claude_force
 from claude_force.base.config import Config
-from claude_force.library import agents, frontmatter
+from claude_force.library import definition, disk, frontmatter
 from claude_force.performance_tracker import ExecutionLine
 
 ROOT = Path(__file__).parents[2]
@@ -139,16 +139,16 @@ def test_python(names: set[str]) -> None:
 def test_agent_fields() -> None:
     """Every field that an agent file can have is on the page about agent files."""
     words = set(re.findall(r"`(\w+)`", read("docs/how-to/agents.md")))
-    assert sorted(set(agents._FIELDS) - words) == []
+    assert sorted(set(definition._FIELDS) - words) == []
 
 
 LIMITS = {
-    "body": f"{agents.MAX_BODY_CHARS:,} characters",
+    "body": f"{definition.MAX_BODY_CHARS:,} characters",
     "file": f"{frontmatter.MAX_FILE_BYTES:,} bytes",
     "front matter": f"{frontmatter.MAX_FRONT_MATTER_CHARS:,} characters, {frontmatter.MAX_DEPTH} levels",
-    "name": f"{agents.MAX_NAME_CHARS} characters | error; a warning from {agents.USUAL_NAME_CHARS} |",
-    "description": f"{agents.USUAL_DESCRIPTION_CHARS:,} characters",
-    "tree": f"{agents.MAX_FILES:,} agent files, {agents.MAX_FOLDERS:,} folders",
+    "name": f"{definition.MAX_NAME_CHARS} characters | error; a warning from {definition.USUAL_NAME_CHARS} |",
+    "description": f"{definition.USUAL_DESCRIPTION_CHARS:,} characters",
+    "tree": f"{disk.MAX_FILES:,} agent files, {disk.MAX_FOLDERS:,} folders",
 }
 
 

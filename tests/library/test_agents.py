@@ -12,16 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_force.base.config import project_folders
 from claude_force.base.errors import AgentFileError, AgentNameError, AgentNotFoundError, ClaudeForceError
 from claude_force.base.records import AgentDefinition
-from claude_force.library.agents import (
-    MAX_FILES,
-    MAX_FOLDERS,
-    AgentFolder,
-    AgentLibrary,
-    agent_folders,
-    check_agent_name,
-)
+from claude_force.library.agents import AgentFolder, AgentLibrary, ConfiguredAgent, agent_folders, check_agent_name
+from claude_force.library.disk import MAX_FILES, MAX_FOLDERS
 
 OLD = 1_000_000_000  # a time at which a file has long been settled
 
@@ -36,6 +31,13 @@ def write(path: Path, front: str = "name: scout\ndescription: Looks ahead.", bod
 def tree(folder: Path) -> AgentLibrary:
     """A library of one project folder."""
     return AgentLibrary([AgentFolder(path=folder, source="project", root=folder)])
+
+
+def configured(
+    name: str, path: Path, *, root: Path | None = None, keywords: tuple[str, ...] = ()
+) -> dict[str, ConfiguredAgent]:
+    """What a config with one agent names."""
+    return {name: ConfiguredAgent(path=path, root=root, keywords=keywords)}
 
 
 def only(folder: Path) -> AgentDefinition:
@@ -366,7 +368,7 @@ def test_the_nearest_folder_wins(tmp_path: Path) -> None:
     user = write(home / "agents/scout.md", body="user")
     far = write(tmp_path / "repo/.claude/agents/scout.md", body="far")
     near = write(tmp_path / "repo/pkg/.claude/agents/scout.md", body="near")
-    configured = write(tmp_path / "repo/elsewhere/scout.md", body="config")
+    named = write(tmp_path / "repo/elsewhere/scout.md", body="config")
     folders = agent_folders(start, home=home)
     assert [(folder.path, folder.source) for folder in folders] == [
         (near.parent, "project"),
@@ -377,27 +379,47 @@ def test_the_nearest_folder_wins(tmp_path: Path) -> None:
     assert (library.find("scout").prompt, library.find("scout").source) == ("near", "project")
     assert [(found.used, found.hidden) for found in library.shadowed()] == [(near, far), (near, user)]
     assert str(library.shadowed()[0]) == f"agent 'scout': {str(near)!r} hides {str(far)!r}"
-    with_entry = AgentLibrary(folders, entries={"scout": configured})
+    with_entry = AgentLibrary(folders, entries=configured("scout", named))
     assert (with_entry.find("scout").prompt, with_entry.find("scout").source) == ("config", "config")
     assert [found.hidden for found in with_entry.shadowed()] == [near, far, user]
     assert "outside" not in library.names()
     assert outside.exists()
 
 
-def test_outside_a_repository_the_nearest_claude_folder_counts(tmp_path: Path) -> None:
-    """Without `.git`, the search ends at the first folder that has a `.claude`."""
-    start = tmp_path / "a" / "b"
-    start.mkdir(parents=True)
-    write(tmp_path / ".claude/agents/far.md")
-    near = write(tmp_path / "a/.claude/agents/near.md")
-    assert [folder.path for folder in agent_folders(start, home=tmp_path / "none")] == [near.parent]
+def test_outside_a_repository_parents_are_not_searched(tmp_path: Path) -> None:
+    """Agents that somebody planted in a shared parent, such as `/tmp`, are never picked up."""
+    start = tmp_path / "shared" / "work"
+    planted = write(tmp_path / "shared/.claude/agents/planted.md", "name: planted\ndescription: b")
+    start.mkdir()
+    assert agent_folders(start, home=tmp_path / "none") == []
+    here = write(start / ".claude/agents/scout.md")
+    assert agent_folders(start, home=tmp_path / "none") == [AgentFolder(path=here.parent, source="project", root=start)]
+    assert planted.exists()
 
 
-def test_the_users_folder_is_not_taken_for_a_project(tmp_path: Path) -> None:
-    """Below the home folder and outside a repository, the user's agents are the user's, once."""
+@pytest.mark.parametrize("repository", [".", "a", "a/b", "a/b/c", None], ids=str)
+@pytest.mark.parametrize("start", [".", "a", "a/b", "a/b/c"])
+def test_agents_and_config_are_looked_for_in_the_same_folders(
+    tmp_path: Path, repository: str | None, start: str
+) -> None:
+    """Whose config applies, that project's agents apply, and no others."""
+    for folder in (".", "a", "a/b", "a/b/c"):
+        (tmp_path / folder / ".claude/agents").mkdir(parents=True)
+    if repository:
+        (tmp_path / repository / ".git").mkdir()
+    places = project_folders(tmp_path / start)
+    assert agent_folders(tmp_path / start, home=tmp_path / "none") == [
+        AgentFolder(path=place / ".claude/agents", source="project", root=places[-1]) for place in places
+    ]
+
+
+@pytest.mark.parametrize("start", [".", "work"])
+def test_the_users_folder_is_not_taken_for_a_project(tmp_path: Path, start: str) -> None:
+    """Where the home folder is the project, or a repository above it, the user's agents are the user's, once."""
+    (tmp_path / ".git").mkdir()
     (tmp_path / "work").mkdir()
     write(tmp_path / ".claude/agents/scout.md")
-    (folder,) = agent_folders(tmp_path / "work", home=tmp_path / ".claude")
+    (folder,) = agent_folders(tmp_path / start, home=tmp_path / ".claude")
     assert folder.source == "user"
 
 
@@ -426,7 +448,8 @@ def test_inside_a_folder_the_first_path_wins(tmp_path: Path) -> None:
 def test_the_configs_name_is_the_identity(tmp_path: Path) -> None:
     """An entry renames its file's agent, which is then no longer found under its own name."""
     path = write(tmp_path / "scout.md")
-    library = AgentLibrary([AgentFolder(path=tmp_path, source="project", root=tmp_path)], entries={"looker": path})
+    folder = AgentFolder(path=tmp_path, source="project", root=tmp_path)
+    library = AgentLibrary([folder], entries=configured("looker", path))
     assert library.names() == ["looker"]
     assert warned(library.find("looker"), "the config calls this agent 'looker', its file 'scout'")
     with pytest.raises(AgentNotFoundError):
@@ -449,12 +472,79 @@ def test_an_entry_without_a_usable_file_is_a_problem(
     """The config is believed in nothing but where to look."""
     if text is not None:
         (tmp_path / file).write_text(text)
-    library = AgentLibrary(entries={entry: tmp_path / file})
+    library = AgentLibrary(entries=configured(entry, tmp_path / file))
     (problem,) = library.problems()
     assert problem.agent == entry
     assert reason in problem.reason
     with pytest.raises(AgentNameError if "/" in entry else AgentFileError):
         library.find(entry)
+
+
+@pytest.mark.parametrize(
+    ("file", "target"),
+    [
+        pytest.param("../outside.md", None, id="a path"),
+        pytest.param(".claude/../../outside.md", None, id="a path by a detour"),
+        pytest.param("link.md", "../outside.md", id="a link"),
+        pytest.param("folder/outside.md", "..", id="a folder that is a link"),
+        pytest.param("../repo-too/beside.md", None, id="a folder with a longer name"),
+    ],
+)
+def test_an_entry_that_leads_out_of_its_root_is_refused(tmp_path: Path, file: str, target: str | None) -> None:
+    """A repository's config cannot have its users send files of theirs to a model, however it names them."""
+    repo = tmp_path / "repo"
+    (repo / ".claude").mkdir(parents=True)
+    write(tmp_path / "outside.md", "name: scout\ndescription: My plans.", "My plans.")
+    write(tmp_path / "repo-too/beside.md")
+    if target is not None:
+        (repo / file.partition("/")[0]).symlink_to(target)
+    path = repo / file
+    library = AgentLibrary(entries=configured("scout", path, root=repo))
+    (problem,) = library.problems()
+    assert (problem.agent, problem.path) == ("scout", str(path))
+    assert problem.reason == f"it lies outside {str(repo)!r}; copy the file into it"
+    assert library.names() == []
+    with pytest.raises(AgentFileError, match="lies outside"):
+        library.find("scout")
+    assert AgentLibrary(entries=configured("scout", path)).names() == ["scout"]  # as the user's own config may
+
+
+def test_a_root_may_itself_be_reached_by_a_link(tmp_path: Path) -> None:
+    """A project that is used by way of a link has the agents that its config names."""
+    write(tmp_path / "repo/agents/scout.md")
+    (tmp_path / "link").symlink_to("repo")
+    entries = configured("scout", tmp_path / "link/agents/scout.md", root=tmp_path / "link")
+    assert AgentLibrary(entries=entries).names() == ["scout"]
+
+
+def test_a_refused_entry_hides_nobody_elses_agent(tmp_path: Path) -> None:
+    """A project whose config points at an agent of the user's does not take it away from the user."""
+    theirs = write(tmp_path / "home/agents/scout.md")
+    library = AgentLibrary(
+        agent_folders(tmp_path / "repo", home=tmp_path / "home"),
+        entries=configured("looker", theirs, root=tmp_path / "repo"),
+    )
+    assert library.find("scout").source == "user"
+    with pytest.raises(AgentFileError, match="lies outside"):
+        library.find("looker")
+
+
+@pytest.mark.parametrize(
+    ("line", "keywords", "expected"),
+    [
+        pytest.param("keywords: [a, b]", (), ("a", "b"), id="the file's"),
+        pytest.param("color: red", ("c", "d"), ("c", "d"), id="the config's"),
+        pytest.param("keywords: [a, b]", ("c", "b", "c", "a"), ("a", "b", "c"), id="both, each once"),
+    ],
+)
+def test_keywords_of_the_config_are_added(
+    tmp_path: Path, line: str, keywords: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    """An agent has the keywords of its file first, then those that the config adds."""
+    path = write(tmp_path / "scout.md", f"name: scout\ndescription: Looks.\n{line}")
+    agent = AgentLibrary(entries=configured("scout", path, keywords=keywords)).find("scout")
+    assert agent.keywords == expected
+    assert agent.warnings == ()
 
 
 # ------------------------------------------------------------ links, pipes, sizes

@@ -1,0 +1,284 @@
+"""One file's bytes, turned into an `AgentDefinition`: its fields, its name, and whether it is an agent at all.
+
+Files are read leniently: what can be understood is used, and each guess is a warning of the definition. A file that
+cannot be used becomes an `AgentFileError`, and documentation that lies beside agents becomes `None`. Nothing that a
+file contains is ever run, and no disk is touched. How front matter is read and repaired: `frontmatter`; which of
+several files counts: `agents`.
+"""
+
+import re
+from typing import TYPE_CHECKING, Any, get_args
+
+from claude_force.base.errors import AgentFileError
+from claude_force.base.records import AgentDefinition, AgentSource, Effort
+from claude_force.library.frontmatter import Document, FrontMatterError, read_document
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_NAME_CHARS = 128  # longer than any file name part needs; the convention ends at 64
+USUAL_NAME_CHARS = 64  # what the agent skills standard allows
+USUAL_DESCRIPTION_CHARS = 1_024  # likewise; 208 real agents are longer, so it is only a warning
+MAX_BODY_CHARS = 200_000  # about 50,000 tokens, a quarter of the smallest context window, paid with every call
+
+Outcome = AgentDefinition | AgentFileError | None
+"""What a file turned out to be; `None` is documentation."""
+
+# ------------------------------------------------------------ is it an agent?
+
+_DOCUMENTATION = frozenset(
+    {"readme", "claude", "agents", "gemini", "changelog", "contributing", "code_of_conduct", "license"}
+)
+_NAME_LINE = re.compile(rb"^[ \t]*name[ \t]*:([^\r\n]+)", re.MULTILINE)
+
+
+def read_definition(data: bytes, *, path: "Path", source: AgentSource) -> Outcome:
+    """What the bytes of the file at `path` define."""
+    try:
+        document = read_document(data, known_keys=_KNOWN_KEYS)
+    except FrontMatterError as error:
+        name_line = _NAME_LINE.search(data)
+        if name_line is None and _is_documentation(path):
+            return None
+        name = name_line[1].decode(errors="replace").strip(" \t\"'") if name_line else None
+        return file_error(path, error.reason, line=error.line, agent=name)
+    return _definition(document, path=path, source=source)
+
+
+def file_error(path: "Path", reason: str, *, line: int | None = None, agent: str | None = None) -> AgentFileError:
+    """The error for a file that cannot be used; unless `agent` is given, the file's name is the agent's."""
+    where = str(path) if line is None else f"{path}:{line}"
+    return AgentFileError(
+        f"{where!r} cannot be used as an agent: {reason}",
+        agent=agent or (path.stem if path.suffix == ".md" else ""),
+        path=str(path),
+        line=line,
+        reason=reason,
+    )
+
+
+def _is_documentation(path: "Path") -> bool:
+    return path.name.partition(".")[0].casefold() in _DOCUMENTATION
+
+
+def _definition(document: Document, *, path: "Path", source: AgentSource) -> Outcome:
+    fields = _Fields(document)
+    name, description = fields.text("name"), fields.text("description")
+    if name is None and (_is_documentation(path) or (document.meta and not _KNOWN_KEYS & document.meta.keys())):
+        return None
+    prompt = _without_blank_edges(document.body)
+    identity = name or path.stem
+    if fault := _prompt_fault(prompt) or name_fault(identity):
+        return file_error(path, fault, agent=identity)
+    if not document.has_front_matter:
+        fields.warn("there is no front matter, so the file's name and first paragraph describe it; add 'description'")
+    elif name is None:
+        fields.warn(f"there is no 'name', so the file's name was taken; write 'name: {identity}'")
+    if document.has_front_matter and description is None:
+        fields.warn(
+            "there is no 'description', so the first paragraph was taken; Claude Code skips such a file: add one"
+        )
+    description = description or _first_paragraph(prompt)
+    _warn_of_habits(fields, identity, description)
+    return AgentDefinition(
+        name=identity,
+        description=description,
+        prompt=prompt,
+        path=path,
+        source=source,
+        model=fields.model(),
+        effort=fields.choice("effort", get_args(Effort)),
+        tools=fields.tools(),
+        disallowed_tools=fields.names("disallowedTools") or (),
+        skills=fields.names("skills") or (),
+        keywords=fields.names("keywords") or (),
+        permission_mode=fields.choice("permissionMode", _PERMISSION_MODES),
+        max_turns=fields.count("maxTurns"),
+        memory=fields.choice("memory", ("user", "project", "local")),
+        color=fields.text("color"),
+        extra=fields.extra(),
+        warnings=tuple(fields.warnings),
+    )
+
+
+def _prompt_fault(prompt: str) -> str | None:
+    if not prompt:
+        return "it holds no instructions; write them below the front matter"
+    if len(prompt) > MAX_BODY_CHARS:
+        return f"its instructions are longer than {MAX_BODY_CHARS:,} characters; move reference material into files"
+    return None
+
+
+_USUAL_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def _warn_of_habits(fields: "_Fields", name: str, description: str) -> None:
+    if len(name) > USUAL_NAME_CHARS:
+        fields.warn(f"the name is longer than {USUAL_NAME_CHARS} characters; shorten it")
+    if not _USUAL_NAME.fullmatch(name):
+        fields.warn(f"the name {name!r} is unusual; lower-case letters, digits and hyphens work everywhere")
+    if len(description) > USUAL_DESCRIPTION_CHARS:
+        fields.warn(f"the description is longer than {USUAL_DESCRIPTION_CHARS:,} characters; move examples to the body")
+
+
+def _without_blank_edges(text: str) -> str:
+    lines = text.split("\n")
+    filled = [i for i, line in enumerate(lines) if line.strip()]
+    return "\n".join(lines[filled[0] : filled[-1] + 1]) if filled else ""
+
+
+_NO_TEXT = ("#", "<!--", "---", "***", "```")
+
+
+def _first_paragraph(text: str) -> str:
+    """The first lines that are text, on one line; the first heading where there is nothing else."""
+    lines: list[str] = []
+    for line in map(str.strip, text.split("\n")):
+        if line and not line.startswith(_NO_TEXT):
+            lines.append(line)
+        elif lines:
+            break
+    return " ".join(lines or [text.split("\n", 1)[0].strip("# ")])[:USUAL_DESCRIPTION_CHARS]
+
+
+# ------------------------------------------------------------ names
+
+_SHELL_CHARS = frozenset(";&|<>$`\"'*?()[]{}!~")
+
+
+def name_fault(name: str) -> str | None:
+    """Why this cannot be an agent's name; `None` where it can."""
+    shell_char = next((char for char in name if char in _SHELL_CHARS), None)
+    faults = (
+        (not name.strip(), "it is empty"),
+        (len(name) > MAX_NAME_CHARS, f"it is longer than {MAX_NAME_CHARS} characters"),
+        (name.startswith("-"), "it starts with '-', as options do"),
+        (".." in name or any(char in name for char in ":/\\"), "it looks like a path or an address"),
+        # Control characters, but also those that turn the direction of what a terminal shows.
+        (not name.isprintable(), "it holds characters that cannot be seen"),
+        (shell_char, f"it holds {shell_char!r}, which means something to a shell"),
+    )
+    return next((fault for is_there, fault in faults if is_there), None)
+
+
+_PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_ESCAPES = re.compile(rb"\\(?:[xuU]|\r|\n)")
+
+
+def may_define(data: bytes, name: str, *, path: "Path") -> bool:
+    """Whether a file can possibly define that name: a cheap look that may err on one side only.
+
+    A name comes from the name of the file, or stands in it letter by letter, unless YAML's escapes spell it.
+    """
+    is_plain = _PLAIN_NAME.fullmatch(name) and not _ESCAPES.search(data)
+    return not is_plain or path.stem == name or name.lower().encode() in data.lower()
+
+
+# ------------------------------------------------------------ fields
+
+_FIELDS = ("name", "description", "tools", "disallowedTools", "model", "permissionMode", "maxTurns", "skills",
+           "memory", "effort", "color", "keywords")  # fmt: skip
+_KEPT_FIELDS = ("mcpServers", "hooks", "background", "isolation", "initialPrompt")  # known, but without a place of ours
+_MISSPELT_TOOLS = ("allowed-tools", "allowedTools")
+_KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})
+_PERMISSION_MODES = ("default", "manual", "acceptEdits", "auto", "dontAsk", "bypassPermissions", "plan")
+_LIST_ITEM = re.compile(r"(?:[^,\n(]|\([^)]*\)?)+")
+_TOOL = re.compile(r"[A-Z]\w*(?:\(.*\))?|mcp__\S+|\*", re.DOTALL)
+_MODEL = re.compile(r"[A-Za-z0-9][\w.:/@\[\]-]*")
+_COUNT = re.compile(r"0*[1-9][0-9]{0,8}")
+_BIG = 1e18  # beyond it, Python may refuse to write an integer down
+_SWITCHES = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}
+
+
+class _Fields:
+    """The front matter's values, each brought to its type or left out; whatever is not as it should be is a warning."""
+
+    def __init__(self, document: Document) -> None:
+        self.warnings = list(document.warnings)
+        self._meta = document.meta
+        for key in self._meta.keys() & _MISSPELT_TOOLS:
+            self.warn(f"{key!r} is no field of an agent and has no effect; did you mean 'tools'?")
+
+    def warn(self, text: str) -> None:
+        """Keep a warning for the reader of the definition."""
+        self.warnings.append(text)
+
+    def text(self, key: str) -> str | None:
+        """A text; numbers and lists are written out."""
+        value = self._meta.get(key)
+        if value is None or isinstance(value, str):
+            return (value or "").strip() or None
+        texts = [_plain(item) for item in (value if isinstance(value, list) else [value])]
+        if None in texts:
+            self.warn(f"{key!r} is no text and was left out; put it in quotes")
+            return None
+        self.warn(f"{key!r} is no text and was read as one; put it in quotes")
+        return ", ".join(filter(None, texts)).strip() or None
+
+    def names(self, key: str) -> tuple[str, ...] | None:
+        """Names from a list or from a text with commas; `None` where the key is absent or says nothing."""
+        value = self._meta.get(key)
+        if value is None:
+            if key in self._meta:
+                self.warn(f"{key!r} is empty and was left out; write '[]' for none")
+            return None
+        texts = [_plain(item) for item in (value if isinstance(value, list) else [value])]
+        if None in texts:
+            self.warn(f"{key!r} holds something else than names, which was left out; write 'a, b'")
+        items = [item for text in texts if text for item in _LIST_ITEM.findall(text)]
+        return tuple(dict.fromkeys(name for item in items if (name := item.strip().removeprefix("- ").strip())))
+
+    def tools(self) -> tuple[str, ...] | None:
+        """The allowed tools; `None` for all."""
+        tools = self.names("tools")
+        if tools is None or "*" in tools:
+            return None
+        if foreign := [tool for tool in tools if not _TOOL.fullmatch(tool)]:
+            self.warn(
+                f"'tools' has names that are none of Claude's tools: {', '.join(foreign)}; use names such as 'Read'"
+            )
+        return tools
+
+    def model(self) -> str | None:
+        """The model as written; `None` for `inherit`."""
+        model = self.text("model")
+        if model is None or model.lower() == "inherit":
+            return None
+        if not _MODEL.fullmatch(model):
+            self.warn(f"{model!r} is no model's id; write an alias such as 'sonnet', or an id")
+        return model
+
+    def choice(self, key: str, words: tuple[Any, ...]) -> Any:  # noqa: ANN401 - one of `words`, or None
+        """One of a few words."""
+        text = self.text(key)
+        word = next((word for word in words if text and word.lower() == text.lower()), None)
+        if text and word is None:
+            self.warn(f"{key!r} is {text!r} and was left out; use {', '.join(words[:-1])} or {words[-1]}")
+        return word
+
+    def count(self, key: str) -> int | None:
+        """A whole number above zero."""
+        value = self._meta.get(key)
+        text = _plain(value)
+        if value is not None and not (text and _COUNT.fullmatch(text)):
+            self.warn(f"{key!r} is no whole number above 0 and was left out; write a number such as 10")
+            return None
+        return int(text) if text else None
+
+    def extra(self) -> dict[str, Any]:
+        """Every key without a place of its own, as it is; only `background` is brought to a truth value."""
+        extra = {key: value for key, value in self._meta.items() if key not in _FIELDS}
+        if isinstance(text := _plain(extra.get("background")), str):
+            if text.lower() in _SWITCHES:
+                extra["background"] = _SWITCHES[text.lower()]
+            else:
+                self.warn("'background' is neither yes nor no; write one of them")
+        return extra
+
+
+def _plain(value: object) -> str | None:
+    """A text or a number as text. Not truth values, and no number so big that it cannot be one."""
+    if isinstance(value, str):
+        return value
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BIG
+    return str(value) if is_number else None

@@ -1,0 +1,145 @@
+"""The disk: trees of Markdown files walked, and single files looked at, with an eye on links, pipes and sizes.
+
+A file is known by its real path: it is given once, whatever links lead to it, and a link never leads out of its root.
+What cannot be used is given as an `Unusable` in its place, so nothing is left out silently. What the files mean is not
+known here (`definition`), nor which of them counts (`agents`).
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_force.library.frontmatter import MAX_FILE_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_force.base.records import AgentSource
+
+MAX_FILES = 10_000  # agent files in one tree; the largest public collection has a tenth of that
+MAX_FOLDERS = 2_000  # folders in one tree, as the guide for skill clients has it: a stray link must not scan a disk
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as it lay there at one moment. Equal ones have the same content, if they are old enough."""
+
+    path: "Path"
+    """As it was found."""
+    real: "Path"
+    """Without symbolic links: what was checked is what is opened."""
+    source: "AgentSource"
+    modified_ns: int
+    size: int
+    inode: int
+
+    def data(self) -> "bytes | Unusable":
+        """The bytes; one more than allowed is enough to tell that there are too many."""
+        try:
+            with self.real.open("rb") as stream:
+                return stream.read(MAX_FILE_BYTES + 1)
+        except OSError as error:
+            return Unusable(self.path, _reason(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A path at which there is nothing to read; `reason` says why, and what to do."""
+
+    path: "Path"
+    reason: str
+
+
+class Walk:
+    """One pass over the trees: each file once, whatever links lead to it."""
+
+    def __init__(self) -> None:
+        self._seen: set[Path] = set()
+
+    def files(self, folder: "Path", *, root: "Path", source: "AgentSource") -> Iterator[File | Unusable]:
+        """The Markdown files of a tree, in the order of their paths; links must stay inside `root`."""
+        root = resolved(root)
+        pending = [(folder, resolved(folder))]  # the next one is the last
+        files = folders = 0
+        while pending:
+            path, real = pending.pop()
+            if real in self._seen:
+                continue
+            if not real.is_relative_to(root):
+                yield Unusable(path, f"it is a link that leads out of {str(root)!r}; copy the file instead")
+                continue
+            self._seen.add(real)
+            try:
+                info = real.stat()
+                if stat.S_ISDIR(info.st_mode):
+                    folders += 1
+                    pending += _children(path, real) if folders <= MAX_FOLDERS else []
+                    continue
+                file = _file(path, real, source, info)
+            except OSError as error:
+                yield Unusable(path, _reason(error))
+                continue
+            files += 1
+            if files > MAX_FILES:
+                break
+            yield file
+        if files > MAX_FILES or folders > MAX_FOLDERS:
+            limits = f"{MAX_FILES:,} agent files or {MAX_FOLDERS:,} folders"
+            yield Unusable(folder, f"it has more than {limits}, and the rest was left out; split it")
+
+    def file(self, path: "Path", *, root: "Path | None", source: "AgentSource") -> File | Unusable:
+        """The Markdown file at `path`, which no tree gives again; it must lie inside `root`, if there is one."""
+        real = resolved(path)
+        if root is not None and not real.is_relative_to(resolved(root)):
+            return Unusable(path, f"it lies outside {str(root)!r}; copy the file into it")
+        self._seen.add(real)
+        # Whoever wrote the config chose the path; this much keeps a project's `.env` from being sent to a model.
+        if real.suffix != ".md":
+            return Unusable(path, "it does not end in '.md'")
+        try:
+            return _file(path, real, source, real.stat())
+        except OSError as error:
+            return Unusable(path, _reason(error))
+
+
+def resolved(path: "Path") -> "Path":
+    """The path without links, absolute; as it is where its links lead to themselves."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # whoever opens it gets the error
+        return path
+
+
+def _file(path: "Path", real: "Path", source: "AgentSource", info: os.stat_result) -> File:
+    if not stat.S_ISREG(info.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return File(path, real, source, info.st_mtime_ns, info.st_size, info.st_ino)
+
+
+def _children(path: "Path", real: "Path") -> "list[tuple[Path, Path]]":
+    """What a folder holds that may be or lead to an agent, last one first, each as found and without links."""
+    with os.scandir(real) as entries:
+        wanted = [(entry.name, entry.is_symlink()) for entry in entries if _is_wanted(entry)]
+    return [
+        (path / name, resolved(real / name) if is_link else real / name)
+        for name, is_link in sorted(wanted, reverse=True)
+    ]
+
+
+_SKIPPED_FOLDERS = frozenset({"node_modules"})
+
+
+def _is_wanted(entry: "os.DirEntry[str]") -> bool:
+    if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
+        return False
+    with contextlib.suppress(OSError):  # a link that leads to itself
+        return entry.name.endswith(".md") or entry.is_dir()
+    return False
+
+
+def _reason(error: OSError) -> str:
+    return f"{error.strerror or type(error).__name__}; check the path and its rights"
