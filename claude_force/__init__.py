@@ -5,6 +5,7 @@ Importing this costs almost nothing: each public name below is imported from its
 
 TYPE_CHECKING = False  # `typing` costs 10 ms, and every type checker knows this name
 if TYPE_CHECKING:
+    from claude_force.async_orchestrator import AsyncAgentOrchestrator
     from claude_force.base.config import migrate_config
     from claude_force.base.errors import (
         AccountLimitError,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         InputError,
         InvalidRequestError,
         ModelNotFoundError,
+        NotRunError,
         OverloadedError,
         ProtocolError,
         RateLimitError,
@@ -51,6 +53,7 @@ __all__ = [
     "AgentResult",
     "AnswerError",
     "ApiError",
+    "AsyncAgentOrchestrator",
     "ClaudeForceError",
     "ConfigError",
     "ConnectionFailedError",
@@ -63,6 +66,7 @@ __all__ = [
     "InvalidRequestError",
     "Material",
     "ModelNotFoundError",
+    "NotRunError",
     "OverloadedError",
     "PerformanceTracker",
     "ProtocolError",
@@ -81,6 +85,7 @@ _HOMES = {
     "AgentDefinition": "base.records",
     "AgentOrchestrator": "orchestrator",
     "AgentResult": "base.records",
+    "AsyncAgentOrchestrator": "async_orchestrator",
     "Material": "base.records",
     "PerformanceTracker": "performance_tracker",
     "Usage": "base.records",

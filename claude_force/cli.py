@@ -7,15 +7,13 @@ after retries, 6 refusal, 130 and 143 interrupted (Ctrl-C, SIGTERM).
 import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
 
 from claude_force import __version__
 from claude_force.base.errors import ClaudeForceError
-
-INTERRUPTED = 128 + signal.SIGINT
-TERMINATED = 128 + signal.SIGTERM
 
 # name of the command: one line of help. The command itself is `claude_force.apps.commands.<name>.command`.
 COMMANDS = {
@@ -85,7 +83,15 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with a code that says how it went."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    stopped_by = [signal.SIGINT]
+
+    def terminate(_: int, frame: FrameType | None) -> None:
+        """SIGTERM ends us as Ctrl-C does, whoever handles that at the time: us, or an event loop."""
+        stopped_by[0] = signal.SIGTERM
+        handler = signal.getsignal(signal.SIGINT)
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         sys.exit(cli.main(standalone_mode=False))
     except ClaudeForceError as error:
@@ -98,4 +104,4 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + stopped_by[0])

@@ -3,6 +3,7 @@
 The logic of a turn is in `engine.turn`; here parts are built, called, and their results returned.
 """
 
+import dataclasses
 import functools
 import os
 import threading
@@ -10,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
 
 import msgspec
 
@@ -27,12 +28,13 @@ from claude_force.performance_tracker import PerformanceTracker
 from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import anthropic
 
+    from claude_force.async_orchestrator import AsyncAgentOrchestrator
+    from claude_force.base.errors import ClaudeForceError
     from claude_force.base.ports import OnRetry, OnText
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
+    from claude_force.transports.simulator import Simulator
 
 
 def assemble(settings: Settings, *, start: Path, ledger: PerformanceTracker) -> Parts:
@@ -78,6 +80,73 @@ def metrics_folder(start: Path) -> Path:
     return (claude_folder(start) or user_folder()) / "metrics"
 
 
+class Project:
+    """What both faces work with, each part made when it is first needed: settings, ledger, parts, address."""
+
+    def __init__(
+        self,
+        config_path: str | os.PathLike[str] | None = None,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        project_dir: str | os.PathLike[str] | None = None,
+        offline: bool = False,
+        timeout_seconds: float | None = None,
+        max_retries: int | None = None,
+        enable_tracking: bool = True,
+    ) -> None:
+        self.start = Path(project_dir) if project_dir is not None else _project_of(config_path)
+        self._config_path = config_path
+        self._address = (api_key, base_url)
+        self._offline = offline
+        self._timeout_seconds = timeout_seconds
+        self._max_retries = max_retries
+        self._enable_tracking = enable_tracking
+        self._starting = threading.Lock()  # so that two threads in their first call start one simulator
+        self._simulator: Simulator | None = None
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The configuration, and where it came from. Raises `ConfigError`."""
+        return load_settings(self._config_path, start=self.start)
+
+    @functools.cached_property
+    def tracker(self) -> PerformanceTracker:
+        """The ledger of executions."""
+        enabled = self._enable_tracking and self.settings.config.tracking.enabled
+        return PerformanceTracker(metrics_folder(self.start), enabled=enabled)
+
+    @functools.cached_property
+    def parts(self) -> Parts:
+        """The parts of a turn."""
+        parts = assemble(self.settings, start=self.start, ledger=self.tracker)
+        defaults = parts.config.defaults
+        if self._timeout_seconds is not None:
+            defaults = msgspec.structs.replace(defaults, timeout_seconds=self._timeout_seconds)
+        if self._max_retries is not None:
+            defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
+        return dataclasses.replace(parts, config=msgspec.structs.replace(parts.config, defaults=defaults))
+
+    def address(self) -> tuple[str | None, str | None]:
+        """API key and base URL to call with; offline, those of a simulator that this starts."""
+        if not self._offline:
+            return self._address
+        with self._starting:
+            if self._simulator is None:
+                from claude_force.transports.simulator import Simulator  # noqa: PLC0415 - only --offline needs a server
+
+                self._simulator = Simulator(max_recorded=0).start()
+                weakref.finalize(self, self._simulator.stop)
+            return "offline", self._simulator.base_url
+
+    def close(self) -> None:
+        """Stop the simulator, if there is one; a later call starts another."""
+        with self._starting:
+            simulator, self._simulator = self._simulator, None
+        if simulator is not None:
+            simulator.stop()
+
+
 class AgentOrchestrator:
     """Runs the agents of a project, one call at a time; works in any thread, and inside a running event loop.
 
@@ -103,13 +172,9 @@ class AgentOrchestrator:
         project_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
     ) -> None:
-        self._config_path = config_path
-        self._start = Path(project_dir) if project_dir is not None else _project_of(config_path)
-        self._api_key = api_key
-        self._base_url = base_url
-        self._offline = offline
+        self._project = Project(config_path, api_key, base_url=base_url, project_dir=project_dir, offline=offline)
         self._transport: LiveTransport | None = None
-        self._stop_simulator: Callable[[], object] = lambda: None
+        self._awaited: AsyncAgentOrchestrator | None = None
         self._making = threading.Lock()  # so that two threads in their first call make one transport
 
     # ------------------------------------------------------------ doing
@@ -139,30 +204,45 @@ class AgentOrchestrator:
 
         Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
         """
-        if temperature is not None:
-            _warn_of_temperature()
-        request = Task(
-            agent_name=agent_name,
-            text=task,
+        request, watch = prepare(
+            agent_name,
+            task,
             materials=(*(read_material(os.fspath(file)) for file in files), *materials),
             model=model,
             effort=effort,
             max_tokens=max_tokens,
-            timeout_s=timeout_seconds,
+            timeout_seconds=timeout_seconds,
+            temperature=temperature,
+            on_text=on_text,
+            on_retry=on_retry,
+            on_warning=on_warning,
         )
-        watch = Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
-        return run_now(run_turn(Blocking(self._live), self._parts, request, watch))
+        return run_now(run_turn(Blocking(self._live), self._project.parts, request, watch))
+
+    async def execute_agent_async(self, agent_name: str, task: str, **options: Unpack["CallOptions"]) -> "AgentResult":
+        """Same as `execute_agent`, awaited."""
+        return await self._async_face.execute_agent(agent_name, task, **options)
+
+    async def execute_multiple_async(
+        self,
+        tasks: Iterable[tuple[str, str]],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        **options: Unpack["CallOptions"],
+    ) -> "list[AgentResult | ClaudeForceError]":
+        """Same as `AsyncAgentOrchestrator.execute_multiple`."""
+        return await self._async_face.execute_multiple(tasks, on_error=on_error, **options)
 
     def list_agents(self) -> list["AgentDefinition"]:
         """Every agent that can be called, by name."""
-        return agent_library(self.settings, start=self._start).load_all()
+        return agent_library(self.settings, start=self._project.start).load_all()
 
     # ------------------------------------------------------------ parts, made when they are needed
 
-    @functools.cached_property
+    @property
     def settings(self) -> Settings:
         """The configuration, and where it came from. Raises `ConfigError`."""
-        return load_settings(self._config_path, start=self._start)
+        return self._project.settings
 
     @property
     def config(self) -> Config:
@@ -174,47 +254,90 @@ class AgentOrchestrator:
         """The SDK's client that the calls go through; its own retries are off."""
         return self._live.client
 
-    @functools.cached_property
+    @property
     def performance_tracker(self) -> PerformanceTracker:
         """The ledger of executions."""
-        return PerformanceTracker(metrics_folder(self._start), enabled=self.config.tracking.enabled)
-
-    @functools.cached_property
-    def _parts(self) -> Parts:
-        return assemble(self.settings, start=self._start, ledger=self.performance_tracker)
+        return self._project.tracker
 
     @property
     def _live(self) -> LiveTransport:
         with self._making:
             if self._transport is None:
-                self._transport = self._offline_transport() if self._offline else self._claude_transport()
+                api_key, base_url = self._project.address()
+                self._transport = LiveTransport(api_key=api_key, base_url=base_url)
             return self._transport
 
-    def _claude_transport(self) -> LiveTransport:
-        return LiveTransport(api_key=self._api_key, base_url=self._base_url)
+    @property
+    def _async_face(self) -> "AsyncAgentOrchestrator":
+        with self._making:
+            if self._awaited is None:
+                from claude_force.async_orchestrator import AsyncAgentOrchestrator  # noqa: PLC0415 - loads asyncio
 
-    def _offline_transport(self) -> LiveTransport:
-        from claude_force.transports.simulator import Simulator  # noqa: PLC0415 - only --offline pays for a server
-
-        simulator = Simulator(max_recorded=0).start()
-        self._stop_simulator = weakref.finalize(self, simulator.stop)
-        return LiveTransport(api_key="offline", base_url=simulator.base_url)
+                self._awaited = AsyncAgentOrchestrator.of(self._project)
+            return self._awaited
 
     # ------------------------------------------------------------ ending
 
     def close(self) -> None:
-        """Close connections, and the simulator if there is one; a later call opens them anew."""
+        """Close connections, and the simulator if there is one; a later call opens them anew.
+
+        What the `*_async` methods opened is closed with the event loop that ran them.
+        """
         with self._making:
             transport, self._transport = self._transport, None
-            if transport is not None:
-                transport.close()
-                self._stop_simulator()
+        if transport is not None:
+            transport.close()
+        self._project.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class CallOptions(TypedDict, total=False):
+    """The keyword arguments of `execute_agent`, for methods that pass them on."""
+
+    files: Iterable[str | os.PathLike[str]]
+    materials: Iterable["Material"]
+    model: str | None
+    effort: "Effort | None"
+    max_tokens: int | None
+    timeout_seconds: float | None
+    temperature: float | None
+    on_text: "OnText | None"
+    on_retry: "OnRetry | None"
+    on_warning: "OnText | None"
+
+
+def prepare(
+    agent_name: str,
+    task: str,
+    *,
+    materials: tuple["Material", ...],
+    model: str | None,
+    effort: "Effort | None",
+    max_tokens: int | None,
+    timeout_seconds: float | None,
+    temperature: float | None,
+    on_text: "OnText | None",
+    on_retry: "OnRetry | None",
+    on_warning: "OnText | None",
+) -> tuple[Task, Watch]:
+    """What a call of either face asks for, in the engine's words."""
+    if temperature is not None:
+        _warn_of_temperature()
+    request = Task(
+        agent_name=agent_name,
+        text=task,
+        materials=materials,
+        model=model,
+        effort=effort,
+        max_tokens=max_tokens,
+        timeout_s=timeout_seconds,
+    )
+    return request, Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
 
 
 def _project_of(config_path: str | os.PathLike[str] | None) -> Path:
@@ -229,5 +352,5 @@ def _warn_of_temperature() -> None:
     warnings.warn(
         "temperature is ignored: the API takes no sampling parameters any more; steer with effort=",
         DeprecationWarning,
-        stacklevel=3,
+        stacklevel=4,
     )

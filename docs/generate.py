@@ -10,6 +10,7 @@ import io
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from rich.text import Text
 
 from claude_force.base import errors
 from claude_force.base.config import config_schema
-from claude_force.cli import INTERRUPTED, TERMINATED, cli
+from claude_force.cli import cli
 from claude_force.engine.untrusted import _PATTERNS as PATTERNS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -91,8 +92,8 @@ _MEANINGS = {
     4: "the account cannot pay, or may not spend more",
     5: "rate limit or overload, after all retries",
     6: "the model declined",
-    INTERRUPTED: "interrupted (Ctrl-C)",
-    TERMINATED: "ended from outside (SIGTERM)",
+    128 + signal.SIGINT: "interrupted (Ctrl-C)",
+    128 + signal.SIGTERM: "ended from outside (SIGTERM)",
 }
 
 

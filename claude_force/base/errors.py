@@ -22,6 +22,7 @@ ClaudeForceError                       exit code 1
 │   ├── ConnectionFailedError          1   nothing answers, or the connection broke
 │   ├── TimedOutError                  1   one attempt took longer than it may
 │   └── ProtocolError                  1   the server answers, but not as a Messages API does
+├── NotRunError                        1   never sent, because another task's terminal error ended the batch
 ├── DeadlineError                      1   the time given is over; 5 when rate limits or overload used it up
 └── AnswerError                        1   an answer came, but it is none
     ├── RefusalError                   6   the model declined
@@ -193,6 +194,14 @@ class TimedOutError(ApiError):
 
 class ProtocolError(ApiError):
     """The server answered with something that is no Messages API reply."""
+
+
+class NotRunError(ClaudeForceError):
+    """The task was never sent: a terminal error of another one ended the batch, and this would have met it, too."""
+
+    agent: str = ""
+    cause: ClaudeForceError | None = None
+    """What ended the batch; its exit code is this one's."""
 
 
 class DeadlineError(ClaudeForceError):

@@ -14,11 +14,20 @@ def read_material(path: str | Path) -> Material:
     name = str(path)
     try:
         with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return text_material(name, file.read(MAX_BYTES + 1))
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise TaskError(f"cannot read {name!r}: {reason}; give the path of a text file", source=name) from error
+        raise unreadable(name, error) from error
+
+
+def text_material(name: str, data: bytes) -> Material:
+    """The bytes as a material. Raises `TaskError` as `as_text` does."""
     return Material(name, as_text(name, data))
+
+
+def unreadable(name: str, error: OSError) -> TaskError:
+    """The error for a file that the system does not let us read."""
+    reason = (error.strerror or type(error).__name__).lower()
+    return TaskError(f"cannot read {name!r}: {reason}; give the path of a text file", source=name)
 
 
 def as_text(name: str, data: bytes) -> str:

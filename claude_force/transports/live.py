@@ -5,6 +5,8 @@ SDK's own business (`ANTHROPIC_API_KEY`, profiles, `ANTHROPIC_BASE_URL` ...); an
 will do. No foreign error leaves: see `foreign`. The API's own words are in `wire`.
 """
 
+import functools
+import importlib
 import os
 import threading
 import time
@@ -103,6 +105,8 @@ class AsyncLiveTransport:
         """As `LiveTransport.send`, awaited; cancelling it closes the connection."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
+        if self._client is None:  # the import takes a second, for which no loop can wait
+            await asyncio.to_thread(importlib.import_module, "anthropic")
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._send(request, {"timeout": timeout_s}, on_text)
@@ -129,6 +133,24 @@ class AsyncLiveTransport:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
+
+
+class ThreadedTransport:
+    """A blocking transport, awaited in a thread: what `features.async_enabled: false` falls back to."""
+
+    def __init__(self, transport: LiveTransport) -> None:
+        self._transport = transport
+
+    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
+        """As `LiveTransport.send`; a cancellation waits for its end."""
+        import asyncio  # noqa: PLC0415 - whoever awaits has it already
+
+        send = functools.partial(self._transport.send, request, timeout_s=timeout_s, on_text=on_text)
+        return await asyncio.to_thread(send)
+
+    async def aclose(self) -> None:
+        """Close every connection; the next call opens new ones."""
+        self._transport.close()
 
 
 def _check_allowed(base_url: str) -> None:

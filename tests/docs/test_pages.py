@@ -115,7 +115,8 @@ def test_configuration() -> None:
 
 def parameters() -> set[str]:
     """What can be given to an orchestrator and to `execute_agent`."""
-    methods = (claude_force.AgentOrchestrator, claude_force.AgentOrchestrator.execute_agent)
+    awaited = claude_force.AsyncAgentOrchestrator
+    methods = (claude_force.AgentOrchestrator, claude_force.AgentOrchestrator.execute_agent, awaited)
     return {name for method in methods for name in inspect.signature(method).parameters} - {"self"}
 
 
@@ -125,6 +126,8 @@ NAMES = {
     "the fields of a result": set(claude_force.AgentResult.__slots__) | {"is_whole", "to_dict"},
     "the fields of usage": set(claude_force.Usage.__slots__) | {"prompt_tokens", "total_tokens"},
     "the members of an orchestrator": {n for n in vars(claude_force.AgentOrchestrator) if not n.startswith("_")},
+    "the members of the async face": {n for n in vars(claude_force.AsyncAgentOrchestrator) if not n.startswith("_")}
+    - {"config", "of", "performance_tracker", "max_concurrent"},
     "the fields of a line": set(ExecutionLine.__struct_fields__),
 }
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from claude_force.base.records import AgentResult, Retry
+    from claude_force.orchestrator import CallOptions
 
 # A pipe that stays silent this long is probably one that nobody writes to.
 PATIENCE_S = 3.0
@@ -42,6 +43,7 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model should try.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of thinking and answer.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole turn.")
+@click.option("--async", "awaited", is_flag=True, help="Go through the async client.")
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
 @config_option
 @json_option
@@ -53,6 +55,7 @@ def command(
     effort: Effort | None,
     max_tokens: int | None,
     timeout_s: float | None,
+    awaited: bool,  # noqa: FBT001 - click passes by name
     offline: bool,  # noqa: FBT001 - click passes by name
     config_path: Path | None,
     as_json: bool,  # noqa: FBT001 - click passes by name
@@ -64,20 +67,24 @@ def command(
     """
     task, materials = _from_stdin(task)
     streams = sys.stdout.isatty() and not as_json
+    options: CallOptions = {
+        "files": files,
+        "materials": materials,
+        "model": model,
+        "effort": effort,
+        "max_tokens": max_tokens,
+        "timeout_seconds": timeout_s,
+        "on_text": _show if streams else None,
+        "on_retry": _say_retry,
+        "on_warning": _say_warning,
+    }
     with AgentOrchestrator(config_path, offline=offline) as orchestrator:
-        result = orchestrator.execute_agent(
-            agent,
-            task,
-            files=files,
-            materials=materials,
-            model=model,
-            effort=effort,
-            max_tokens=max_tokens,
-            timeout_seconds=timeout_s,
-            on_text=_show if streams else None,
-            on_retry=_say_retry,
-            on_warning=_say_warning,
-        )
+        if awaited:
+            import asyncio  # noqa: PLC0415 - only --async pays for it
+
+            result = asyncio.run(orchestrator.execute_agent_async(agent, task, **options))
+        else:
+            result = orchestrator.execute_agent(agent, task, **options)
     if as_json:
         print_json(result.to_dict())
     else:

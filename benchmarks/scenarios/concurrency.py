@@ -1,0 +1,116 @@
+"""Many agents at once: makespan against the ideal, and CPU a call against the bare SDK doing the same calls."""
+
+import asyncio
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import anthropic
+
+from claude_force import AsyncAgentOrchestrator
+
+SERVER = """
+import sys
+from claude_force.transports.simulator import serve
+serve(latency=float(sys.argv[1]), on_ready=lambda url: print(url, flush=True))
+"""
+
+
+def run(iterations: int) -> dict[str, float]:
+    """The simulator runs in a process of its own, so that CPU figures are the client's."""
+    return {**_makespans(), **_cpu(max(1, iterations // 7))}
+
+
+def _makespans() -> dict[str, float]:
+    figures = {}
+    with _server(0.3) as url:
+        together, one_by_one = (_seconds(url, 3, limit) for limit in (3, 1))
+        figures["3 tasks of 300 ms: sequential over concurrent"] = one_by_one / together
+        for limit in (1, 5, 10, 20):
+            ideal = math.ceil(50 / limit) * 0.3
+            figures[f"50 tasks of 300 ms, {limit} at once: makespan over ideal"] = _seconds(url, 50, limit) / ideal
+    return figures
+
+
+def _seconds(url: str, count: int, limit: int) -> float:
+    async def main() -> float:
+        async with _ours(url, limit) as call:
+            await _all(call, limit, limit)  # connections are made before the clock starts
+            started = time.perf_counter()
+            await _all(call, count, limit)
+            return time.perf_counter() - started
+
+    return asyncio.run(main())
+
+
+def _cpu(iterations: int) -> dict[str, float]:
+    figures = {}
+    with _server(0.05) as url:
+        for limit in (100, 1000):
+            ours, bare, aiohttp = [], [], []
+            for _ in range(iterations):
+                ours.append(asyncio.run(_cpu_a_call(_ours(url, limit), limit)))
+                bare.append(asyncio.run(_cpu_a_call(_bare(url, is_default=True), limit)))
+                aiohttp.append(asyncio.run(_cpu_a_call(_bare(url, is_default=False), limit)))
+            figures[f"{limit} in flight: default SDK client, CPU ms a call"] = min(bare) * 1000
+            figures[f"{limit} in flight: full turn over default SDK client, CPU"] = min(ours) / min(bare)
+            figures[f"{limit} in flight: aiohttp SDK client over default one, CPU"] = min(aiohttp) / min(bare)
+    return figures
+
+
+Call = Callable[[int], Awaitable[object]]
+
+
+async def _cpu_a_call(client: AbstractAsyncContextManager[Call], limit: int, count: int = 2000) -> float:
+    async with client as call:
+        await _all(call, limit, limit)  # connections are made before the clock starts
+        started = time.process_time()
+        await _all(call, count, limit)
+        return (time.process_time() - started) / count
+
+
+async def _all(call: Call, count: int, limit: int) -> None:
+    numbers = iter(range(count))
+
+    async def work() -> None:
+        for number in numbers:
+            await call(number)
+
+    await asyncio.gather(*(work() for _ in range(limit)))
+
+
+@asynccontextmanager
+async def _ours(url: str, limit: int) -> AsyncIterator[Call]:
+    with tempfile.TemporaryDirectory() as folder:
+        agents = Path(folder) / ".claude/agents"
+        agents.mkdir(parents=True)
+        (agents / "a.md").write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
+        async with AsyncAgentOrchestrator(None, "k", limit, base_url=url, project_dir=folder) as subject:
+            yield lambda number: subject.execute_agent("a", f"task {number}")
+
+
+@asynccontextmanager
+async def _bare(url: str, *, is_default: bool) -> AsyncIterator[Call]:
+    http_client = None if is_default else anthropic.DefaultAioHttpClient()
+    async with anthropic.AsyncAnthropic(api_key="k", base_url=url, max_retries=0, http_client=http_client) as client:
+        yield lambda number: client.messages.create(
+            model="claude-haiku-5-5",
+            max_tokens=16_000,
+            system=[{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}],
+            messages=[{"role": "user", "content": [{"type": "text", "text": f"task {number}"}]}],
+        )
+
+
+@contextmanager
+def _server(latency_s: float) -> Iterator[str]:
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(latency_s)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().strip() if process.stdout else ""
+    finally:
+        process.terminate()
+        process.wait()

@@ -1,0 +1,325 @@
+"""The async face: `AsyncAgentOrchestrator`. The same turns as the sync one, awaited, many at once.
+
+A *lane* is what belongs to one event loop: its connections and its free places. It is made at the first call in a loop
+and closed with it, so one orchestrator can serve several loops, in turn or in several threads at once.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, Unpack
+
+import aiofiles
+
+from claude_force.base.errors import ClaudeForceError, InputError, NotRunError
+from claude_force.base.records import AgentResult
+from claude_force.engine.faces import Awaiting
+from claude_force.engine.turn import run_turn
+from claude_force.library.materials import MAX_BYTES, text_material, unreadable
+from claude_force.orchestrator import CallOptions, Project, prepare
+from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
+
+if TYPE_CHECKING:
+    import anthropic
+
+    from claude_force.base.config import Config, Settings
+    from claude_force.base.ports import AsyncTransport, OnRetry, OnText
+    from claude_force.base.records import AgentDefinition, Effort, Material
+    from claude_force.performance_tracker import PerformanceTracker
+
+
+class Outcome(NamedTuple):
+    """How one task of many ended."""
+
+    number: int
+    """Its place in the input, from 0."""
+    result: AgentResult | ClaudeForceError
+
+
+class _Lane(NamedTuple):
+    transport: "AsyncTransport"
+    places: asyncio.Semaphore
+    keeper: AsyncGenerator[None]
+    """Suspended until the loop ends; the loop closes its generators, and with this one the connections."""
+
+
+class AsyncAgentOrchestrator:
+    """Runs many agents at once; the arguments win over the config.
+
+    At most `max_concurrent` turns are under way in an event loop; the others wait, and their `timeout_seconds` starts
+    when their turn does. An async context manager; without it, connections are closed with the loop.
+
+    Example:
+        >>> import asyncio, claude_force
+        >>> async def main():
+        ...     async with claude_force.AsyncAgentOrchestrator(offline=True) as orchestrator:
+        ...         tasks = [("python-expert", "What is a list?"), ("python-expert", "What is a tuple?")]
+        ...         return await orchestrator.execute_multiple(tasks)
+        >>> [result.is_whole for result in asyncio.run(main())]
+        [True, True]
+    """
+
+    def __init__(
+        self,
+        config_path: str | os.PathLike[str] | None = None,
+        api_key: str | None = None,
+        max_concurrent: int = 10,
+        timeout_seconds: float = 120,
+        max_retries: int = 3,
+        *,
+        enable_tracking: bool = True,
+        base_url: str | None = None,
+        project_dir: str | os.PathLike[str] | None = None,
+        offline: bool = False,
+    ) -> None:
+        project = Project(
+            config_path,
+            api_key,
+            base_url=base_url,
+            project_dir=project_dir,
+            offline=offline,
+            timeout_seconds=timeout_seconds,
+            max_retries=max_retries,
+            enable_tracking=enable_tracking,
+        )
+        self._begin(project, max_concurrent)
+
+    @classmethod
+    def of(cls, project: Project, *, max_concurrent: int | None = None) -> Self:
+        """The async face of a project that a sync face already works with; `None`: as its config says."""
+        self = cls.__new__(cls)
+        self._begin(project, max_concurrent)
+        return self
+
+    def _begin(self, project: Project, max_concurrent: int | None) -> None:
+        if max_concurrent is not None and max_concurrent < 1:
+            raise InputError(f"max_concurrent is {max_concurrent!r}, which leaves no place to run; give 1 or more")
+        self._project = project
+        self._max_concurrent = max_concurrent
+        self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
+        self._making = threading.Lock()  # protects `_lanes`: loops may run in several threads
+
+    # ------------------------------------------------------------ doing
+
+    async def execute_agent(
+        self,
+        agent_name: str,
+        task: str,
+        *,
+        files: Iterable[str | os.PathLike[str]] = (),
+        materials: Iterable["Material"] = (),
+        model: str | None = None,
+        effort: "Effort | None" = None,
+        max_tokens: int | None = None,
+        timeout_seconds: float | None = None,
+        temperature: float | None = None,
+        on_text: "OnText | None" = None,
+        on_retry: "OnRetry | None" = None,
+        on_warning: "OnText | None" = None,
+    ) -> AgentResult:
+        """Same as `AgentOrchestrator.execute_agent`, awaited. Cancelling it closes its connection at once."""
+        request, watch = prepare(
+            agent_name,
+            task,
+            materials=(*[await _read_material(os.fspath(file)) for file in files], *materials),
+            model=model,
+            effort=effort,
+            max_tokens=max_tokens,
+            timeout_seconds=timeout_seconds,
+            temperature=temperature,
+            on_text=on_text,
+            on_retry=on_retry,
+            on_warning=on_warning,
+        )
+        lane = await self._lane()
+        async with lane.places:
+            return await run_turn(Awaiting(lane.transport), self._project.parts, request, watch)
+
+    async def execute_multiple(
+        self,
+        tasks: Iterable[tuple[str, str]],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        **options: Unpack[CallOptions],
+    ) -> list[AgentResult | ClaudeForceError]:
+        """The results of many (agent, task) pairs, in their order; `options` are those of `execute_agent`, for all.
+
+        With `on_error="raise"` the first error ends the batch: nothing further is sent, what is in flight is finished
+        and accounted for, then the error is raised. With `"return"` errors stand in their tasks' places. A terminal
+        error (credentials, a spent limit, a retired model) ends the batch in both: the rest is `NotRunError`.
+        """
+        ended: dict[int, AgentResult | ClaudeForceError] = {}
+        first: ClaudeForceError | None = None
+        async for number, result in self._outcomes(tasks, stops_at_any_error=on_error == "raise", options=options):
+            ended[number] = result
+            if first is None and isinstance(result, ClaudeForceError):
+                first = result
+        if on_error == "raise" and first is not None:
+            raise first
+        return [ended[number] for number in range(len(ended))]
+
+    def as_completed(self, tasks: Iterable[tuple[str, str]], **options: Unpack[CallOptions]) -> AsyncGenerator[Outcome]:
+        """Each task's outcome as soon as it is there; errors as `execute_multiple(on_error="return")` has them.
+
+        `tasks` may be a generator: it is drawn from as places become free. Leaving the loop cancels what is in flight.
+        """
+        return self._outcomes(tasks, stops_at_any_error=False, options=options)
+
+    async def stream(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> AsyncGenerator[str]:
+        """The answer's text as it arrives, piece by piece, and at the end the finished `AgentResult`.
+
+        After an `on_retry` the answer starts again from its beginning. Leaving the loop early cancels the call.
+        """
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        options["on_text"] = pieces.put_nowait
+        turn = asyncio.create_task(self.execute_agent(agent_name, task, **options))
+        turn.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            yield await turn
+        finally:
+            await _cancelled(turn)
+
+    async def _outcomes(
+        self, tasks: Iterable[tuple[str, str]], *, stops_at_any_error: bool, options: CallOptions
+    ) -> AsyncGenerator[Outcome]:
+        waiting = enumerate(tasks)  # drawn from one by one: ten thousand tasks are never ten thousand coroutines
+        outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        endings: list[ClaudeForceError] = []  # errors that end the batch, the first one first
+
+        async def work() -> None:
+            for number, (agent, task) in waiting:
+                if endings:
+                    outcomes.put_nowait(Outcome(number, _not_run(agent, endings[0])))
+                    continue
+                try:
+                    result: AgentResult | ClaudeForceError = await self.execute_agent(agent, task, **options)
+                except ClaudeForceError as error:
+                    result = error
+                    if error.is_terminal or stops_at_any_error:
+                        endings.append(error)
+                outcomes.put_nowait(Outcome(number, result))
+
+        workers = [asyncio.create_task(work()) for _ in range(self.max_concurrent)]
+        for worker in workers:
+            worker.add_done_callback(lambda _: outcomes.put_nowait(None))
+        try:
+            for _ in workers:
+                while (outcome := await outcomes.get()) is not None:
+                    yield outcome
+            await asyncio.gather(*workers)  # a defect of ours, or of the iterable, is raised here
+        finally:
+            await _cancelled(*workers)
+
+    # ------------------------------------------------------------ parts, made when they are needed
+
+    @property
+    def max_concurrent(self) -> int:
+        """How many turns are under way at once, at the most."""
+        config = self._project.settings.config
+        if not (config.features.async_enabled and config.performance.async_enabled):
+            return 1
+        return self._max_concurrent or config.performance.max_concurrent_agents
+
+    @property
+    def config(self) -> "Config":
+        """The configuration."""
+        return self._project.settings.config
+
+    @property
+    def performance_tracker(self) -> "PerformanceTracker":
+        """The ledger of executions."""
+        return self._project.tracker
+
+    @property
+    def async_client(self) -> "anthropic.AsyncAnthropic":
+        """The SDK's client for the running event loop, of which it must be asked; its own retries are off."""
+        with self._making:
+            transport = self._lane_of(asyncio.get_running_loop()).transport
+        if not isinstance(transport, AsyncLiveTransport):
+            raise RuntimeError(  # noqa: TRY004 - nobody gave a wrong type
+                "features.async_enabled is false, so calls go through the sync client; set it to true"
+            )
+        return transport.client
+
+    async def load_config(self) -> "Config":
+        """The configuration, read without blocking the loop."""
+        settings: Settings = await asyncio.to_thread(lambda: self._project.settings)
+        return settings.config
+
+    async def load_agent_definition(self, name: str) -> "AgentDefinition":
+        """The agent of that name, read without blocking the loop."""
+        return await asyncio.to_thread(lambda: self._project.parts.agents.find(name))
+
+    async def _lane(self) -> _Lane:
+        with self._making:
+            known = len(self._lanes)
+            lane = self._lane_of(asyncio.get_running_loop())
+            is_new = len(self._lanes) > known
+        if is_new:
+            await anext(lane.keeper)
+        return lane
+
+    def _lane_of(self, loop: asyncio.AbstractEventLoop) -> _Lane:
+        if loop not in self._lanes:
+            transport = self._transport()
+            self._lanes[loop] = _Lane(transport, asyncio.Semaphore(self.max_concurrent), self._keep(loop, transport))
+        return self._lanes[loop]
+
+    def _transport(self) -> "AsyncTransport":
+        api_key, base_url = self._project.address()
+        if self.config.features.async_enabled and self.config.performance.async_enabled:
+            return AsyncLiveTransport(api_key=api_key, base_url=base_url)
+        return ThreadedTransport(LiveTransport(api_key=api_key, base_url=base_url))
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop, transport: "AsyncTransport") -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            with self._making:
+                self._lanes.pop(loop, None)
+            await transport.aclose()
+
+    # ------------------------------------------------------------ ending
+
+    async def aclose(self) -> None:
+        """Close this loop's connections, and the simulator if there is one; a later call opens them anew."""
+        lane = self._lanes.get(asyncio.get_running_loop())
+        if lane is not None:
+            await lane.keeper.aclose()
+        self._project.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+def _not_run(agent: str, cause: ClaudeForceError) -> NotRunError:
+    return NotRunError(
+        f"{agent!r} was not run: another task ended the batch ({cause.args[0]})",
+        agent=agent,
+        cause=cause,
+        exit_code=cause.exit_code,
+    )
+
+
+async def _cancelled(*tasks: asyncio.Task[object]) -> None:
+    """Cancel what still runs, and wait until it has ended."""
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, ClaudeForceError):
+            await task
+
+
+async def _read_material(path: str) -> "Material":
+    try:
+        async with aiofiles.open(path, "rb") as file:
+            return text_material(path, await file.read(MAX_BYTES + 1))
+    except OSError as error:
+        raise unreadable(path, error) from error
