@@ -17,7 +17,7 @@ from claude_force.base.errors import ClaudeForceError, InputError, NotRunError
 from claude_force.base.records import AgentResult
 from claude_force.engine.faces import Awaiting
 from claude_force.engine.turn import run_turn
-from claude_force.library.materials import MAX_BYTES, text_material, unreadable
+from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
 from claude_force.orchestrator import CallOptions, Project, prepare
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
@@ -318,8 +318,9 @@ async def _cancelled(*tasks: asyncio.Task[object]) -> None:
 
 
 async def _read_material(path: str) -> "Material":
+    name = readable_name(path)
     try:
         async with aiofiles.open(path, "rb") as file:
-            return text_material(path, await file.read(MAX_BYTES + 1))
+            return text_material(name, await file.read(MAX_BYTES + 1))
     except OSError as error:
-        raise unreadable(path, error) from error
+        raise unreadable(name, error) from error

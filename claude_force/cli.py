@@ -6,7 +6,9 @@ after retries, 6 refusal, 130 and 143 interrupted (Ctrl-C, SIGTERM).
 
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from types import FrameType
 from typing import NoReturn
 
@@ -58,18 +60,6 @@ class LazyGroup(click.Group):
             ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> object:
-        """As click does; where `--json` was asked for, an error is JSON as well."""
-        try:
-            return super().invoke(ctx)
-        except ClaudeForceError as error:
-            if ctx.meta.get("as_json"):
-                from claude_force.apps.console import print_json  # noqa: PLC0415 - only a failure needs it
-
-                facts = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code}
-                print_json({"error": facts})
-            raise
-
 
 @click.command(
     cls=LazyGroup,
@@ -83,25 +73,46 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with a code that says how it went."""
-    stopped_by = [signal.SIGINT]
-
-    def terminate(_: int, frame: FrameType | None) -> None:
-        """SIGTERM ends us as Ctrl-C does, whoever handles that at the time: us, or an event loop."""
-        stopped_by[0] = signal.SIGTERM
-        handler = signal.getsignal(signal.SIGINT)
-        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
-
-    signal.signal(signal.SIGTERM, terminate)
+    stopped_by = _catch_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a character that the terminal lacks must not cost a paid answer
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(cli.main(standalone_mode=False))
     except ClaudeForceError as error:
-        from claude_force.apps.console import note  # noqa: PLC0415 - only a failure needs it
-
-        note(str(error), kind="error")
-        sys.exit(error.exit_code)
+        fail(type(error).__name__, str(error), error.exit_code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        if isinstance(error, click.UsageError) and error.ctx is not None and sys.stderr is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+        fail(type(error).__name__, error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(128 + stopped_by[0])
+        fail("Interrupted", "interrupted", 128 + stopped_by[0])
+    except OSError as error:
+        sys.stdout = None  # or Python would complain about it once more at the end
+        fail("OSError", f"input or output failed: {error.strerror or error}", 1)
+
+
+def _catch_signals() -> list[signal.Signals]:
+    """SIGTERM and SIGHUP end us as Ctrl-C does, whoever handles that then: us, or an event loop. Gives which it was."""
+    stopped_by = [signal.SIGINT]
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stopped_by[0] = signal.Signals(number)
+        handler = signal.getsignal(signal.SIGINT)
+        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
+
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # nohup wants to be left alone
+            signal.signal(ending, end)
+    return stopped_by
+
+
+def fail(kind: str, message: str, exit_code: int) -> NoReturn:
+    """Say what went wrong, on stdout as well where JSON was asked for, and exit."""
+    from claude_force.apps.console import note, print_json  # noqa: PLC0415 - only a failure needs it
+
+    if "--json" in sys.argv:
+        with suppress(OSError):
+            print_json({"error": {"type": kind, "message": message, "exit_code": exit_code}})
+    note(message, kind="error")
+    sys.exit(exit_code)

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
 import msgspec
 
 from claude_force.base.clock import SystemClock
-from claude_force.base.config import Config, Settings, claude_folder, load_settings, project_folders, user_folder
+from claude_force.base.config import (
+    Config,
+    Settings,
+    claude_folder,
+    current_folder,
+    load_settings,
+    project_folders,
+    user_folder,
+)
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
@@ -342,7 +350,7 @@ def prepare(
 
 def _project_of(config_path: str | os.PathLike[str] | None) -> Path:
     if config_path is None:
-        return Path.cwd()
+        return current_folder()
     folder = Path(config_path).absolute().parent
     return folder.parent if folder.name == ".claude" else folder
 

@@ -75,7 +75,7 @@ class PerformanceTracker:
             return
         try:
             _append(self.path, _encode(_line(execution)) + b"\n")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a text that is no Unicode is a ValueError
             self._complain(error)
 
     def track_execution(
@@ -108,14 +108,14 @@ class PerformanceTracker:
         )
         self.record(execution)
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: OSError | ValueError) -> None:
         if not self._has_complained:
             import logging  # noqa: PLC0415 - 10 ms that only a failure pays
 
             self._has_complained = True
-            reason = error.strerror or type(error).__name__
+            reason = getattr(error, "strerror", None) or error
             logging.getLogger("claude_force.metrics").warning(
-                "metrics_not_written path=%s reason=%s", self.path, reason
+                "executions are not written down: %s: %s", self.path, reason
             )
 
 
@@ -145,11 +145,13 @@ def _line(execution: Execution) -> ExecutionLine:
 
 
 def _append(path: Path, line: bytes) -> None:
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    # No links: a cloned repository must not have us append to another file of the user's.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         file = os.open(path, flags, 0o600)
     except FileNotFoundError:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (path.parent / ".gitignore").write_text("*\n")
         file = os.open(path, flags, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)  # held for one write; closing the file, or dying, lets it go

@@ -3,13 +3,16 @@
 Results go to stdout, everything else to stderr. Colour and tables only where a person looks; a pipe gets plain lines.
 """
 
+import json
+import os
 import sys
+import unicodedata
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import msgspec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -21,15 +24,7 @@ def example(*lines: str) -> str:
 
 def json_option(command: Command) -> Command:
     """`--json`; errors are then JSON, too."""
-
-    def remember(ctx: click.Context, _: click.Parameter, value: bool) -> bool:  # noqa: FBT001 - click's signature
-        ctx.meta["as_json"] = value
-        return value
-
-    option = click.option(
-        "--json", "as_json", is_flag=True, callback=remember, help="Print JSON for a machine to read."
-    )
-    return option(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for a machine to read.")(command)
 
 
 def config_option(command: Command) -> Command:
@@ -42,25 +37,48 @@ def config_option(command: Command) -> Command:
 
 
 def print_json(value: object) -> None:
-    """One JSON document on stdout."""
-    encoded = msgspec.json.encode(value, enc_hook=str)
-    click.echo(msgspec.json.format(encoded, indent=2).decode())
+    """One JSON document on stdout, in ASCII where the terminal or pipe takes no more."""
+    import msgspec  # noqa: PLC0415 - not for --help
+
+    plain = msgspec.to_builtins(value, enc_hook=str)
+    takes_all = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
+    click.echo(json.dumps(plain, indent=2, ensure_ascii=not takes_all))
+
+
+_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def harmless(text: str) -> str:
-    """The text without characters that a terminal obeys: no agent file or answer may move a cursor or set a title."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """The text without what a terminal obeys: no agent file or answer may move the cursor or turn a line round."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _is_command(char) else char for char in text)
+
+
+def _is_command(char: str) -> bool:
+    return char in _DIRECTIONS or (unicodedata.category(char) == "Cc" and char not in "\n\t")
+
+
+def styled(text: str, colour: str) -> str:
+    """The text in a colour, unless the user wants none (https://no-color.org)."""
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return text if is_plain else click.style(text, fg=colour)
 
 
 def note(text: str, *, kind: str = "note") -> None:
-    """One line, or a few that belong together, on stderr."""
-    colour = {"warning": "yellow", "error": "red"}.get(kind, "cyan")
-    click.echo(f"{click.style(kind, fg=colour)}: {harmless(text)}", err=True)
+    """One line, or a few that belong together, on stderr. Never fails: a note must not cost an answer."""
+    if sys.stderr is not None:
+        colour = {"warning": "yellow", "error": "red"}.get(kind, "cyan")
+        with suppress(OSError):
+            click.echo(f"{styled(kind, colour)}: {harmless(text)}", err=True)
+
+
+def is_terminal(stream: Any) -> bool:  # noqa: ANN401 - sys.stdout or sys.stderr, which may be None
+    """Whether a person looks at this stream; closed ones are None."""
+    return stream is not None and stream.isatty()
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table for a person; tab-separated lines, without a header, for a pipe."""
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         for row in rows:
             click.echo("\t".join(" ".join(harmless(cell).split()) for cell in row))
         return

@@ -80,7 +80,10 @@ def _credentials() -> Finding:
     transport = LiveTransport()
     try:
         client = transport.client
-        detail = f"for {client.base_url}".rstrip("/")
+        if (address := client.base_url).scheme not in {"http", "https"} or not address.host:
+            return Finding("credentials", "error", "the address is no URL", "mend ANTHROPIC_BASE_URL")
+        port = f":{address.port}" if address.port else ""
+        detail = f"for {address.scheme}://{address.host}{port}"  # without user and password: this gets pasted
         if client.api_key or client.auth_token:
             return Finding("credentials", "ok", f"a key or token from the environment, {detail}")
         if client.credentials is not None:

@@ -13,15 +13,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import msgspec
 
-from claude_force.base.errors import ConfigError
+from claude_force.base.errors import ConfigError, InputError
 from claude_force.base.pricing import ModelPrice
 from claude_force.base.records import Effort
 
 SCHEMA_VERSION = "2.3"
+
+# A day: more is a mistake, and clocks and sockets overflow somewhere above.
+MAX_TIMEOUT_S = 86_400.0
 
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
@@ -47,7 +50,7 @@ class Defaults(_Section, frozen=True):
     effort: Effort | None = None
     max_tokens: Positive = 16_000
     """Room for thinking and answer; below 21,333, above which the API wants a stream."""
-    timeout_seconds: PositiveFloat = 600.0
+    timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] = 600.0
     """For one whole turn, with its retries and waits: as long as the SDK waits for one answer."""
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
 
@@ -164,31 +167,55 @@ def find_config(start: Path, *, home: Path) -> Path | None:
 
     Parents are searched up to the repository root (the folder with `.git`); outside a repository, `start` alone.
     """
-    candidates = [*(folder / ".claude" for folder in project_folders(start)), home]
-    return next((path for folder in candidates if (path := folder / "claude.json").is_file()), None)
+    own = home / "claude.json"
+    places = (folder / ".claude" / "claude.json" for folder in project_folders(start))
+    return next((path for path in places if _is_something(path)), own if os.path.lexists(own) else None)
 
 
 def claude_folder(start: Path) -> Path | None:
     """The nearest `.claude` of the project that `start` lies in, or `None`."""
-    return next((path for folder in project_folders(start) if (path := folder / ".claude").is_dir()), None)
+    places = (folder / ".claude" for folder in project_folders(start))
+    return next((path for path in places if os.path.isdir(path)), None)  # noqa: PTH112 - Path.is_dir() may raise
 
 
 def project_folders(start: Path) -> list[Path]:
     """`start` and its parents up to the repository root; `start` alone outside a repository."""
-    here = start.resolve()  # by its real place: `..` or a link must not make another folder the parent
+    here = Path(os.path.realpath(start))  # `..` or a link must not make another folder the parent
     folders = [here, *here.parents]
     root = next((number for number, folder in enumerate(folders) if os.path.lexists(folder / ".git")), 0)
     return folders[: root + 1]
 
 
+def _is_something(path: Path) -> bool:
+    """Whether a project has this file in any form: what cannot be read is then said, not passed over in silence."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def current_folder() -> Path:
+    """Where we are. Raises `InputError` where that was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError("the current folder is gone; change to one that exists") from error
+
+
 def user_folder() -> Path:
     """Claude's folder of this user: `$CLAUDE_CONFIG_DIR` or `~/.claude`."""
-    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path.home() / ".claude")
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises for a user without one
+    if home.startswith("~"):
+        home = os.devnull  # where no folder can be: this user has nothing of their own
+    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path(home) / ".claude")
 
 
 def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: Path | None = None) -> Settings:
     """Find, read, upgrade and validate the configuration. Raises `ConfigError`."""
-    path = Path(config_path) if config_path is not None else find_config(start or Path.cwd(), home=user_folder())
+    path = Path(config_path) if config_path is not None else find_config(start or current_folder(), home=user_folder())
     if path is None:
         return Settings()
     raw = read_config(path)
@@ -209,9 +236,10 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"cannot read {str(path)!r}: {reason}; check the path and its rights", path=str(path)
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(
-            f"{str(path)!r} is not JSON: {error}; mend it or start anew with `claude-force init`", path=str(path)
+            f"{str(path)!r} is not JSON: {error}; mend it, or replace it with `claude-force init --force`",
+            path=str(path),
         ) from error
     if not isinstance(data, dict):
         raise ConfigError(f"{str(path)!r} holds no JSON object; it must start with {{", path=str(path))
@@ -221,12 +249,37 @@ def read_config(path: Path) -> dict[str, Any]:
 def validate_config(data: Mapping[str, Any], *, path: Path | None = None) -> Config:
     """The checked configuration. Raises one `ConfigError` that lists every fault."""
     if problems := tuple(_faults(dict(data), Config, "")):
-        file = str(path) if path else None
-        listed = "".join(f"\n  {problem}" for problem in problems)
-        raise ConfigError(
-            f"{file or 'the configuration'!r} has {len(problems)} fault(s):{listed}", path=file, problems=problems
-        )
+        _raise_faults(problems, path)
     return msgspec.convert(data, Config)
+
+
+def _raise_faults(problems: tuple[str, ...], path: Path | None) -> NoReturn:
+    file = str(path) if path else None
+    listed = "".join(f"\n  {problem}" for problem in problems)
+    message = f"{file or 'the configuration'!r} has {len(problems)} fault(s):{listed}"
+    raise ConfigError(message, path=file, problems=problems)
+
+
+def check_files(settings: Settings) -> None:
+    """Raise `ConfigError` for files that the configuration names and that are not there.
+
+    Not part of loading: one stale entry must not keep the other agents from running.
+    """
+    folder = settings.folder or Path()
+    problems = tuple(
+        f"agents.{name}.path: no file {entry.path!r}{_nearest(Path(entry.path).name, _listing(folder / entry.path))}"
+        for name, entry in settings.config.agents.items()
+        if not os.path.isfile(folder / entry.path)  # noqa: PTH113 - Path.is_file() may raise
+    )
+    if problems:
+        _raise_faults(problems, settings.path)
+
+
+def _listing(path: Path) -> list[str]:
+    try:
+        return [neighbour.name for neighbour in path.parent.iterdir()]
+    except OSError:
+        return []
 
 
 def config_schema() -> dict[str, Any]:
@@ -274,11 +327,15 @@ def _value_faults(value: object, kind: Any, where: str) -> Iterator[str]:  # noq
 
 
 def _suggestion(key: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    return _nearest(key, known) or f"; known here: {', '.join(known)}"
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
     import difflib  # noqa: PLC0415 - only a fault needs it
 
-    known = sorted(known)
-    nearest = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else f"; known here: {', '.join(known)}"
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""
 
 
 def _json_type(value: object) -> str:

@@ -132,6 +132,8 @@ class ApiError(ClaudeForceError):
     model: str | None = None
     attempts: int = 1
     """How many requests were sent for this turn."""
+    has_begun: bool = False
+    """Whether an answer had begun to arrive: then it is billed, and nobody said how much."""
 
     def __str__(self) -> str:
         return super().__str__() + (f" (gave up after {self.attempts} attempts)" if self.attempts > 1 else "")

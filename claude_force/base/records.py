@@ -217,7 +217,7 @@ class AgentResult(str):
     ) -> Self:
         self = super().__new__(cls, text)
         facts = locals()
-        for name in cls.__slots__:
+        for name in AgentResult.__slots__:
             object.__setattr__(self, name, facts[name])
         return self
 
@@ -229,15 +229,18 @@ class AgentResult(str):
     def to_dict(self) -> dict[str, Any]:
         """All facts with the text under `"text"`, ready for JSON: money is a float, tokens are a dict."""
         usage = self.usage and {f.name: getattr(self.usage, f.name) for f in fields(self.usage)}
-        facts = {name: getattr(self, name) for name in self.__slots__}
+        facts = {name: getattr(self, name) for name in AgentResult.__slots__}
         cost = None if self.cost_usd is None else float(self.cost_usd)
         return {"text": str(self), **facts, "usage": usage, "cost_usd": cost, "warnings": list(self.warnings)}
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an AgentResult is immutable: {name!r} cannot be set")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"an AgentResult is immutable: {name!r} cannot be removed")
+
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
-        return (str(self),), {name: getattr(self, name) for name in self.__slots__}
+        return (str(self),), {name: getattr(self, name) for name in AgentResult.__slots__}
 
     def __getstate__(self) -> None:
         """Nothing beside the arguments above: pickle and copy rebuild the value from them."""

@@ -57,6 +57,8 @@ class _Progress:
     """How far a turn has come: what the ledger needs even if it goes no further."""
 
     replies: list["Reply"] = field(default_factory=list)
+    has_unknown_cost: bool = False
+    """An attempt failed after its answer had begun: it is billed, and nobody said how much."""
     attempts: int = 0
     failure: str | None = "Interrupted"
     """Until something else is known; a Ctrl-C or a cancellation leaves it so."""
@@ -79,7 +81,7 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
     try:
         text = await _ask(outside, parts, task, prepared.request, watch, progress)
         progress.failure = None if progress.replies[-1].stop_reason in WHOLE_STOP_REASONS else "CutAnswer"
-    except ClaudeForceError as error:
+    except Exception as error:  # ours, or of whoever watches
         progress.failure = type(error).__name__
         raise
     finally:
@@ -115,6 +117,7 @@ async def _ask(
             progress.replies.append(reply)
             return read_answer(reply, agent=task.agent_name)
         except (ApiError, AnswerError) as error:
+            progress.has_unknown_cost |= isinstance(error, ApiError) and error.has_begun
             left_s = timeout_s - (monotonic() - started)
             wait = wait_s(
                 error,
@@ -163,8 +166,8 @@ def _execution(
         success=progress.failure is None,
         duration_ms=(parts.clock.monotonic() - started) * 1000,
         attempts=progress.attempts,
-        usage=_total(usages, Usage()),
-        cost_usd=_total(costs, Decimal(0)),
+        usage=None if progress.has_unknown_cost else _total(usages, Usage()),
+        cost_usd=None if progress.has_unknown_cost else _total(costs, Decimal(0)),
         stop_reason=last.stop_reason if last else None,
         request_id=last.request_id if last else None,
         error_type=progress.failure,

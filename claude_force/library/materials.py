@@ -1,5 +1,6 @@
 """Files that a task is about, read as text and nothing else."""
 
+import os
 from pathlib import Path
 
 from claude_force.base.errors import TaskError
@@ -11,12 +12,17 @@ MAX_BYTES = 32 * 1024 * 1024
 
 def read_material(path: str | Path) -> Material:
     """The file's text, unchanged, named as it was given. Raises `TaskError` for what is no UTF-8 text file."""
-    name = str(path)
+    name = readable_name(path)
     try:
         with Path(path).open("rb") as file:
             return text_material(name, file.read(MAX_BYTES + 1))
     except OSError as error:
         raise unreadable(name, error) from error
+
+
+def readable_name(path: str | os.PathLike[str]) -> str:
+    """The path as text: the bytes of a file's name may be none, and must not spoil the request."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def text_material(name: str, data: bytes) -> Material:

@@ -13,7 +13,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     A symlink is followed, and an existing file keeps its mode. Raises `OSError` and leaves no temporary file behind.
     """
-    target = path.resolve()
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

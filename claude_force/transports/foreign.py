@@ -22,6 +22,7 @@ import msgspec
 from claude_force.base.errors import (
     AccountLimitError,
     ApiError,
+    ClaudeForceError,
     ConnectionFailedError,
     CredentialsError,
     InvalidRequestError,
@@ -47,7 +48,9 @@ def translated(request: "Request | None", headers: Mapping[str, str] | None = No
     """
     try:
         yield
-    except _foreign() as error:
+    except Exception as error:  # not in the clause itself: a Ctrl-C would have to wait for the import in `_foreign`
+        if isinstance(error, ClaudeForceError) or not isinstance(error, _foreign()):
+            raise
         raise _ours(error, request.model if request else None, headers) from error
 
 
@@ -56,7 +59,7 @@ def _foreign() -> tuple[type[Exception], ...]:
     import anthropic  # noqa: PLC0415 - only after a failure
     import httpx2  # noqa: PLC0415
 
-    bare = (ValueError, TypeError, OSError, msgspec.DecodeError, StreamFailed)
+    bare = (ValueError, TypeError, OSError, ImportError, msgspec.DecodeError, StreamFailed)
     return anthropic.AnthropicError, httpx2.HTTPError, httpx2.InvalidURL, *bare
 
 
@@ -99,6 +102,9 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
                 "there are no credentials for Claude; set ANTHROPIC_API_KEY, or see it work without:"
                 " --offline (in Python: offline=True) asks the simulator"
             )
+        case ImportError():
+            said = f"the HTTP client lacks a package: {error}; unset the proxy variables, or install it"
+            return _unreachable(said, model, should_retry=False)
         case UnicodeEncodeError():
             return CredentialsError("the API key holds a character that no key has; copy it anew")
         case msgspec.DecodeError() | UnicodeDecodeError():

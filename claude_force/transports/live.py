@@ -46,7 +46,11 @@ class LiveTransport:
                 if self._client is None:
                     import anthropic  # noqa: PLC0415 - see the module's docstring
 
-                    client = anthropic.Anthropic(api_key=self._api_key, base_url=self._base_url, max_retries=0)
+                    base_url = self._base_url or os.environ.get("ANTHROPIC_BASE_URL")
+                    http_client = _direct_client() if _is_loopback(base_url) else None
+                    client = anthropic.Anthropic(
+                        api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http_client
+                    )
                     _check_allowed(str(client.base_url))
                     self._client = client
         return self._client
@@ -54,11 +58,15 @@ class LiveTransport:
     def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
         """Send once. Streams where somebody watches or the API wants it, else makes the cheaper plain call."""
         messages, parameters = self.client.messages, to_parameters(request) | {"timeout": timeout_s}
+        deadline = time.monotonic() + timeout_s
         if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
-            with translated(request):
-                raw = messages.with_raw_response.create(**parameters)
-                return read_body(raw.http_response.content, raw.headers)
-        assembly, deadline = Assembly(), time.monotonic() + timeout_s
+            with (
+                translated(request),
+                messages.with_streaming_response.create(**parameters) as raw,
+                _ended_at(deadline, raw.http_response),
+            ):
+                return read_body(raw.read(), raw.headers)
+        assembly = Assembly()
         with translated(request):
             stream = messages.create(**parameters, stream=True)
         with stream, _ended_at(deadline, stream.response) as is_over:
@@ -66,7 +74,7 @@ class LiveTransport:
                 if on_text is not None:
                     on_text(text)
         if is_over() and not assembly.is_complete:
-            raise _too_late(timeout_s)
+            raise _too_late(timeout_s, has_begun=assembly.has_begun)
         return assembly.reply(stream.response.headers)
 
     def close(self) -> None:
@@ -91,11 +99,12 @@ class AsyncLiveTransport:
             with translated(None):
                 import anthropic  # noqa: PLC0415 - see the module's docstring
 
+                base_url = self._base_url or os.environ.get("ANTHROPIC_BASE_URL")
                 client = anthropic.AsyncAnthropic(
                     api_key=self._api_key,
                     base_url=self._base_url,
                     max_retries=0,
-                    http_client=anthropic.DefaultAioHttpClient(),
+                    http_client=anthropic.DefaultAioHttpClient(trust_env=not _is_loopback(base_url)),
                 )
                 _check_allowed(str(client.base_url))
                 self._client = client
@@ -153,12 +162,27 @@ class ThreadedTransport:
         self._transport.close()
 
 
+def _is_loopback(base_url: str | None) -> bool:
+    """Whether calls stay on this machine: a proxy of the environment must never see those."""
+    try:
+        return urlsplit(base_url or "").hostname in {"127.0.0.1", "::1", "localhost"}
+    except ValueError:  # the SDK says better what is wrong with it
+        return False
+
+
+def _direct_client() -> "anthropic.DefaultHttpxClient":
+    """The SDK's HTTP client without what the environment says: it takes proxies from there whatever `trust_env` is."""
+    import anthropic  # noqa: PLC0415 - see the module's docstring
+    import httpx2  # noqa: PLC0415
+
+    return anthropic.DefaultHttpxClient(trust_env=False, transport=httpx2.HTTPTransport(trust_env=False))
+
+
 def _check_allowed(base_url: str) -> None:
     """The one switch that forbids real calls: tests set it, and nothing but loopback is reached."""
-    host = urlsplit(base_url).hostname
-    if os.environ.get("CLAUDE_FORCE_ALLOW_REAL_CALLS") == "0" and host not in {"127.0.0.1", "::1", "localhost"}:
+    if os.environ.get("CLAUDE_FORCE_ALLOW_REAL_CALLS") == "0" and not _is_loopback(base_url):
         raise ConnectionFailedError(
-            f"CLAUDE_FORCE_ALLOW_REAL_CALLS=0 forbids a call to {host!r}; unset it, or point ANTHROPIC_BASE_URL at"
+            f"CLAUDE_FORCE_ALLOW_REAL_CALLS=0 forbids a call to {base_url!r}; unset it, or point ANTHROPIC_BASE_URL at"
             " a simulator",
             should_retry=False,
         )
@@ -169,7 +193,7 @@ def _texts(stream: "anthropic.Stream[Any]", assembly: Assembly, request: "Reques
 
     Raw events: the SDK would build a model of each, unchecked, for ten times the work.
     """
-    with translated(request, stream.response.headers):
+    with _billed(assembly), translated(request, stream.response.headers):
         for event in stream.raw_events(stream.response):
             if text := assembly.add(event.event, event.data):
                 yield text
@@ -178,14 +202,25 @@ def _texts(stream: "anthropic.Stream[Any]", assembly: Assembly, request: "Reques
 async def _texts_async(
     stream: "anthropic.AsyncStream[Any]", assembly: Assembly, request: "Request"
 ) -> AsyncGenerator[str]:
-    with translated(request, stream.response.headers):
+    with _billed(assembly), translated(request, stream.response.headers):
         async for event in stream.raw_events(stream.response):
             if text := assembly.add(event.event, event.data):
                 yield text
 
 
-def _too_late(seconds: float) -> TimedOutError:
-    return TimedOutError(f"the answer was not complete after {seconds:.3g} s; raise the timeout or try later")
+@contextmanager
+def _billed(assembly: Assembly) -> Iterator[None]:
+    """An error leaves with the fact that the answer had begun, if it had."""
+    try:
+        yield
+    except ApiError as error:
+        error.has_begun = assembly.has_begun
+        raise
+
+
+def _too_late(seconds: float, *, has_begun: bool = False) -> TimedOutError:
+    said = f"the answer was not complete after {seconds:.3g} s; raise the timeout or try later"
+    return TimedOutError(said, has_begun=has_begun)
 
 
 @contextmanager
@@ -211,9 +246,9 @@ def _ended_at(deadline: float, response: Any) -> Iterator[Callable[[], bool]]:  
     timer.start()
     try:
         yield over.is_set
-    except ApiError as error:
+    except Exception as error:
         if over.is_set():
-            raise _too_late(seconds) from error
+            raise _too_late(seconds, has_begun=isinstance(error, ApiError) and error.has_begun) from error
         raise
     finally:
         timer.cancel()

@@ -195,8 +195,15 @@ class Assembly:
         """Whether the model has said why it stopped."""
         return self._message is not None and self._message.stop_reason is not None
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the model has begun to answer."""
+        return self._message is not None
+
     def reply(self, headers: Mapping[str, str]) -> Reply:
         """What has arrived when the stream has ended."""
         if self._message is None:
             raise ConnectionFailedError("the stream ended before the answer began; try again", status=200)
+        if self._message.stop_reason is None:
+            self._message.usage = None  # the last event would have said what the answer really cost
         return _reply(self._message, "".join(self._texts), headers)

@@ -460,6 +460,10 @@ def test_config_migrate(project: Path) -> None:
     assert json.loads(path.with_name("claude.json.bak").read_text()) == OLD
     assert json.loads(path.read_text())["agents"] == {"a": {"path": "a.md"}}
     assert "up to date" in run("config", "migrate", cwd=project).stdout
+    missing = run("config", "validate", cwd=project)
+    assert missing.returncode == 2
+    assert "agents.a.path: no file 'a.md'" in missing.stderr
+    write(project / ".claude/a.md", "You are a.")
     assert run("config", "validate", cwd=project).returncode == 0
 
 

@@ -8,7 +8,7 @@ import click
 
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
-from claude_force.base.config import load_settings
+from claude_force.base.config import current_folder, load_settings
 from claude_force.library.agents import AgentFolder, AgentLibrary
 from claude_force.orchestrator import agent_library
 
@@ -29,7 +29,7 @@ def command() -> None:
 @json_option
 def list_(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
     """List the agents of the config, the project and the user."""
-    library = agent_library(load_settings(config_path), start=Path.cwd())
+    library = agent_library(load_settings(config_path), start=current_folder())
     agents = library.load_all()
     if as_json:
         print_json([_facts(agent) for agent in agents])
@@ -48,7 +48,7 @@ def list_(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - cl
 @json_option
 def show(agent: str, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
     """Show one agent: its settings, where it comes from, and its prompt."""
-    found = agent_library(load_settings(config_path), start=Path.cwd()).find(agent)
+    found = agent_library(load_settings(config_path), start=current_folder()).find(agent)
     if as_json:
         print_json(_facts(found) | {"prompt": found.prompt})
         return
@@ -76,7 +76,7 @@ def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> No
     The exit code is 1 if a file cannot be used; warnings alone are fine.
     """
     if folder is None:
-        library = agent_library(load_settings(config_path), start=Path.cwd())
+        library = agent_library(load_settings(config_path), start=current_folder())
     else:
         library = AgentLibrary([AgentFolder(path=folder, source="project", root=folder)])
     agents, problems = library.load_all(), library.problems()
@@ -100,6 +100,8 @@ def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> No
             note(f"and {len(warnings) - MOST_WARNINGS} more; --json has all of them", kind="warning")
         for shadow in hidden:
             note(str(shadow), kind="warning")
+        if not agents and not problems:
+            note("no agent files there; give a folder that holds some, such as .claude/agents", kind="warning")
         click.echo(f"{len(agents)} usable, {len(problems)} not, {len(warnings) + len(hidden)} warnings")
     raise SystemExit(1 if problems else 0)
 

@@ -8,7 +8,9 @@ import click
 
 from claude_force.apps.console import config_option, example, json_option, note, print_json
 from claude_force.base.config import (
+    check_files,
     config_schema,
+    current_folder,
     find_config,
     load_settings,
     migrate_config,
@@ -42,6 +44,7 @@ def show(config_path: Path | None) -> None:
 def validate(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
     """Check the configuration; every fault is listed, and the exit code is 2 if there is one."""
     settings = load_settings(config_path)
+    check_files(settings)
     if as_json:
         print_json({"path": settings.path, "problems": [], "migrations": settings.migrations})
     else:
@@ -58,7 +61,7 @@ def migrate(config_path: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - 
 
     The old file is kept beside the new one, and the difference is shown.
     """
-    path = config_path or find_config(Path.cwd(), home=user_folder())
+    path = config_path or find_config(current_folder(), home=user_folder())
     if path is None:
         raise ConfigError("no claude.json here or above; `claude-force init` writes one")
     old = read_config(path)

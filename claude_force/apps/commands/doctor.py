@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
-from claude_force.apps.console import config_option, example, json_option, print_json
+from claude_force.apps.console import config_option, example, json_option, print_json, styled
 from claude_force.apps.diagnosis import diagnose
+from claude_force.base.config import current_folder
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
@@ -19,11 +20,11 @@ def command(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - 
     The exit code is 1 if something is wrong; warnings alone are fine.
     """
     findings = []
-    for finding in diagnose(config_path, start=Path.cwd()):
+    for finding in diagnose(config_path, start=current_folder()):
         findings.append(finding)
         if not as_json:
             fix = f"\n{'':9}{finding.fix}" if finding.fix else ""
-            mark = click.style(f"{finding.state:<7}", fg=_COLOURS[finding.state])
+            mark = styled(f"{finding.state:<7}", _COLOURS[finding.state])
             click.echo(f"{mark}  {finding.subject}: {finding.detail}{fix}")
     if as_json:
         print_json([finding._asdict() for finding in findings])

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json
-from claude_force.base.config import claude_folder
-from claude_force.base.errors import TaskError
+from claude_force.apps.console import config_option, example, harmless, is_terminal, json_option, note, print_json
+from claude_force.base.config import MAX_TIMEOUT_S, claude_folder, current_folder
+from claude_force.base.errors import InputError, TaskError
 from claude_force.base.records import Effort, Material
 from claude_force.library.materials import MAX_BYTES, as_text
 from claude_force.orchestrator import AgentOrchestrator
@@ -30,7 +30,7 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
     """Agents' file names: reading each file would be too slow for a key press."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
 
-    folder = claude_folder(Path.cwd())
+    folder = claude_folder(current_folder())
     names = sorted(path.stem for path in folder.glob("agents/**/*.md")) if folder else []
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
@@ -42,7 +42,9 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.option("--model", help="haiku, sonnet, opus, fable, or a model's id.")
 @click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model should try.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of thinking and answer.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0, min_open=True), help="Seconds for the whole turn.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0, MAX_TIMEOUT_S, min_open=True), help="Seconds for the whole turn."
+)
 @click.option("--async", "awaited", is_flag=True, help="Go through the async client.")
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
 @config_option
@@ -66,7 +68,10 @@ def command(
     it is written.
     """
     task, materials = _from_stdin(task)
-    streams = sys.stdout.isatty() and not as_json
+    if sys.stdout is None:
+        raise InputError("standard output is closed, so the answer would be lost; redirect it to a file")
+    streams = is_terminal(sys.stdout) and not as_json
+    screen = _Screen()
     options: CallOptions = {
         "files": files,
         "materials": materials,
@@ -74,32 +79,43 @@ def command(
         "effort": effort,
         "max_tokens": max_tokens,
         "timeout_seconds": timeout_s,
-        "on_text": _show if streams else None,
-        "on_retry": _say_retry,
+        "on_text": screen.show if streams else None,
+        "on_retry": screen.say_retry,
         "on_warning": _say_warning,
     }
-    with AgentOrchestrator(config_path, offline=offline) as orchestrator:
-        if awaited:
-            import asyncio  # noqa: PLC0415 - only --async pays for it
-
-            result = asyncio.run(orchestrator.execute_agent_async(agent, task, **options))
-        else:
-            result = orchestrator.execute_agent(agent, task, **options)
+    try:
+        with AgentOrchestrator(config_path, offline=offline) as orchestrator:
+            result = _run(orchestrator, agent, task, options, awaited=awaited)
+    finally:
+        screen.end_line()
     if as_json:
         print_json(result.to_dict())
-    else:
-        click.echo("" if streams else result, nl=not result.endswith("\n"))
+    elif not streams:
+        click.echo(result, nl=not result.endswith("\n"))
     _say_summary(result)
     if not result.is_whole:
         note(f"the answer is not whole ({result.stop_reason}); raise --max-tokens or give less material", kind="error")
         raise SystemExit(1)
 
 
+def _run(
+    orchestrator: AgentOrchestrator, agent: str, task: str, options: "CallOptions", *, awaited: bool
+) -> "AgentResult":
+    if not awaited:
+        return orchestrator.execute_agent(agent, task, **options)
+    import asyncio  # noqa: PLC0415 - only --async pays for it
+
+    return asyncio.run(orchestrator.execute_agent_async(agent, task, **options))
+
+
 def _from_stdin(task: str | None) -> tuple[str, list[Material]]:
     """The task and the material that standard input adds to it."""
     if task is not None and task != "-":
         piped = _read_stdin() if _is_piped() else ""
-        return task, [Material("stdin", piped, kind="input")] if piped.strip() else []
+        if not piped.strip():
+            return task, []
+        note(f"{len(piped):,} characters of standard input are material for the task; < /dev/null gives none")
+        return task, [Material("stdin", piped, kind="input")]
     if sys.stdin is None or (task is None and sys.stdin.isatty()):
         raise TaskError("no task is given; write it after the agent's name, or pipe it in")
     return _read_stdin(), []
@@ -120,22 +136,37 @@ def _read_stdin() -> str:
     return as_text("standard input", sys.stdin.buffer.read(MAX_BYTES + 1))
 
 
-def _show(text: str) -> None:
-    click.echo(harmless(text), nl=False)
+class _Screen:
+    """A terminal on which the answer appears piece by piece, and notes never in the middle of a line."""
+
+    def __init__(self) -> None:
+        self._in_line = False
+
+    def show(self, text: str) -> None:
+        """The next piece of the answer."""
+        click.echo(harmless(text), nl=False)
+        self._in_line = not text.endswith("\n")
+
+    def end_line(self) -> None:
+        """What comes next starts on a line of its own."""
+        if self._in_line:
+            click.echo()
+            self._in_line = False
+
+    def say_retry(self, retry: "Retry") -> None:
+        """Another attempt will be made."""
+        self.end_line()
+        note(f"attempt {retry.attempt} of {retry.max_attempts}: {retry.error}; again in {retry.wait_s:.1f} s")
 
 
 def _say_warning(text: str) -> None:
     note(text, kind="warning")
 
 
-def _say_retry(retry: "Retry") -> None:
-    note(f"attempt {retry.attempt} of {retry.max_attempts}: {retry.error}; again in {retry.wait_s:.1f} s")
-
-
 def _say_summary(result: "AgentResult") -> None:
     if result.simulated:
         note("simulated: no model was asked, nothing was paid")
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         return
     tokens = "tokens unknown"
     if result.usage is not None:
