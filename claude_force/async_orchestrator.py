@@ -18,7 +18,7 @@ from claude_force.base.records import AgentResult
 from claude_force.engine.faces import Awaiting
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
-from claude_force.orchestrator import CallOptions, Project, prepare
+from claude_force.orchestrator import CallOptions, Project, each, prepare
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class AsyncAgentOrchestrator:
         agent_name: str,
         task: str,
         *,
-        files: Iterable[str | os.PathLike[str]] = (),
+        files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]" = (),
         materials: Iterable["Material"] = (),
         model: str | None = None,
         effort: "Effort | None" = None,
@@ -123,7 +123,7 @@ class AsyncAgentOrchestrator:
         request, watch = prepare(
             agent_name,
             task,
-            materials=(*[await _read_material(os.fspath(file)) for file in files], *materials),
+            materials=(*[await _read_material(file) for file in each(files)], *materials),
             model=model,
             effort=effort,
             max_tokens=max_tokens,

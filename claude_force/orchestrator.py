@@ -25,6 +25,7 @@ from claude_force.base.config import (
     project_folders,
     user_folder,
 )
+from claude_force.base.errors import TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
@@ -192,7 +193,7 @@ class AgentOrchestrator:
         agent_name: str,
         task: str,
         *,
-        files: Iterable[str | os.PathLike[str]] = (),
+        files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]" = (),
         materials: Iterable["Material"] = (),
         model: str | None = None,
         effort: "Effort | None" = None,
@@ -215,7 +216,7 @@ class AgentOrchestrator:
         request, watch = prepare(
             agent_name,
             task,
-            materials=(*(read_material(os.fspath(file)) for file in files), *materials),
+            materials=(*map(read_material, each(files)), *materials),
             model=model,
             effort=effort,
             max_tokens=max_tokens,
@@ -307,7 +308,7 @@ class AgentOrchestrator:
 class CallOptions(TypedDict, total=False):
     """The keyword arguments of `execute_agent`, for methods that pass them on."""
 
-    files: Iterable[str | os.PathLike[str]]
+    files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
     materials: Iterable["Material"]
     model: str | None
     effort: "Effort | None"
@@ -317,6 +318,11 @@ class CallOptions(TypedDict, total=False):
     on_text: "OnText | None"
     on_retry: "OnRetry | None"
     on_warning: "OnText | None"
+
+
+def each(files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]") -> tuple[str, ...]:
+    """The paths; one alone is a path, and not the letters of one."""
+    return (os.fspath(files),) if isinstance(files, str | os.PathLike) else tuple(os.fspath(file) for file in files)
 
 
 def prepare(
@@ -336,6 +342,9 @@ def prepare(
     """What a call of either face asks for, in the engine's words."""
     if temperature is not None:
         _warn_of_temperature()
+    for name, value in (("agent_name", agent_name), ("task", task)):
+        if not isinstance(value, str):
+            raise TaskError(f"{name} is {type(value).__name__}; give a str")
     request = Task(
         agent_name=agent_name,
         text=task,

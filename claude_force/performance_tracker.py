@@ -9,6 +9,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -144,6 +146,18 @@ def _line(execution: Execution) -> ExecutionLine:
     )
 
 
+def _lock(file: int) -> None:
+    """Hold the file for one write; closing it, or dying, lets it go.
+
+    A process that was stopped while it wrote must not hold up a paid answer: after a second we write without the lock.
+    """
+    for _ in range(100):
+        with suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.01)
+
+
 def _append(path: Path, line: bytes) -> None:
     # No links: a cloned repository must not have us append to another file of the user's.
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -154,7 +168,7 @@ def _append(path: Path, line: bytes) -> None:
         (path.parent / ".gitignore").write_text("*\n")
         file = os.open(path, flags, 0o600)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX)  # held for one write; closing the file, or dying, lets it go
+        _lock(file)
         size = os.lseek(file, 0, os.SEEK_END)
         is_torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
         data = b"\n" + line if is_torn else line  # a line that a crash cut must not swallow this one

@@ -8,6 +8,7 @@
 It never holds a key or a server's address: a repository must not decide where your credentials are sent.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -385,7 +386,7 @@ def describe_migration(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[
 def _is_old(config: Mapping[str, Any]) -> bool:
     """True for the version numbers of claude-force 1 and 2; a newer or odd one is left for validation to see."""
     version = config.get("version")
-    return isinstance(version, str) and re.match(r"(1|2\.[0-2])(\.|$)", version) is not None
+    return isinstance(version, str) and re.fullmatch(r"1(\..*)?|2(\.[0-2](\..*)?)?", version) is not None
 
 
 def _migrate_agent(entry: Any) -> Any:  # noqa: ANN401 - unchecked JSON
@@ -393,16 +394,24 @@ def _migrate_agent(entry: Any) -> Any:  # noqa: ANN401 - unchecked JSON
         return {"path": entry}
     if not isinstance(entry, dict) or "file" not in entry:
         return entry
-    return {"path": entry["file"]} | ({"keywords": entry["domains"]} if "domains" in entry else {})
+    keywords = entry.get("keywords", entry.get("domains"))
+    return {"path": entry.get("path", entry["file"])} | ({} if keywords is None else {"keywords": keywords})
 
 
 def _migrate_workflow(name: str, value: Any) -> Any:  # noqa: ANN401 - unchecked JSON
     agents = [part.strip() for part in re.split(r"->|→|,", value)] if isinstance(value, str) else value
     if not isinstance(agents, list) or not all(isinstance(agent, str) and agent for agent in agents):
         return value
-    ids = [agent if agents.index(agent) == i else f"{agent}-{i + 1}" for i, agent in enumerate(agents)]
+    ids: list[str] = []
+    for agent in agents:
+        ids.append(next(word for word in _numbered(agent) if word not in ids))
     steps = [
         {"id": step, "agent": agent, "task": "{{ inputs.task }}", "dependencies": ids[i - 1 : i] if i else []}
         for i, (step, agent) in enumerate(zip(ids, agents, strict=True))
     ]
     return {"name": name, "inputs": {"task": {"type": "string", "required": True}}, "steps": steps}
+
+
+def _numbered(word: str) -> Iterator[str]:
+    yield word
+    yield from (f"{word}-{number}" for number in itertools.count(2))

@@ -18,13 +18,11 @@ CURRENT: dict[str, str] = {
 }
 DEFAULT_ALIAS = "sonnet"
 
-# Words that Claude Code accepts beside the family names; `[1m]` asks for a context that every current model has.
+# Words that Claude Code accepts beside the family names.
 _ALIASES: dict[str, str] = {
     "best": "fable",
     "default": "sonnet",
     "opusplan": "opus",
-    "sonnet[1m]": "sonnet",
-    "opus[1m]": "opus",
 }
 
 # The API answers 404 for these: generation 3 and before, Sonnet 4, Opus 4 and Opus 4.1 (retired by 2026-08-05).
@@ -52,7 +50,7 @@ def resolve_model(name: str, aliases: "Mapping[str, str] | None" = None) -> Mode
     the current model of its family, with a warning, as Claude Code does; an unknown id is left for the server to judge.
     """
     current = {**CURRENT, **(aliases or {})}
-    word = name.strip()
+    word = name.strip().removesuffix("[1m]")  # asks for a context that every current model has
     family = _ALIASES.get(word.lower(), word.lower())
     if family in current:
         return ModelChoice(current[family])

@@ -48,7 +48,9 @@ class AgentFinder(Protocol):
 class Pricer(Protocol):
     """What an answer costs."""
 
-    def cost_usd(self, model: str, usage: "Usage | None", at: "datetime") -> "Decimal | None":
+    def cost_usd(
+        self, model: str, usage: "Usage | None", at: "datetime", *, asked_as: str | None = None
+    ) -> "Decimal | None":
         """US dollars at that time's price; `None` where price or usage is not known."""
 
 

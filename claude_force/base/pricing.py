@@ -57,26 +57,31 @@ class Prices:
     def __init__(self, overrides: "Mapping[str, ModelPrice] | None" = None) -> None:
         self._overrides = dict(overrides or {})
 
-    def cost_usd(self, model: str, usage: "Usage | None", at: "datetime") -> Decimal | None:
-        """The price of `usage` at the rates of the day `at`."""
+    def cost_usd(
+        self, model: str, usage: "Usage | None", at: "datetime", *, asked_as: str | None = None
+    ) -> Decimal | None:
+        """The price of `usage` at the rates of the day `at`.
+
+        An override may name the model as it was `asked_as`: servers answer with a name of their own.
+        """
         if usage is None:
             return None
-        override = self._overrides.get(model)
+        override = self._overrides.get(model) or self._overrides.get(asked_as or model)
         return _listed_cost_usd(model, usage, at) if override is None else override.cost_usd(usage)
 
 
 def _listed_cost_usd(model: str, usage: "Usage", at: "datetime") -> Decimal | None:
     import genai_prices  # noqa: PLC0415 - 100 ms: paid at the first priced answer only
 
-    tokens = genai_prices.Usage(
-        input_tokens=usage.prompt_tokens,  # genai-prices counts the whole prompt here, the API does not
-        output_tokens=usage.output_tokens,
-        cache_read_tokens=usage.cache_read_tokens,
-        cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
-        cache_write_1h_tokens=usage.cache_write_1h_tokens,
-    )
     try:
+        tokens = genai_prices.Usage(
+            input_tokens=usage.prompt_tokens,  # genai-prices counts the whole prompt here, the API does not
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        )
         price = genai_prices.calc_price(tokens, model, provider_id="anthropic", genai_request_timestamp=at)
-    except LookupError:
+    except (LookupError, ValueError):  # a model that is not listed; counts that cannot be
         return None
     return price.total_price

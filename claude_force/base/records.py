@@ -4,7 +4,7 @@ All are immutable. Money is `Decimal` US dollars, tokens are counts, times are s
 """
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -239,8 +239,10 @@ class AgentResult(str):
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"an AgentResult is immutable: {name!r} cannot be removed")
 
-    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, Any]]:
-        return (str(self),), {name: getattr(self, name) for name in AgentResult.__slots__}
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), str(self), {name: getattr(self, name) for name in AgentResult.__slots__})
 
-    def __getstate__(self) -> None:
-        """Nothing beside the arguments above: pickle and copy rebuild the value from them."""
+
+def _rebuilt(kind: type[AgentResult], text: str, facts: dict[str, Any]) -> AgentResult:
+    """What pickle and copy make a result anew with, by every protocol."""
+    return kind(text, **facts)

@@ -2,16 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from claude_force.base.config import MAX_TIMEOUT_S
 from claude_force.base.errors import InjectionError, TaskError
 from claude_force.base.models import DEFAULT_ALIAS, resolve_model, takes_effort
-from claude_force.base.records import Request
+from claude_force.base.records import Effort, Request
 from claude_force.engine.untrusted import NOTICE, fence, scan
 
 if TYPE_CHECKING:
     from claude_force.base.config import Config, Limits
-    from claude_force.base.records import AgentDefinition, Effort, Material
+    from claude_force.base.records import AgentDefinition, Material
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +45,7 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
     """
     check_task(task, config.limits)
     warnings = [*agent.warnings, *_suspicions(task.materials, config.security.injection)]
-    choice = resolve_model(task.model or agent.model or config.defaults.model or DEFAULT_ALIAS, aliases)
+    choice = resolve_model(_said(task.model) or agent.model or config.defaults.model or DEFAULT_ALIAS, aliases)
     if choice.warning:
         warnings.append(choice.warning)
     effort = task.effort or agent.effort or config.defaults.effort
@@ -56,22 +57,41 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
         model=choice.id,
         system=(agent.prompt,),
         prompt=(*fenced, task.text),
-        max_tokens=task.max_tokens or config.defaults.max_tokens,
+        max_tokens=config.defaults.max_tokens if task.max_tokens is None else task.max_tokens,
         effort=effort,
     )
     return Prepared(request, tuple(warnings))
 
 
+def _said(model: str | None) -> str | None:
+    """The model that a call names; blank and `inherit` name none."""
+    return None if model is None or model.strip().lower() in {"", "inherit"} else model
+
+
 def check_task(task: Task, limits: "Limits") -> None:
     """Refuse what cannot be a task, before it costs anything. Raises `TaskError`."""
+    _check_options(task)
     if not task.text.strip():
         raise TaskError(f"the task for {task.agent_name!r} is empty; say what to do", length_chars=0)
     _check_text("task", task.text)
     _check_length("task", len(task.text), limits.max_task_chars, "limits.max_task_chars")
     for material in task.materials:
+        _check_text("the name of a material", material.name)
         _check_text(material.name, material.text, allowed=_TERMINAL_CODES)
     total = sum(len(material.text) for material in task.materials)
     _check_length("material", total, limits.max_material_chars, "limits.max_material_chars")
+
+
+def _check_options(task: Task) -> None:
+    """Refuse numbers and words that the API, or a clock, would choke on."""
+    if task.timeout_s is not None and not 0 < task.timeout_s <= MAX_TIMEOUT_S:
+        raise TaskError(f"the timeout is {task.timeout_s!r}; give seconds above 0, up to {MAX_TIMEOUT_S:g}")
+    if task.max_tokens is not None and task.max_tokens < 1:
+        raise TaskError(f"max_tokens is {task.max_tokens!r}; give 1 or more")
+    if task.effort is not None and task.effort not in get_args(Effort):
+        raise TaskError(f"effort is {task.effort!r}; give one of {', '.join(get_args(Effort))}")
+    if task.model is not None:
+        _check_text("model", task.model)
 
 
 _TERMINAL_CODES = frozenset(map(chr, range(1, 32)))  # logs are full of colour codes; only NUL says "not a text"
@@ -101,12 +121,12 @@ def _check_length(source: str, length: int, limit: int, key: str) -> None:
 
 
 def _suspicions(materials: Sequence["Material"], policy: str) -> list[str]:
-    findings = [] if policy == "off" else [str(finding) for finding in scan(materials)]
+    findings = [] if policy == "off" else list(scan(materials))
     if findings and policy == "refuse":
         raise InjectionError(
-            f"material looks like a prompt injection ({'; '.join(findings)}); read it, and set security.injection to"
-            " 'warn' if it is harmless",
-            source=findings[0].partition(",")[0],
-            findings=tuple(findings),
+            f"material looks like a prompt injection ({'; '.join(map(str, findings))}); read it, and set"
+            " security.injection to 'warn' if it is harmless",
+            source=findings[0].source,
+            findings=tuple(map(str, findings)),
         )
     return [f"looks like a prompt injection: {finding}" for finding in findings]

@@ -156,7 +156,7 @@ def _execution(
 ) -> Execution:
     """The turn as the ledger keeps it: the tokens and the price of *all* its attempts."""
     usages = [reply.usage for reply in progress.replies]
-    costs = [parts.prices.cost_usd(reply.model, reply.usage, timestamp) for reply in progress.replies]
+    costs = [parts.prices.cost_usd(reply.model, reply.usage, timestamp, asked_as=model) for reply in progress.replies]
     last = progress.replies[-1] if progress.replies else None
     return Execution(
         timestamp=timestamp,

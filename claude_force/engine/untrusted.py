@@ -12,8 +12,8 @@ avoids the known phrases is not found.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
+from html import escape
 from typing import TYPE_CHECKING, NamedTuple
-from xml.sax.saxutils import quoteattr
 
 if TYPE_CHECKING:
     from claude_force.base.records import Material
@@ -27,8 +27,8 @@ NOTICE = (
 def fence(material: "Material") -> str:
     """The text between tags that it cannot imitate; not a character of it is changed."""
     code = hashlib.sha256(f"{material.kind}\0{material.name}\0{material.text}".encode()).hexdigest()[:16]
-    name = quoteattr(material.name, {"\n": "&#10;", "\r": "&#13;"})
-    return f"<material-{code} kind={quoteattr(material.kind)} name={name}>\n{material.text}\n</material-{code}>"
+    kind, name = escape(material.kind), escape(material.name).replace("\n", "&#10;").replace("\r", "&#13;")
+    return f'<material-{code} kind="{kind}" name="{name}">\n{material.text}\n</material-{code}>'
 
 
 class Finding(NamedTuple):
@@ -59,8 +59,8 @@ _PATTERNS = {
     "names a jailbreak": r"\b(dan\s+mode|developer\s+mode\s+(on|enabled)|do\s+anything\s+now|jailbreak\s*(mode|prompt))\b",
     "asks for secrecy": r"\bdo\s+not\s+(tell|inform|mention\s+(this\s+)?to|reveal\s+(this\s+)?to)\s+the\s+(user|human|operator)",
     "asks to send data away": r"\b(send|post|upload|exfiltrate|forward)\s+[^.\n]{0,60}\b(to|at)\s+https?://",
-    "asks for secrets": r"\b(print|send|reveal|include|output|list)\s+[^.\n]{0,40}\b(api[_ -]?keys?|passwords?|credentials|environment\s+variables|secrets)\b",
-    "smuggles data in an image": r"!\[[^\]]*\]\(https?://[^)\s]*[?&][^)\s]*=(\{|%7b|\$)",
+    "asks for secrets": r"\b(print|send|reveal|output)\s+[^.\n]{0,40}\b(api[_ -]?keys?|passwords?|credentials|environment\s+variables|secrets)\b",
+    "smuggles data in an image": r"!\[[^\]\n]{0,200}\]\(https?://[^)\s?]{1,200}\?[^)\s]{0,300}?=(\{|%7b|\$)",
     "hides text": r"[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]{2,}|[\U000e0020-\U000e007f]",
     "speaks to AI readers": r"\b(if\s+you\s+are|attention|note\s+to|dear)\s+(an?\s+|the\s+|any\s+)?(ai|llm|language\s+model|assistant)\b",
 }

@@ -34,7 +34,7 @@ from claude_force.base.errors import (
     ServerError,
     TimedOutError,
 )
-from claude_force.transports.wire import ErrorBody, StreamFailed
+from claude_force.transports.wire import ErrorBody, StreamFailed, text_or_none
 
 if TYPE_CHECKING:
     from claude_force.base.records import Request
@@ -51,7 +51,10 @@ def translated(request: "Request | None", headers: Mapping[str, str] | None = No
     except Exception as error:  # not in the clause itself: a Ctrl-C would have to wait for the import in `_foreign`
         if isinstance(error, ClaudeForceError) or not isinstance(error, _foreign()):
             raise
-        raise _ours(error, request.model if request else None, headers) from error
+        ours = _ours(error, request.model if request else None, headers)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 def _foreign() -> tuple[type[Exception], ...]:
@@ -84,7 +87,7 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
             return _unreachable(f"the address is no URL: {error}; check ANTHROPIC_BASE_URL", model, should_retry=False)
         case anthropic.APIConnectionError(__cause__=httpx2.UnsupportedProtocol() as cause):
             return _unreachable(f"the address is no URL: {cause}; check ANTHROPIC_BASE_URL", model, should_retry=False)
-        case anthropic.APIConnectionError(__cause__=httpx2.LocalProtocolError() | ValueError()):
+        case anthropic.APIConnectionError(__cause__=cause) if _is_header_fault(cause):
             return CredentialsError(
                 "the API key, or another header, holds a character that none may have; copy it anew"
             )
@@ -116,6 +119,13 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
         case anthropic.AnthropicError():
             return ApiError(f"the SDK failed: {error}", model=model)
     return error
+
+
+def _is_header_fault(cause: BaseException | None) -> bool:
+    """httpx2 names it; aiohttp raises a bare ValueError, as it does for other things."""
+    import httpx2  # noqa: PLC0415 - only after a failure
+
+    return isinstance(cause, httpx2.LocalProtocolError) or (isinstance(cause, ValueError) and "header" in str(cause))
 
 
 def _unreachable(message: str, model: str | None, *, should_retry: bool | None = None) -> ConnectionFailedError:
@@ -162,15 +172,14 @@ _NEXT_STEP: dict[type[ApiError], str] = {
 
 def _api_error(status: int, headers: Mapping[str, str], body: ErrorBody, model: str | None) -> ApiError:
     """By the body's words before the status, as a stream fails with status 200 and a spent limit looks like haste."""
-    code = (body.details or {}).get("error_code")
-    said = body.message or f"HTTP {status} without a message of the API"
-    kind = _class_of(status, body.type, code, said)
+    said = text_or_none(body.message) or f"HTTP {status} without a message of the API"
+    kind = _class_of(status, text_or_none(body.type), body.code, said)
     advice = _NEXT_STEP.get(kind)
     return kind(
         f"{said}{f'; {advice}' if advice else ''}",
         status=status,
-        kind=body.type,
-        error_code=code,
+        kind=text_or_none(body.type),
+        error_code=body.code,
         request_id=headers.get("request-id"),
         retry_after_s=_retry_after_s(headers),
         should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "")),
@@ -191,18 +200,25 @@ def _class_of(status: int, kind: str | None, code: object, said: str) -> type[Ap
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What the server asks us to wait: milliseconds, seconds or a date; nonsense counts as nothing."""
-    milliseconds, value = headers.get("retry-after-ms"), headers.get("retry-after")
+    """What the server asks us to wait: milliseconds, seconds or a date. Nonsense, and 0, count as nothing said."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after")
+    return _number(value) or _seconds_until(value)
+
+
+def _number(text: str | None) -> float | None:
     try:
-        seconds = float(milliseconds) / 1000 if milliseconds else float(value) if value else None
+        number = float(text or "")
     except ValueError:
-        seconds = _seconds_until(value)
-    return seconds if seconds is not None and 0 <= seconds < math.inf else None
+        return None
+    return number if 0 < number < math.inf else None
 
 
 def _seconds_until(date: str | None) -> float | None:
     try:
-        then = parsedate_to_datetime(date or "")
-    except ValueError:
+        then = parsedate_to_datetime(date or "").astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return max((then.astimezone(UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+    return max((then - datetime.now(UTC)).total_seconds(), 0.0)

@@ -10,6 +10,7 @@ import importlib
 import os
 import threading
 import time
+import weakref
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -47,18 +48,20 @@ class LiveTransport:
                     import anthropic  # noqa: PLC0415 - see the module's docstring
 
                     base_url = self._base_url or os.environ.get("ANTHROPIC_BASE_URL")
-                    http_client = _direct_client() if _is_loopback(base_url) else None
+                    http_client = _direct_client() if _is_loopback(base_url) else anthropic.DefaultHttpxClient()
                     client = anthropic.Anthropic(
                         api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http_client
                     )
                     _check_allowed(str(client.base_url))
+                    weakref.finalize(self, client.close)  # for whoever forgets to
                     self._client = client
         return self._client
 
     def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
         """Send once. Streams where somebody watches or the API wants it, else makes the cheaper plain call."""
-        messages, parameters = self.client.messages, to_parameters(request) | {"timeout": timeout_s}
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + timeout_s  # from here on: the first call imports the SDK, which takes a second
+        messages = self.client.messages
+        parameters = to_parameters(request) | {"timeout": _attempt_timeout(deadline - time.monotonic())}
         if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
             with (
                 translated(request),
@@ -114,21 +117,27 @@ class AsyncLiveTransport:
         """As `LiveTransport.send`, awaited; cancelling it closes the connection."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
-        if self._client is None:  # the import takes a second, for which no loop can wait
-            await asyncio.to_thread(importlib.import_module, "anthropic")
+        assembly = Assembly()
+        limit = asyncio.timeout(timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._send(request, {"timeout": timeout_s}, on_text)
+            async with limit:
+                if self._client is None:  # the import takes a second, for which no loop can wait
+                    await asyncio.to_thread(importlib.import_module, "anthropic")
+                return await self._send(request, assembly, timeout_s=timeout_s, on_text=on_text)
         except TimeoutError as error:
-            raise _too_late(timeout_s) from error
+            if not limit.expired():  # somebody else's
+                raise
+            raise _too_late(timeout_s, has_begun=assembly.has_begun) from error
 
-    async def _send(self, request: "Request", extra: dict[str, Any], on_text: "OnText | None") -> "Reply":
-        messages, parameters = self.client.messages, to_parameters(request) | extra
+    async def _send(
+        self, request: "Request", assembly: Assembly, *, timeout_s: float, on_text: "OnText | None"
+    ) -> "Reply":
+        messages = self.client.messages
+        parameters = to_parameters(request) | {"timeout": _attempt_timeout(timeout_s)}
         if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
             with translated(request):
                 raw = await messages.with_raw_response.create(**parameters)
                 return read_body(await raw.http_response.aread(), raw.headers)
-        assembly = Assembly()
         with translated(request):
             stream = await messages.create(**parameters, stream=True)
         async with stream, aclosing(_texts_async(stream, assembly, request)) as texts:
@@ -210,12 +219,21 @@ async def _texts_async(
 
 @contextmanager
 def _billed(assembly: Assembly) -> Iterator[None]:
-    """An error leaves with the fact that the answer had begun, if it had."""
+    """An error leaves with the fact that the answer had begun; one after the answer's end is none at all."""
     try:
         yield
     except ApiError as error:
-        error.has_begun = assembly.has_begun
-        raise
+        if not assembly.is_complete:
+            error.has_begun = assembly.has_begun
+            raise
+
+
+def _attempt_timeout(left_s: float) -> "anthropic.Timeout":
+    """As long as the turn has, but never more than the SDK's own 5 s to connect: a lost packet deserves a retry."""
+    import anthropic  # noqa: PLC0415 - see the module's docstring
+
+    left_s = max(left_s, 0.001)
+    return anthropic.Timeout(left_s, connect=min(left_s, 5.0))
 
 
 def _too_late(seconds: float, *, has_begun: bool = False) -> TimedOutError:

@@ -31,8 +31,8 @@ def to_parameters(request: "Request") -> dict[str, Any]:
 
 
 class _CacheCreation(msgspec.Struct):
-    ephemeral_5m_input_tokens: int = 0
-    ephemeral_1h_input_tokens: int = 0
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
 
 
 class _OutputDetails(msgspec.Struct):
@@ -92,11 +92,21 @@ class _MessageDelta(msgspec.Struct):
 
 
 class ErrorBody(msgspec.Struct):
-    """The API's error object, also that of an `error` event in the middle of a stream."""
+    """The API's error object, also that of an `error` event in the middle of a stream, as foreign as it may be."""
 
-    type: str | None = None
-    message: str | None = None
-    details: dict[str, Any] | None = None
+    type: Any = None
+    message: Any = None
+    details: Any = None
+
+    @property
+    def code(self) -> str | None:
+        """`details.error_code`."""
+        return text_or_none(self.details.get("error_code")) if isinstance(self.details, dict) else None
+
+
+def text_or_none(value: object) -> str | None:
+    """The value, if it is a text."""
+    return value if isinstance(value, str) else None
 
 
 class _ErrorEvent(msgspec.Struct):
@@ -133,20 +143,24 @@ def _reply(message: _Message, text: str, headers: Mapping[str, str]) -> Reply:
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
-    """Our counts; `None` where the server does not say what went in and what came out."""
+    """Our counts; `None` where the server does not say what went in and what came out, or says what cannot be."""
     if usage is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
-    written = usage.cache_creation
-    if written is None:  # older servers give only the sum; five minutes is the default lifetime
-        written = _CacheCreation(ephemeral_5m_input_tokens=usage.cache_creation_input_tokens or 0)
-    return Usage(
+    kept = usage.cache_creation or _CacheCreation()
+    for_1h = kept.ephemeral_1h_input_tokens or 0
+    written = usage.cache_creation_input_tokens
+    if written is None:
+        written = (kept.ephemeral_5m_input_tokens or 0) + for_1h
+    counts = Usage(
         input_tokens=usage.input_tokens,
         cache_read_tokens=usage.cache_read_input_tokens or 0,
-        cache_write_5m_tokens=written.ephemeral_5m_input_tokens,
-        cache_write_1h_tokens=written.ephemeral_1h_input_tokens,
+        cache_write_5m_tokens=written - for_1h,  # five minutes is the default lifetime, where nobody says
+        cache_write_1h_tokens=for_1h,
         output_tokens=usage.output_tokens,
         thinking_tokens=usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None,
     )
+    is_possible = min(counts.input_tokens, counts.cache_read_tokens, counts.cache_write_5m_tokens, for_1h) >= 0
+    return counts if is_possible and counts.output_tokens >= 0 else None
 
 
 class Assembly:

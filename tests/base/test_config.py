@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from claude_force.base.config import (
     Config,
+    check_files,
     claude_folder,
     config_schema,
     describe_migration,
     find_config,
     load_settings,
     migrate_config,
+    user_folder,
     validate_config,
 )
 from claude_force.base.errors import ConfigError
@@ -164,11 +166,72 @@ def test_an_old_config_loads(tmp_path: Path) -> None:
     assert [(step["id"], step["agent"], step["dependencies"]) for step in steps] == [
         ("finder", "finder", []),
         ("reviewer", "reviewer", ["finder"]),
-        ("finder-3", "finder", ["reviewer"]),
+        ("finder-2", "finder", ["reviewer"]),
     ]
     assert [step["agent"] for step in settings.config.workflows["chain"]["steps"]] == ["finder", "reviewer"]
     assert any("governance" in said for said in settings.migrations)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("chain", "ids"),
+    [
+        ("a -> b", ["a", "b"]),
+        ("a→b", ["a", "b"]),
+        ("a, b", ["a", "b"]),
+        (["a", "a-2", "a"], ["a", "a-2", "a-3"]),
+        (["a"], ["a"]),
+    ],
+    ids=str,
+)
+def test_old_workflows_become_chains(chain: object, ids: list[str]) -> None:
+    """Whatever the separator, each step has an id of its own, works on the input, and follows the one before it."""
+    flow = migrate_config({"workflows": {"w": chain}})["workflows"]["w"]
+    assert [step["id"] for step in flow["steps"]] == ids
+    assert [step["dependencies"] for step in flow["steps"]] == [[], *([before] for before in ids[:-1])]
+    assert {step["task"] for step in flow["steps"]} == {"{{ inputs.task }}"}
+    assert flow["inputs"] == {"task": {"type": "string", "required": True}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("1", "2.3"), ("1.0.0", "2.3"), ("2", "2.3"), ("2.2.0", "2.3"), ("2.3", "2.3"), ("3.0", "3.0")]
+)
+def test_old_versions_are_raised(old: str, new: str) -> None:
+    """Only the versions before this one."""
+    assert migrate_config({"version": old})["version"] == new
+
+
+def test_nothing_of_the_users_is_lost() -> None:
+    """An old entry that already has newer keys keeps them."""
+    old = {"agents": {"a": {"file": "old.md", "path": "new.md", "keywords": ["k"], "domains": ["d"]}}}
+    assert migrate_config(old)["agents"]["a"] == {"path": "new.md", "keywords": ["k"]}
+
+
+def test_files_that_the_config_names_must_be_there(tmp_path: Path) -> None:
+    """A missing agent file gets the path of its key and the nearest name; loading does not insist."""
+    (tmp_path / "linter.md").write_text("x")
+    path = tmp_path / "claude.json"
+    path.write_text('{"agents": {"a": {"path": "lintr.md"}, "b": {"path": "linter.md"}}}')
+    settings = load_settings(path)
+    with pytest.raises(ConfigError) as caught:
+        check_files(settings)
+    assert caught.value.problems == ("agents.a.path: no file 'lintr.md'; did you mean 'linter.md'?",)
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link"])
+def test_a_config_that_is_no_file_is_said(tmp_path: Path, kind: str) -> None:
+    """Settings that somebody meant to make are never passed over in silence."""
+    (tmp_path / ".claude").mkdir()
+    path = tmp_path / ".claude/claude.json"
+    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+    with pytest.raises(ConfigError):
+        load_settings(start=tmp_path)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a container without a home the user's own folder is one that cannot be."""
+    monkeypatch.setenv("HOME", "~nobody-at-all")
+    assert not user_folder().exists()
 
 
 def test_the_argument_of_a_migration_is_left_alone() -> None:

@@ -39,6 +39,32 @@ def test_an_unknown_price_is_none(model: str) -> None:
     assert Prices().cost_usd(model, Usage(input_tokens=10), DAY) is None
 
 
+def test_impossible_counts_are_unpriced() -> None:
+    """A server that counts backwards gives no price, and no crash."""
+    assert Prices().cost_usd("claude-haiku-5-5", Usage(input_tokens=-5), DAY) is None
+
+
+def test_only_anthropics_prices_are_asked() -> None:
+    """A model of another company of that name on another list is not what was called."""
+    assert Prices().cost_usd("gpt-4o", Usage(input_tokens=10), DAY) is None
+
+
+@pytest.mark.parametrize("kind", ["input", "output", "cache_read", "cache_write_5m", "cache_write_1h"])
+def test_every_kind_of_token_has_its_rate(kind: str) -> None:
+    """Each rate of an override is applied to its own tokens."""
+    rates = dict.fromkeys(("input", "output", "cache_read", "cache_write_5m", "cache_write_1h"), Decimal(0))
+    prices = Prices({"m": ModelPrice(**(rates | {kind: Decimal(3)}))})
+    every = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens")
+    usage = Usage(**{name: 10**power for power, name in enumerate(every, start=6)})
+    assert prices.cost_usd("m", usage, DAY) == 3 * 10 ** [name.removesuffix("_tokens") for name in every].index(kind)
+
+
+def test_an_override_may_name_what_was_asked() -> None:
+    """Servers answer with a name of their own; the price of the name that was asked for holds."""
+    prices = Prices({"local": ModelPrice(input=Decimal(1), output=Decimal(1))})
+    assert prices.cost_usd("llama-3.2-q4.gguf", Usage(input_tokens=M), DAY, asked_as="local") == 1
+
+
 def test_unknown_usage_is_unpriced() -> None:
     """A server that does not count gives no price."""
     assert Prices().cost_usd("claude-haiku-5-5", None, DAY) is None

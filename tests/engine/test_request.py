@@ -75,6 +75,48 @@ def test_a_task_that_is_none_is_refused(text: str, said: str) -> None:
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"timeout_s": 0}, "timeout is 0"),
+        ({"timeout_s": -1}, "timeout is -1"),
+        ({"timeout_s": float("nan")}, "timeout is nan"),
+        ({"timeout_s": float("inf")}, "timeout is inf"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"max_tokens": -5}, "max_tokens is -5"),
+        ({"effort": "hihg"}, "effort is 'hihg'; give one of low, medium"),
+        ({"model": "a\x00"}, "'model' holds"),
+        ({"model": "a\udcff"}, "half a character"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be_are_refused(option: dict[str, Any], said: str) -> None:
+    """Numbers and words that a clock or the API would choke on cost nothing."""
+    with pytest.raises(TaskError, match=said):
+        build(**option)
+
+
+@pytest.mark.parametrize("model", ["", "  ", "inherit", "Inherit"])
+def test_a_call_may_leave_the_model_open(model: str) -> None:
+    """Blank and `inherit` mean: as the agent's file says."""
+    assert build(model=model, agent={"model": "opus"}).request.model == "claude-opus-5-5"
+
+
+@pytest.mark.parametrize(
+    ("call", "agent", "default", "effort"),
+    [
+        ("max", "low", "high", "max"),
+        (None, "low", "high", "low"),
+        (None, None, "high", "high"),
+        (None, None, None, None),
+    ],
+)
+def test_who_chooses_the_effort(call: Any, agent: Any, default: Any, effort: str | None) -> None:
+    """The call, then the agent's file, then the config, then the model itself."""
+    config = Config(defaults=Defaults(effort=default))
+    assert build(effort=call, agent={"effort": agent}, config=config).request.effort == effort
+
+
 def test_the_limits_are_the_configs() -> None:
     """Limits count characters, name their key, and tell the figures as fields."""
     config = Config(limits=Limits(max_task_chars=3, max_material_chars=5))

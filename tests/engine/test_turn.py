@@ -112,7 +112,29 @@ def test_a_sleep_that_ends_late_still_gets_an_attempt() -> None:
     """No attempt is ever sent with a time of zero or less, which would mean "no limit"."""
     world = World((1, RateLimitError("b", retry_after_s=8.9999)), (0, REPLY))
     assert world.run(timeout_s=10) == "yes"
-    assert world.sent_with[1] > 0
+    assert 0 < world.sent_with[1] <= 0.001
+
+
+def test_an_error_with_time_left_stays_itself() -> None:
+    """A retry that would come too late is not a deadline: there was time, but not for the wait."""
+    with pytest.raises(RateLimitError):
+        World((99.5, RateLimitError("b", retry_after_s=5))).run()
+
+
+def test_the_ledger_has_every_fact() -> None:
+    """Its line is the turn's: times from the clock, the model and ids of the answer."""
+    reply = Reply(model="m-2026", text="yes", stop_reason="end_turn", usage=Usage(input_tokens=1), request_id="req_1")
+    world = World((2, reply))
+    world.time_s = 1000
+    world.run()
+    (entry,) = world.entries
+    assert (entry.duration_ms, entry.model, entry.request_id, entry.stop_reason) == (
+        2000,
+        "m-2026",
+        "req_1",
+        "end_turn",
+    )
+    assert (entry.success, entry.attempts, entry.timestamp) == (True, 1, world.now() - timedelta(seconds=2))
 
 
 def test_an_unknown_usage_makes_the_sum_unknown() -> None:

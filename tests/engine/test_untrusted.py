@@ -99,7 +99,22 @@ def test_our_own_sources_raise_no_alarm() -> None:
     assert [str(f) for path in files for f in scan([Material(path.name, path.read_text())])] == []
 
 
-@pytest.mark.parametrize("piece", ["\n", " ", "ignore ", "ignore all the ", "system", "](https://", "<", "you are "])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "![",
+        "![](http://x?=y",
+        "![](http://x????",
+        "\n",
+        " ",
+        "ignore ",
+        "ignore all the ",
+        "system",
+        "](https://",
+        "<",
+        "you are ",
+    ],
+)
 def test_no_text_makes_the_scan_slow(piece: str) -> None:
     """Hostile repetition costs at most linear time: eight times the text, far less than 64 times the time."""
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import socket
 import threading
@@ -42,6 +41,15 @@ from claude_force.testing import (
     Stall,
 )
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport
+
+MESSAGE: dict[str, Any] = {
+    "type": "message",
+    "id": "x",
+    "role": "assistant",
+    "model": "llama3",
+    "content": [],
+    "stop_reason": None,
+}
 
 
 class Ask(Protocol):
@@ -216,6 +224,9 @@ def test_a_status_is_the_right_error(ask: Ask, fault: ApiFault, kind: type[ApiEr
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after": "Fri, 20 Nov 2020 00:00:00 GMT"}, 0.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "0"}, None),
+        ({"retry-after-ms": "abc", "retry-after": "5"}, 5.0),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 -2300"}, None),
         ({"retry-after": "-3"}, None),
         ({"retry-after": "nan"}, None),
         ({"retry-after": "inf"}, None),
@@ -228,6 +239,97 @@ def test_retry_after_is_read(ask: Ask, headers: dict[str, str], seconds: float |
     with Simulator(faults=[ApiFault(429, headers=headers)]) as simulator, pytest.raises(RateLimitError) as caught:
         ask(simulator.base_url)
     assert caught.value.retry_after_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidRequestError),
+        (401, CredentialsError),
+        (402, AccountLimitError),
+        (403, CredentialsError),
+        (408, ServerError),
+        (409, ServerError),
+        (413, RequestTooLargeError),
+        (429, RateLimitError),
+        (500, ServerError),
+        (502, ServerError),
+        (503, OverloadedError),
+        (529, OverloadedError),
+    ],
+)
+def test_a_status_without_the_apis_words(ask: Ask, status: int, kind: type[ApiError]) -> None:
+    """A proxy's page has no kind and no code: the status alone decides."""
+    with Simulator(faults=[NotMessages(status=status)]) as simulator, pytest.raises(ApiError) as caught:
+        ask(simulator.base_url)
+    assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [
+        ("invalid_request_error", InvalidRequestError),
+        ("authentication_error", CredentialsError),
+        ("permission_error", CredentialsError),
+        ("billing_error", AccountLimitError),
+        ("not_found_error", ModelNotFoundError),
+        ("request_too_large", RequestTooLargeError),
+        ("rate_limit_error", RateLimitError),
+        ("timeout_error", ServerError),
+        ("conflict_error", ServerError),
+        ("api_error", ServerError),
+    ],
+)
+def test_a_kind_decides_in_mid_stream(ask: Ask, kind: str, error: type[ApiError]) -> None:
+    """The status is 200 there, so the kind alone decides; and the answer had begun, which is billed."""
+    with Simulator(faults=[MidStreamError(kind)]) as simulator, pytest.raises(ApiError) as caught:
+        ask(simulator.base_url, on_text=lambda _: None)
+    assert type(caught.value) is error
+    assert caught.value.has_begun
+
+
+@pytest.mark.parametrize(
+    "error",
+    [{"type": ["a"], "message": {}}, {"type": 5, "message": 7, "details": "x"}, {"details": {"error_code": []}}, 7],
+)
+def test_an_error_of_another_shape(ask: Ask, error: object) -> None:
+    """Whatever stands in the body, an error comes out, not a crash."""
+    fault = NotMessages(status=418, body=json.dumps({"error": error}), content_type="application/json")
+    with Simulator(faults=[fault]) as simulator, pytest.raises(InvalidRequestError):
+        ask(simulator.base_url)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"cache_creation_input_tokens": 9}, (9, 0)),
+        ({"cache_creation_input_tokens": 9, "cache_creation": {}}, (9, 0)),
+        ({"cache_creation_input_tokens": 9, "cache_creation": {"ephemeral_1h_input_tokens": 4}}, (5, 4)),
+        ({"cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": None}}, (2, 0)),
+        ({"cache_creation_input_tokens": 3, "cache_creation": {"ephemeral_1h_input_tokens": 4}}, None),
+        ({"cache_read_input_tokens": -1}, None),
+    ],
+    ids=str,
+)
+def test_cache_writes_are_never_lost(ask: Ask, usage: dict[str, Any], counts: tuple[int, int] | None) -> None:
+    """What the sum has beyond its parts was written for five minutes; counts that cannot be are unknown."""
+    body = MESSAGE | {
+        "content": [{"type": "text", "text": "hi"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 1} | usage,
+    }
+    fault = NotMessages(body=json.dumps(body), content_type="application/json")
+    with Simulator(faults=[fault]) as simulator:
+        read = ask(simulator.base_url).usage
+    assert (read and (read.cache_write_5m_tokens, read.cache_write_1h_tokens)) == counts
+
+
+def test_an_answer_that_has_ended_is_kept(ask: Ask) -> None:
+    """A connection that breaks after the answer's last word costs nothing: it is paid and whole."""
+    with Simulator(answer="short", faults=[CutStream(after_events=6, clean=False)]) as simulator:
+        reply = ask(simulator.base_url, on_text=lambda _: None)
+    assert (reply.text, reply.stop_reason) == ("short", "end_turn")
+    assert reply.usage is not None
 
 
 @pytest.mark.parametrize(("header", "fact"), [("true", True), ("false", False), ("perhaps", None)])
@@ -347,14 +449,12 @@ def test_loopback_is_never_asked_through_a_proxy(ask: Ask, proxy: str, monkeypat
         assert ask(simulator.base_url).text == "direct"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the SDK's half-made client
 def test_a_proxy_that_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """A SOCKS proxy without its package is a clear error, not a traceback."""
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     monkeypatch.delenv("CLAUDE_FORCE_ALLOW_REAL_CALLS")
     with pytest.raises(ConnectionFailedError, match="proxy variables") as caught:
         ask_now("https://nowhere.invalid", timeout_s=5)
-    gc.collect()
     assert caught.value.should_retry is False
 
 
@@ -411,16 +511,6 @@ def test_the_switch_forbids_real_calls(ask: Ask) -> None:
     """With `CLAUDE_FORCE_ALLOW_REAL_CALLS=0` nothing but loopback is reached."""
     with pytest.raises(ConnectionFailedError, match="CLAUDE_FORCE_ALLOW_REAL_CALLS=0 forbids"):
         ask("https://api.anthropic.com")
-
-
-MESSAGE: dict[str, Any] = {
-    "type": "message",
-    "id": "x",
-    "role": "assistant",
-    "model": "llama3",
-    "content": [],
-    "stop_reason": None,
-}
 
 
 def stream_of(*events: dict[str, Any]) -> NotMessages:
