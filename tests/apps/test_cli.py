@@ -118,6 +118,12 @@ def test_bad_usage_is_2(project: Path, args: list[str], said: str) -> None:
 # ---------------------------------------------------------------- execute
 
 
+def test_async_gives_the_same(project: Path, simulator: Simulator) -> None:
+    """`--async` goes through the async client and prints the same."""
+    done = run("execute", "reviewer", "Review it.", "--async", cwd=project, simulator=simulator)
+    assert (done.returncode, done.stdout) == (0, "Looks good.\n")
+
+
 def test_nothing_but_the_answer_is_on_stdout(project: Path, simulator: Simulator) -> None:
     """A pipe gets the answer and one line end; everything else is on stderr."""
     done = run("execute", "reviewer", "Review it.", cwd=project, simulator=simulator)
@@ -273,12 +279,67 @@ def test_a_reader_that_leaves_is_no_crash(project: Path) -> None:
     assert "Exception" not in done.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interruption(project: Path, simulator: Simulator, number: signal.Signals, code: int) -> None:
+def shell(line: str, *, cwd: Path, simulator: Simulator, **env: str) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of it; `CF` is the command."""
+    line = line.replace("CF", " ".join(COMMAND))
+    variables = env_of(simulator) | env
+    return subprocess.run(["sh", "-c", line], cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
+def test_an_answer_is_one_without_anybody_to_note(project: Path, simulator: Simulator, closed: str) -> None:
+    """A closed or full stderr is no reason to fail, or to have a script pay again."""
+    done = shell(f"CF execute reviewer x {closed} </dev/null", cwd=project, simulator=simulator)
+    assert (done.returncode, done.stdout) == (0, "Looks good.\n")
+
+
+@pytest.mark.parametrize(("line", "sent"), [("CF execute reviewer x >&-", 0), ("CF execute reviewer x >/dev/full", 1)])
+def test_output_that_cannot_be_written(project: Path, simulator: Simulator, line: str, sent: int) -> None:
+    """It is an error in one line; where it can be known before, nothing is paid."""
+    done = shell(f"{line} </dev/null", cwd=project, simulator=simulator)
+    assert done.returncode in {1, 2}
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sum(simulator.stats.calls.values()) == sent
+
+
+def test_a_terminal_without_the_character(project: Path) -> None:
+    """What the encoding of the output lacks is escaped; a paid answer is not lost for it. JSON stays JSON."""
+    with Simulator(answer="h \U0001f389") as simulator:
+        done = run("execute", "reviewer", "x", cwd=project, simulator=simulator, PYTHONIOENCODING="latin-1")
+        assert (done.returncode, done.stdout) == (0, "h \\U0001f389\n")
+        data = run("execute", "reviewer", "x", "--json", cwd=project, simulator=simulator, PYTHONIOENCODING="latin-1")
+    assert json.loads(data.stdout)["text"] == "h \U0001f389"
+
+
+def test_a_usage_error_is_json_too(project: Path) -> None:
+    """A script that asked for JSON gets JSON, whatever went wrong."""
+    done = run("execute", "reviewer", "x", "--timeout", "0", "--json", cwd=project)
+    assert (done.returncode, json.loads(done.stdout)["error"]["exit_code"]) == (2, 2)
+
+
+def test_the_current_folder_is_gone(project: Path, simulator: Simulator) -> None:
+    """A deleted folder is said to be, by every command that looks around."""
+    for command in ("agents list", "execute reviewer x", "doctor", "config show"):
+        done = shell(
+            f"mkdir gone && cd gone && rmdir ../gone && CF {command} </dev/null", cwd=project, simulator=simulator
+        )
+        assert (done.returncode, "the current folder is gone" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["Ctrl-C", "SIGTERM", "SIGHUP"],
+)
+@pytest.mark.parametrize("mode", [[], ["--async"]], ids=["sync", "async"])
+def test_an_interruption(
+    project: Path, simulator: Simulator, number: signal.Signals, code: int, mode: list[str]
+) -> None:
     """The exit code is the signal's, there is no traceback, the connection is closed and the ledger knows."""
     simulator.script(Hang())
     process = subprocess.Popen(
-        [*COMMAND, "execute", "reviewer", "x"],
+        [*COMMAND, "execute", "reviewer", "x", *mode],
         cwd=project,
         env=env_of(simulator),
         stdin=subprocess.DEVNULL,
@@ -329,11 +390,11 @@ def test_on_a_terminal_the_answer_streams(project: Path) -> None:
 
 def test_an_answer_cannot_command_the_terminal(project: Path) -> None:
     """Escape codes in an answer are shown as unknown characters on a terminal; a pipe gets the answer as it is."""
-    with Simulator(answer="a\x1b]0;owned\x07b") as simulator:
+    with Simulator(answer="a\x1b]0;owned\x07b \u3000\u65e5\u672c\u00a0\u200d!") as simulator:
         shown = "".join(on_terminal("execute", "reviewer", "x", cwd=project, simulator=simulator))
         piped = run("execute", "reviewer", "x", cwd=project, simulator=simulator).stdout
-    assert "a\ufffd]0;owned\ufffdb" in shown
-    assert piped == "a\x1b]0;owned\x07b\n"
+    assert "a\ufffd]0;owned\ufffdb \u3000\u65e5\u672c\u00a0\u200d!" in shown
+    assert piped.startswith("a\x1b]0;owned\x07b ")
 
 
 # ---------------------------------------------------------------- agents
