@@ -37,6 +37,8 @@ from claude_force.performance_tracker import PerformanceTracker
 from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import anthropic
 
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
@@ -46,11 +48,13 @@ if TYPE_CHECKING:
     from claude_force.transports.simulator import Simulator
 
 
-def assemble(settings: Settings, *, start: Path, ledger: PerformanceTracker) -> Parts:
+def assemble(
+    settings: Settings, *, start: Path, ledger: PerformanceTracker, environment: "Mapping[str, str]" = os.environ
+) -> Parts:
     """The parts of a turn for these settings, seen from the folder `start`. The environment is read here, once."""
     config = settings.config
-    model = config.defaults.model or os.environ.get("ANTHROPIC_MODEL") or None
-    names = {family: os.environ.get(f"ANTHROPIC_DEFAULT_{family.upper()}_MODEL") for family in CURRENT}
+    model = config.defaults.model or environment.get("ANTHROPIC_MODEL") or None
+    names = {family: environment.get(f"ANTHROPIC_DEFAULT_{family.upper()}_MODEL") for family in CURRENT}
     return Parts(
         agents=agent_library(settings, start=start),
         prices=Prices(config.prices()),
@@ -128,7 +132,9 @@ class Project:
     @functools.cached_property
     def parts(self) -> Parts:
         """The parts of a turn."""
-        parts = assemble(self.settings, start=self.start, ledger=self.tracker)
+        # The models of another server, which the environment may name, are none of the simulator's.
+        environment = {} if self._offline else os.environ
+        parts = assemble(self.settings, start=self.start, ledger=self.tracker, environment=environment)
         defaults = parts.config.defaults
         if self._timeout_seconds is not None:
             defaults = msgspec.structs.replace(defaults, timeout_seconds=self._timeout_seconds)

@@ -92,6 +92,7 @@ _MEANINGS = {
     4: "the account cannot pay, or may not spend more",
     5: "rate limit or overload, after all retries",
     6: "the model declined",
+    128 + signal.SIGHUP: "ended with its terminal (SIGHUP)",
     128 + signal.SIGINT: "interrupted (Ctrl-C)",
     128 + signal.SIGTERM: "ended from outside (SIGTERM)",
 }

@@ -327,6 +327,15 @@ def test_no_credentials() -> None:
     assert caught.value.exit_code == 3
 
 
+def test_offline_knows_no_other_servers_models(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says for a gateway does not break the simulator."""
+    (project / ".claude/agents/plain.md").write_text("---\nname: plain\ndescription: d\n---\nYou answer.\n")
+    monkeypatch.setenv("ANTHROPIC_DEFAULT_SONNET_MODEL", "qwen3")
+    monkeypatch.setenv("ANTHROPIC_MODEL", "qwen3")
+    with AgentOrchestrator(offline=True) as subject:
+        assert subject.execute_agent("plain", "x").model == "claude-sonnet-5-5"
+
+
 def test_offline_answers_are_marked(project: Path) -> None:
     """The simulator answers without a key, says so in the text and as a fact, and stops with the orchestrator."""
     with AgentOrchestrator(offline=True) as subject:

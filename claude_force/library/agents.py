@@ -166,6 +166,11 @@ class AgentLibrary:
         import difflib  # noqa: PLC0415 - only a wrong name pays for it
 
         by_fold = {known.casefold(): known for known in self.names()}
+        if not by_fold:
+            return AgentNotFoundError(
+                f"no agent is named {name!r}, for there are none here; `claude-force init` writes a starter set",
+                agent=name,
+            )
         nearest = tuple(by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold))
         hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
         return AgentNotFoundError(

@@ -446,6 +446,8 @@ def test_no_agents(tmp_path: Path) -> None:
     done = run("agents", "list", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
     assert "claude-force init" in done.stderr
+    asked = run("execute", "python-expert", "x", "--offline", cwd=tmp_path)
+    assert (asked.returncode, "claude-force init" in asked.stderr) == (2, True)
 
 
 # ---------------------------------------------------------------- init

@@ -351,8 +351,8 @@ def test_an_unknown_agent_comes_with_the_nearest_names(tmp_path: Path) -> None:
 
 
 def test_an_unknown_agent_among_none(tmp_path: Path) -> None:
-    """Without anything alike there is no guess."""
-    with pytest.raises(AgentNotFoundError, match="no agent is named 'x'; `claude-force agents list`"):
+    """Where there are none, the way to some is told."""
+    with pytest.raises(AgentNotFoundError, match="none here; `claude-force init`"):
         tree(tmp_path).find("x")
 
 
@@ -728,7 +728,8 @@ def test_find_agrees_with_the_whole_list(
 def test_importing_the_library_is_cheap() -> None:
     """Looking at `--help` does not pay for YAML or for spelling suggestions."""
     code = (
-        "import sys, claude_force.library.agents; print(sorted({'yaml', 'difflib', 'textwrap'} & sys.modules.keys()))"
+        "import sys; before = set(sys.modules); import claude_force.library.agents\n"
+        "print(sorted({'yaml', 'difflib', 'textwrap'} & (sys.modules.keys() - before)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -35,7 +35,12 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-@click.command(epilog=example('git diff | claude-force execute code-reviewer "Review this change." --model opus'))
+@click.command(
+    epilog=example(
+        'git diff | claude-force execute code-reviewer "Review this change." --model opus',
+        'ls *.py | while read f; do claude-force execute linter "Lint it." -f "$f" < /dev/null; done',
+    )
+)
 @click.argument("agent", shell_complete=complete_agent, help="The agent's name; `agents list` shows them.")
 @click.argument("task", required=False, help="What to do; `-`, or nothing, reads it from standard input.")
 @click.option("-f", "--file", "files", multiple=True, help="A text file that the task is about; may be repeated.")
