@@ -72,13 +72,14 @@ class LiveTransport:
         assembly = Assembly()
         with translated(request):
             stream = messages.create(**parameters, stream=True)
+        assembly.headers = stream.response.headers
         with stream, _ended_at(deadline, stream.response) as is_over:
             for text in _texts(stream, assembly, request):
                 if on_text is not None:
                     on_text(text)
         if is_over() and not assembly.is_complete:
             raise _too_late(timeout_s, has_begun=assembly.has_begun)
-        return assembly.reply(stream.response.headers)
+        return assembly.reply()
 
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
@@ -127,6 +128,8 @@ class AsyncLiveTransport:
         except TimeoutError as error:
             if not limit.expired():  # somebody else's
                 raise
+            if assembly.is_complete:  # paid and whole; what is late is only the end of the stream
+                return assembly.reply()
             raise _too_late(timeout_s, has_begun=assembly.has_begun) from error
 
     async def _send(
@@ -140,11 +143,12 @@ class AsyncLiveTransport:
                 return read_body(await raw.http_response.aread(), raw.headers)
         with translated(request):
             stream = await messages.create(**parameters, stream=True)
+        assembly.headers = stream.response.headers
         async with stream, aclosing(_texts_async(stream, assembly, request)) as texts:
             async for text in texts:
                 if on_text is not None:
                     on_text(text)
-        return assembly.reply(stream.response.headers)
+        return assembly.reply()
 
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""

@@ -167,6 +167,8 @@ class Assembly:
     """Puts the events of a stream together. A stream that ends early leaves `stop_reason` at `None`."""
 
     def __init__(self) -> None:
+        self.headers: Mapping[str, str] = {}
+        """Those of the response that the stream came with."""
         self._texts: list[str] = []
         self._message: _Message | None = None
 
@@ -214,10 +216,10 @@ class Assembly:
         """Whether the model has begun to answer."""
         return self._message is not None
 
-    def reply(self, headers: Mapping[str, str]) -> Reply:
+    def reply(self) -> Reply:
         """What has arrived when the stream has ended."""
         if self._message is None:
             raise ConnectionFailedError("the stream ended before the answer began; try again", status=200)
         if self._message.stop_reason is None:
             self._message.usage = None  # the last event would have said what the answer really cost
-        return _reply(self._message, "".join(self._texts), headers)
+        return _reply(self._message, "".join(self._texts), self.headers)

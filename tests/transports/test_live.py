@@ -324,10 +324,11 @@ def test_cache_writes_are_never_lost(ask: Ask, usage: dict[str, Any], counts: tu
     assert (read and (read.cache_write_5m_tokens, read.cache_write_1h_tokens)) == counts
 
 
-def test_an_answer_that_has_ended_is_kept(ask: Ask) -> None:
-    """A connection that breaks after the answer's last word costs nothing: it is paid and whole."""
-    with Simulator(answer="short", faults=[CutStream(after_events=6, clean=False)]) as simulator:
-        reply = ask(simulator.base_url, on_text=lambda _: None)
+@pytest.mark.parametrize("fault", [CutStream(after_events=6, clean=False), Stall(after_events=6)], ids=str)
+def test_an_answer_that_has_ended_is_kept(ask: Ask, fault: Any) -> None:
+    """A connection that breaks or falls silent after the answer's last word costs nothing: it is paid and whole."""
+    with Simulator(answer="short", faults=[fault]) as simulator:
+        reply = ask(simulator.base_url, on_text=lambda _: None, timeout_s=2)
     assert (reply.text, reply.stop_reason) == ("short", "end_turn")
     assert reply.usage is not None
 
