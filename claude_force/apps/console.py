@@ -8,7 +8,6 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,8 +66,10 @@ def note(text: str, *, kind: str = "note") -> None:
     """One line, or a few that belong together, on stderr. Never fails: a note must not cost an answer."""
     if sys.stderr is not None:
         colour = {"warning": "yellow", "error": "red"}.get(kind, "cyan")
-        with suppress(OSError):
+        try:
             click.echo(f"{styled(kind, colour)}: {harmless(text)}", err=True)
+        except OSError:
+            sys.stderr = None  # what it holds could not be written at the end either, and Python would exit with 120
 
 
 def is_terminal(stream: Any) -> bool:  # noqa: ANN401 - sys.stdout or sys.stderr, which may be None
