@@ -1,8 +1,8 @@
 """The ledger: one JSON line per execution in `.claude/metrics/executions.jsonl`, written as it ends.
 
-Many processes may write at once: each line is appended under the file's lock, in microseconds. Appending alone would
-not do: a line that crosses a page can be seen, and be cut by a kill, in its middle. A failure to write (a full disk, a
-folder without rights) is logged once and never costs an answer.
+Many processes may write at once: each line is appended under the file's lock, in microseconds. Without it, one could
+not tell a line that a crash cut from one that is just being written, nor take back the part that a full disk let
+through. A failure to write (a full disk, a folder without rights) is logged once and never costs an answer.
 """
 
 import errno
