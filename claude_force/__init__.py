@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AgentNotFoundError,
         AnswerError,
         ApiError,
+        CircuitOpenError,
         ClaudeForceError,
         ConfigError,
         ConnectionFailedError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         TimedOutError,
     )
     from claude_force.base.records import AgentDefinition, AgentResult, Material, Usage
+    from claude_force.engine.breaker import CircuitBreaker
     from claude_force.orchestrator import AgentOrchestrator
     from claude_force.performance_tracker import PerformanceTracker
 
@@ -54,6 +56,8 @@ __all__ = [
     "AnswerError",
     "ApiError",
     "AsyncAgentOrchestrator",
+    "CircuitBreaker",
+    "CircuitOpenError",
     "ClaudeForceError",
     "ConfigError",
     "ConnectionFailedError",
@@ -85,6 +89,7 @@ _HOMES = {
     "AgentDefinition": "base.records",
     "AgentOrchestrator": "orchestrator",
     "AgentResult": "base.records",
+    "CircuitBreaker": "engine.breaker",
     "AsyncAgentOrchestrator": "async_orchestrator",
     "Material": "base.records",
     "PerformanceTracker": "performance_tracker",

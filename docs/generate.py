@@ -31,6 +31,7 @@ from rich.text import Text
 from claude_force.base import errors
 from claude_force.base.config import config_schema
 from claude_force.cli import cli
+from claude_force.engine.breaker import TRANSITIONS, State
 from claude_force.engine.untrusted import _PATTERNS as PATTERNS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +91,7 @@ _MEANINGS = {
     2: "bad usage, input or configuration; nothing was paid",
     3: "no credentials, or refused ones",
     4: "the account cannot pay, or may not spend more",
-    5: "rate limit or overload, after all retries",
+    5: "rate limit or overload, after all retries; or a circuit breaker is open",
     6: "the model declined",
     128 + signal.SIGHUP: "ended with its terminal (SIGHUP)",
     128 + signal.SIGINT: "interrupted (Ctrl-C)",
@@ -143,6 +144,29 @@ def error_tree() -> str:
 def patterns() -> str:
     """The techniques that a scan knows."""
     return "\n".join(f"- {name}" for name in PATTERNS)
+
+
+def breaker() -> str:
+    """The circuit breaker's states one below the other, and a rail at the right for each way that leads elsewhere."""
+    states = list(State)
+    rows = [line for state in states for line in (state.value, "", "")][:-2]
+    rails = []
+    for (source, event), target in TRANSITIONS.items():
+        start, end = 3 * states.index(source), 3 * states.index(target)
+        if end == start + 3:
+            rows[start + 1 : end] = [f"  │ {event}", "  ▼"]
+        else:
+            rails.append((abs(start - end), start, end, event))
+    column = max(map(len, rows)) + 3
+    for _, start, end, event in sorted(rails):  # the shortest innermost, so that no two cross
+        top, bottom = sorted((start, end))
+        for row in range(top, bottom + 1):
+            rows[row] = f"{rows[row]} ".ljust(column, "─" if row in {start, end} else " ")
+            rows[row] += {top: "┐", bottom: "┘"}.get(row, "│")
+        rows[end] = re.sub(r" ─", " ◄", rows[end], count=1)
+        rows[top + 1] += f" {event}"
+        column = max(map(len, rows)) + 3
+    return _text_block("\n".join(row.replace("┘ ", "┴─") for row in rows))
 
 
 def rooms() -> str:
@@ -310,6 +334,7 @@ WHOLE: dict[str, Callable[[], str]] = {
     "docs/images/cli.svg": picture,
 }
 PARTS: dict[str, Callable[[], str]] = {
+    "breaker": breaker,
     "errors": error_tree,
     "floors": floors,
     "patterns": patterns,

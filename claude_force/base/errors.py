@@ -21,6 +21,7 @@ ClaudeForceError                       exit code 1
 │   ├── ServerError                    1   another 5xx, or 408 and 409
 │   ├── ConnectionFailedError          1   nothing answers, or the connection broke
 │   ├── TimedOutError                  1   one attempt took longer than it may
+│   ├── CircuitOpenError               5   not sent: a circuit breaker is open after too many failures
 │   └── ProtocolError                  1   the server answers, but not as a Messages API does
 ├── NotRunError                        1   never sent, because another task's terminal error ended the batch
 ├── DeadlineError                      1   the time given is over; 5 when rate limits or overload used it up
@@ -192,6 +193,15 @@ class ConnectionFailedError(ApiError):
 
 class TimedOutError(ApiError):
     """One attempt took longer than it may; the turn may have time for another."""
+
+
+class CircuitOpenError(ApiError):
+    """Nothing was sent: a circuit breaker refuses calls, as those before failed. `retry_after_s` is until the next."""
+
+    exit_code = 5
+    attempts = 0
+    name: str = ""
+    """The breaker's name."""
 
 
 class ProtocolError(ApiError):

@@ -14,6 +14,7 @@ import pytest
 
 import claude_force
 from claude_force.base.config import Config
+from claude_force.engine import breaker
 from claude_force.library import definition, disk, frontmatter
 from claude_force.performance_tracker import ExecutionLine
 
@@ -120,14 +121,22 @@ def parameters() -> set[str]:
     return {name for method in methods for name in inspect.signature(method).parameters} - {"self"}
 
 
+def members(kind: type) -> set[str]:
+    """What a class offers."""
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
 NAMES = {
     "the public names": set(claude_force.__all__) - {"__version__"},
     "the parameters": parameters(),
     "the fields of a result": set(claude_force.AgentResult.__slots__) | {"is_whole", "to_dict"},
     "the fields of usage": set(claude_force.Usage.__slots__) | {"prompt_tokens", "total_tokens"},
-    "the members of an orchestrator": {n for n in vars(claude_force.AgentOrchestrator) if not n.startswith("_")},
-    "the members of the async face": {n for n in vars(claude_force.AsyncAgentOrchestrator) if not n.startswith("_")}
+    "the members of an orchestrator": members(claude_force.AgentOrchestrator),
+    "the members of the async face": members(claude_force.AsyncAgentOrchestrator)
     - {"config", "of", "performance_tracker", "max_concurrent"},
+    "the parameters of a breaker": set(inspect.signature(breaker.CircuitBreaker).parameters),
+    "the members of a breaker": (members(breaker.CircuitBreaker) | members(breaker.Snapshot)) - {"settle"},
+    "the members of a permit": members(breaker.Permit) - {"period"},  # what only breaker and permit tell each other
     "the fields of a line": set(ExecutionLine.__struct_fields__),
 }
 
