@@ -39,6 +39,7 @@ class Outcome(NamedTuple):
 
 
 class _Lane(NamedTuple):
+    outside: Awaiting
     transport: "AsyncTransport"
     places: asyncio.Semaphore
     keeper: AsyncGenerator[None]
@@ -114,6 +115,8 @@ class AsyncAgentOrchestrator:
         effort: "Effort | None" = None,
         max_tokens: int | None = None,
         timeout_seconds: float | None = None,
+        attempt_timeout_seconds: float | None = None,
+        fallback_models: Iterable[str] | None = None,
         temperature: float | None = None,
         on_text: "OnText | None" = None,
         on_retry: "OnRetry | None" = None,
@@ -128,6 +131,8 @@ class AsyncAgentOrchestrator:
             effort=effort,
             max_tokens=max_tokens,
             timeout_seconds=timeout_seconds,
+            attempt_timeout_seconds=attempt_timeout_seconds,
+            fallback_models=fallback_models,
             temperature=temperature,
             on_text=on_text,
             on_retry=on_retry,
@@ -135,7 +140,7 @@ class AsyncAgentOrchestrator:
         )
         lane = await self._lane()
         async with lane.places:
-            return await run_turn(Awaiting(lane.transport), self._project.parts, request, watch)
+            return await run_turn(lane.outside, self._project.parts, request, watch)
 
     async def execute_multiple(
         self,
@@ -266,7 +271,8 @@ class AsyncAgentOrchestrator:
     def _lane_of(self, loop: asyncio.AbstractEventLoop) -> _Lane:
         if loop not in self._lanes:
             transport = self._transport()
-            self._lanes[loop] = _Lane(transport, asyncio.Semaphore(self.max_concurrent), self._keep(loop, transport))
+            places = asyncio.Semaphore(self.max_concurrent)
+            self._lanes[loop] = _Lane(Awaiting(transport), transport, places, self._keep(loop, transport))
         return self._lanes[loop]
 
     def _transport(self) -> "AsyncTransport":

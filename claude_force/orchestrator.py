@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -29,8 +30,10 @@ from claude_force.base.errors import TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
-from claude_force.engine.turn import Parts, Watch, run_turn
+from claude_force.engine.traffic import Traffic
+from claude_force.engine.turn import run_turn
 from claude_force.library.agents import AgentLibrary, ConfiguredAgent, agent_folders
 from claude_force.library.materials import read_material
 from claude_force.performance_tracker import PerformanceTracker
@@ -52,14 +55,17 @@ def assemble(
     settings: Settings, *, start: Path, ledger: PerformanceTracker, environment: "Mapping[str, str]" = os.environ
 ) -> Parts:
     """The parts of a turn for these settings, seen from the folder `start`. The environment is read here, once."""
-    config = settings.config
+    config, clock = settings.config, SystemClock()
     model = config.defaults.model or environment.get("ANTHROPIC_MODEL") or None
     names = {family: environment.get(f"ANTHROPIC_DEFAULT_{family.upper()}_MODEL") for family in CURRENT}
     return Parts(
         agents=agent_library(settings, start=start),
         prices=Prices(config.prices()),
         ledger=ledger,
-        clock=SystemClock(),
+        clock=clock,
+        traffic=Traffic(
+            clock, failure_threshold=config.breaker.failure_threshold, timeout_s=config.breaker.timeout_seconds
+        ),
         config=msgspec.structs.replace(config, defaults=msgspec.structs.replace(config.defaults, model=model)),
         aliases={family: name for family, name in names.items() if name},
     )
@@ -140,7 +146,16 @@ class Project:
             defaults = msgspec.structs.replace(defaults, timeout_seconds=self._timeout_seconds)
         if self._max_retries is not None:
             defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
-        return dataclasses.replace(parts, config=msgspec.structs.replace(parts.config, defaults=defaults))
+        config = msgspec.structs.replace(parts.config, defaults=defaults)
+        return dataclasses.replace(parts, config=config, server=self._server)
+
+    @property
+    def _server(self) -> str:
+        """Who answers, as it goes into the key of a request: without what only says who asks."""
+        if self._offline:
+            return "simulator"
+        address = urlsplit(self._address[1] or os.environ.get("ANTHROPIC_BASE_URL") or "")
+        return f"{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
 
     def address(self) -> tuple[str | None, str | None]:
         """API key and base URL to call with; offline, those of a simulator that this starts."""
@@ -205,6 +220,8 @@ class AgentOrchestrator:
         effort: "Effort | None" = None,
         max_tokens: int | None = None,
         timeout_seconds: float | None = None,
+        attempt_timeout_seconds: float | None = None,
+        fallback_models: Iterable[str] | None = None,
         temperature: float | None = None,
         on_text: "OnText | None" = None,
         on_retry: "OnRetry | None" = None,
@@ -213,9 +230,12 @@ class AgentOrchestrator:
         """The agent's answer: a `str` that also carries model, usage and cost.
 
         `files` (paths of text files) and `materials` are what the task is about; they reach the model as fenced data.
-        `timeout_seconds` covers the whole turn, with its retries and waits. With `on_text`, the answer is streamed to
-        it. An answer that `max_tokens` cut is returned, with `is_whole` false. `temperature` is accepted for old
-        callers and ignored: the API has no such parameter any more.
+        `timeout_seconds` covers the whole turn, with its retries and waits; `attempt_timeout_seconds` each attempt of
+        it. `fallback_models` are asked, in their order, where the model is overloaded or fails on its side. With
+        `on_text`, the answer is streamed to it. An answer that `max_tokens` cut is returned, with `is_whole` false.
+        `temperature` is accepted for old callers and ignored: the API has no such parameter any more.
+
+        Of identical requests in the air at once, one is sent, and the others get its answer, `cached`, for nothing.
 
         Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
         """
@@ -227,6 +247,8 @@ class AgentOrchestrator:
             effort=effort,
             max_tokens=max_tokens,
             timeout_seconds=timeout_seconds,
+            attempt_timeout_seconds=attempt_timeout_seconds,
+            fallback_models=fallback_models,
             temperature=temperature,
             on_text=on_text,
             on_retry=on_retry,
@@ -320,6 +342,8 @@ class CallOptions(TypedDict, total=False):
     effort: "Effort | None"
     max_tokens: int | None
     timeout_seconds: float | None
+    attempt_timeout_seconds: float | None
+    fallback_models: Iterable[str] | None
     temperature: float | None
     on_text: "OnText | None"
     on_retry: "OnRetry | None"
@@ -340,6 +364,8 @@ def prepare(
     effort: "Effort | None",
     max_tokens: int | None,
     timeout_seconds: float | None,
+    attempt_timeout_seconds: float | None,
+    fallback_models: Iterable[str] | None,
     temperature: float | None,
     on_text: "OnText | None",
     on_retry: "OnRetry | None",
@@ -359,8 +385,15 @@ def prepare(
         effort=effort,
         max_tokens=max_tokens,
         timeout_s=timeout_seconds,
+        attempt_timeout_s=attempt_timeout_seconds,
+        fallback_models=None if fallback_models is None else _models(fallback_models),
     )
     return request, Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
+
+
+def _models(names: Iterable[str]) -> tuple[str, ...]:
+    """The names; one alone is a name, and not the letters of one."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _project_of(config_path: str | os.PathLike[str] | None) -> Path:

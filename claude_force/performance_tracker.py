@@ -135,6 +135,7 @@ def _line(execution: Execution) -> ExecutionLine:
         total_tokens=usage.total_tokens,
         estimated_cost=execution.cost_usd,
         attempts=execution.attempts,
+        cached=execution.cached,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
         thinking_tokens=usage.thinking_tokens,

@@ -187,8 +187,9 @@ async def test_a_terminal_error_ends_everything(fault: ApiFault) -> None:
 
 
 @pytest.mark.usefixtures("no_leak")
-async def test_trouble_that_passes_ends_nothing() -> None:
+async def test_trouble_that_passes_ends_nothing(project: Path) -> None:
     """A batch with overload here and there is whole in the end."""
+    (project / ".claude/claude.json").write_text('{"breaker": {"failure_threshold": 50}}')
     busy = Rule(ApiFault(529, headers=SOON), probability=0.3)
     with Simulator(answer=echo, rules=[busy], seed=7) as simulator:
         async with orchestrator(simulator, max_retries=20) as subject:

@@ -53,6 +53,10 @@ class Defaults(_Section, frozen=True):
     """Room for thinking and answer; below 21,333, above which the API wants a stream."""
     timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] = 600.0
     """For one whole turn, with its retries and waits: as long as the SDK waits for one answer."""
+    attempt_timeout_seconds: Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)] | None = None
+    """For each attempt; without it, an attempt has all the time that its turn has left."""
+    fallback_models: list[str] = msgspec.field(default_factory=list)
+    """Asked in this order where a model is overloaded or fails on its side."""
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
 
 
@@ -76,6 +80,15 @@ class Performance(_Section, frozen=True):
 
     async_enabled: bool = True
     max_concurrent_agents: Positive = 10
+
+
+class Breaker(_Section, frozen=True):
+    """The circuit breaker of each model."""
+
+    failure_threshold: Positive = 5
+    """So many failures in a row open it."""
+    timeout_seconds: PositiveFloat = 60.0
+    """Until one request may try again."""
 
 
 class Cache(_Section, frozen=True):
@@ -124,6 +137,7 @@ class Config(_Section, frozen=True):
     limits: Limits = Limits()
     security: Security = Security()
     performance: Performance = Performance()
+    breaker: Breaker = Breaker()
     cache: Cache = Cache()
     tracking: Tracking = Tracking()
     features: Features = Features()

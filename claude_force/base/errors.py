@@ -35,7 +35,10 @@ Catch the family, a branch, or one leaf. Facts are fields, so nobody has to pars
 *Terminal* errors (`is_terminal`) fail every further call too, so a run that meets one sends nothing more.
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from claude_force.base.records import RateLimits
 
 
 class ClaudeForceError(Exception):
@@ -131,6 +134,8 @@ class ApiError(ClaudeForceError):
     should_retry: bool | None = None
     """What the server's `x-should-retry` header says, if it says anything."""
     model: str | None = None
+    limits: "RateLimits | None" = None
+    """What the response said about rate limits."""
     attempts: int = 1
     """How many requests were sent for this turn."""
     has_begun: bool = False

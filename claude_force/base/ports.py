@@ -41,6 +41,9 @@ class AsyncTransport(Protocol):
 class AgentFinder(Protocol):
     """Where agents come from."""
 
+    def recall(self, name: str) -> "AgentDefinition | None":
+        """The agent of that name if it is known without a look that may stall."""
+
     def find(self, name: str) -> "AgentDefinition":
         """The agent of that name, or an `AgentError`."""
 

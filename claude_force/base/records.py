@@ -67,6 +67,8 @@ class AgentDefinition:
     source: AgentSource = "project"
     model: str | None = None
     """As written: an alias, an id, or `None` for "whatever is the default" (also written `inherit`)."""
+    fallback_models: tuple[str, ...] = ()
+    """Asked in this order where the model is not available; a key of ours, which Claude Code passes over."""
     effort: Effort | None = None
     tools: tuple[str, ...] | None = None
     """`None` means all tools, an empty tuple means none."""
@@ -105,6 +107,29 @@ class Request:
     effort: Effort | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """One rate limit as a response states it: how much a minute, and how much of it is left now."""
+
+    limit: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimits:
+    """What the headers of one response say about the limits of its model; `None` where they say nothing.
+
+    Source: `anthropic-ratelimit-{requests,input-tokens,output-tokens}-{limit,remaining}`,
+    https://platform.claude.com/docs/en/api/rate-limits.
+    """
+
+    seen_at_s: float
+    """When the headers arrived, by the monotonic clock."""
+    requests: Allowance | None = None
+    input_tokens: Allowance | None = None
+    output_tokens: Allowance | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """What came back from the model, before anybody judged it."""
@@ -119,6 +144,7 @@ class Reply:
     refusal_category: str | None = None
     refusal_explanation: str | None = None
     simulated: bool = False
+    limits: RateLimits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +176,8 @@ class Execution:
     request_id: str | None = None
     error_type: str | None = None
     simulated: bool = False
+    cached: bool = False
+    """Answered by what another turn had paid for."""
     workflow_id: str | None = None
 
 

@@ -4,6 +4,7 @@ A turn is written once, as a coroutine over this protocol. `faces.Blocking` answ
 suspends and `faces.run_now` finishes it without an event loop; `faces.Awaiting` truly awaits.
 """
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -17,11 +18,43 @@ T = TypeVar("T")
 class Outside(Protocol):
     """The world, as a turn sees it."""
 
+    @property
+    def is_blocking(self) -> bool:
+        """Whether waiting holds up this whole thread, with whatever else lives on it."""
+
     async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None") -> "Reply":
         """Ask the model once. Raises the `ApiError` family."""
 
     async def pause(self, seconds: float) -> None:
         """Wait."""
 
+    async def wait(self, signal: "Signal", *, timeout_s: float) -> None:
+        """Wait until another turn raises the signal, or the time is over; `timeout_s` may be infinite."""
+
     async def call(self, function: Callable[[], T]) -> T:
         """Do something that may stall: a file, a database."""
+
+
+class Signal:
+    """A flag that is raised once, from any thread, and that turns of both faces can wait for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # protects both fields
+        self._is_raised = False
+        self._listeners: list[Callable[[], object]] = []
+
+    def fire(self) -> None:
+        """Raise it, and call whoever listens."""
+        with self._lock:
+            self._is_raised = True
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], object]) -> None:
+        """Have it called once the flag is up: now, if it is; else later, in the thread that raises it."""
+        with self._lock:
+            if not self._is_raised:
+                self._listeners.append(listener)
+                return
+        listener()

@@ -1,7 +1,7 @@
 """From "this agent, this task" to the exact request: checked, fenced, with a model chosen. Pure."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
 
 from claude_force.base.config import MAX_TIMEOUT_S
@@ -26,6 +26,8 @@ class Task:
     effort: "Effort | None" = None
     max_tokens: int | None = None
     timeout_s: float | None = None
+    attempt_timeout_s: float | None = None
+    fallback_models: tuple[str, ...] | None = None
     workflow_id: str | None = None
 
 
@@ -34,6 +36,8 @@ class Prepared:
     """A request that is ready to be sent, and what the user should know about it."""
 
     request: Request
+    fallbacks: tuple[Request, ...]
+    """The same for other models, to be asked in this order where the first is not available."""
     warnings: tuple[str, ...]
 
 
@@ -51,16 +55,34 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
     effort = task.effort or agent.effort or config.defaults.effort
     if effort and not takes_effort(choice.id, effort):
         warnings.append(f"{choice.id} does not take effort {effort!r}; sent without")
-        effort = None
     fenced = (NOTICE, *map(fence, task.materials)) if task.materials else ()
     request = Request(
         model=choice.id,
         system=(agent.prompt,),
         prompt=(*fenced, task.text),
         max_tokens=config.defaults.max_tokens if task.max_tokens is None else task.max_tokens,
-        effort=effort,
+        effort=_taken(effort, choice.id),
     )
-    return Prepared(request, tuple(warnings))
+    fallbacks = (
+        replace(request, model=model, effort=_taken(effort, model))
+        for model in _fallback_models(task, agent, config, aliases)
+        if model != choice.id
+    )
+    return Prepared(request, tuple(fallbacks), tuple(warnings))
+
+
+def _taken(effort: "Effort | None", model: str) -> "Effort | None":
+    return effort if effort and takes_effort(model, effort) else None
+
+
+def _fallback_models(
+    task: Task, agent: "AgentDefinition", config: "Config", aliases: Mapping[str, str]
+) -> Iterable[str]:
+    """Their ids: the call's, else the agent file's, else the config's."""
+    names = task.fallback_models
+    if names is None:
+        names = agent.fallback_models or tuple(config.defaults.fallback_models)
+    return dict.fromkeys(resolve_model(name, aliases).id for name in names if _said(name))
 
 
 def _said(model: str | None) -> str | None:
@@ -84,14 +106,16 @@ def check_task(task: Task, limits: "Limits") -> None:
 
 def _check_options(task: Task) -> None:
     """Refuse numbers and words that the API, or a clock, would choke on."""
-    if task.timeout_s is not None and not 0 < task.timeout_s <= MAX_TIMEOUT_S:
-        raise TaskError(f"the timeout is {task.timeout_s!r}; give seconds above 0, up to {MAX_TIMEOUT_S:g}")
+    for what, seconds in (("timeout", task.timeout_s), ("timeout of an attempt", task.attempt_timeout_s)):
+        if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_S:
+            raise TaskError(f"the {what} is {seconds!r}; give seconds above 0, up to {MAX_TIMEOUT_S:g}")
     if task.max_tokens is not None and task.max_tokens < 1:
         raise TaskError(f"max_tokens is {task.max_tokens!r}; give 1 or more")
     if task.effort is not None and task.effort not in get_args(Effort):
         raise TaskError(f"effort is {task.effort!r}; give one of {', '.join(get_args(Effort))}")
-    if task.model is not None:
-        _check_text("model", task.model)
+    for model in (task.model, *(task.fallback_models or ())):
+        if model is not None:
+            _check_text("model", model)
 
 
 _TERMINAL_CODES = frozenset(map(chr, range(1, 32)))  # logs are full of colour codes; only NUL says "not a text"

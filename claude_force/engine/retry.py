@@ -3,6 +3,7 @@
 | error | again? |
 |---|---|
 | 408, 409, 429, 5xx, 529, connection faults, an attempt's time-out, an answer cut in the middle | yes |
+| an open circuit breaker, when it lets the next one try | yes |
 | everything else: bad requests, credentials, spent limits, refusals, foreign answers | no |
 
 The server's `x-should-retry` overrules the first row in either direction. The wait is what `retry-after` says, or full
@@ -13,6 +14,7 @@ not begun. There is no other retry loop: the SDK's is switched off.
 
 from claude_force.base.errors import (
     ApiError,
+    CircuitOpenError,
     ClaudeForceError,
     ConnectionFailedError,
     CutAnswerError,
@@ -25,7 +27,7 @@ from claude_force.base.errors import (
 BASE_S = 0.5
 CAP_S = 8.0
 
-_PASSING = (RateLimitError, OverloadedError, ServerError, ConnectionFailedError, TimedOutError)
+_PASSING = (RateLimitError, OverloadedError, ServerError, ConnectionFailedError, TimedOutError, CircuitOpenError)
 
 
 def is_passing(error: ClaudeForceError) -> bool:

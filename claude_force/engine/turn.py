@@ -1,178 +1,127 @@
 """One turn: one agent does one task. Written once, for both faces.
 
-find the agent -> build the request -> send, with retries under one deadline -> read the answer -> price -> ledger.
+find the agent -> build the request -> share it with whoever asks the same -> send, with retries under one deadline
+(`attempts`) -> read the answer -> price -> ledger.
 
 Nothing here waits, reads a clock or opens a file by itself: it asks its `Outside` and its `Parts`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import copy
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_force.base.errors import AnswerError, ApiError, ClaudeForceError, DeadlineError
-from claude_force.base.records import WHOLE_STOP_REASONS, AgentResult, Execution, Retry, Usage
+from claude_force.base.errors import ClaudeForceError
+from claude_force.base.records import WHOLE_STOP_REASONS, AgentResult, Execution, Reply, Usage
 from claude_force.engine.answer import read_answer
+from claude_force.engine.attempts import ask_models, deadline
+from claude_force.engine.key import request_key
+from claude_force.engine.parts import Parts, Turn, Watch
 from claude_force.engine.request import Task, build_request
-from claude_force.engine.retry import is_passing, wait_s
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from claude_force.base.clock import Clock
-    from claude_force.base.config import Config
-    from claude_force.base.ports import AgentFinder, Ledger, OnRetry, OnText, Pricer
-    from claude_force.base.records import Reply, Request
+    from claude_force.base.records import Request
     from claude_force.engine.outside import Outside
 
 Amount = TypeVar("Amount", Usage, Decimal)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a turn works with; `orchestrator.assemble` makes one and both faces share it."""
-
-    agents: "AgentFinder"
-    prices: "Pricer"
-    ledger: "Ledger"
-    clock: "Clock"
-    config: "Config"
-    aliases: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Who looks on while a turn happens."""
-
-    on_text: "OnText | None" = None
-    """Gets the text as it arrives. After an `on_retry`, the answer starts again from its beginning."""
-    on_retry: "OnRetry | None" = None
-    on_warning: "OnText | None" = None
-    """Gets each warning before anything is sent."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    """How far a turn has come: what the ledger needs even if it goes no further."""
-
-    replies: list["Reply"] = field(default_factory=list)
-    has_unknown_cost: bool = False
-    """An attempt failed after its answer had begun: it is billed, and nobody said how much."""
-    attempts: int = 0
-    failure: str | None = "Interrupted"
-    """Until something else is known; a Ctrl-C or a cancellation leaves it so."""
-
-
 async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -> AgentResult:
     """The agent's answer. Raises the `ClaudeForceError` family; whatever was sent is in the ledger, failed or not."""
-    agent = await outside.call(lambda: parts.agents.find(task.agent_name))
+    agent = parts.agents.recall(task.agent_name)
+    if agent is None:
+        agent = await outside.call(lambda: parts.agents.find(task.agent_name))
     prepared = build_request(task, agent, parts.config, parts.aliases)
-    if watch.on_warning:
-        for warning in prepared.warnings:
-            watch.on_warning(warning)
-    progress, timestamp, started = _Progress(), parts.clock.now(), parts.clock.monotonic()
+    timeout_s = parts.config.defaults.timeout_seconds if task.timeout_s is None else task.timeout_s
+    started_s, timestamp = parts.clock.monotonic(), parts.clock.now()
+    turn = Turn(outside=outside, parts=parts, task=task, watch=watch, timeout_s=timeout_s, started_s=started_s)
+    for warning in prepared.warnings:
+        turn.warn(warning)
 
     def enter() -> Execution:
-        execution = _execution(parts, task, prepared.request.model, progress, timestamp, started)
+        execution = _execution(turn, prepared.request.model, timestamp)
         parts.ledger.record(execution)
         return execution
 
     try:
-        text = await _ask(outside, parts, task, prepared.request, watch, progress)
-        progress.failure = None if progress.replies[-1].stop_reason in WHOLE_STOP_REASONS else "CutAnswer"
+        text, reply = await _share(turn, (prepared.request, *prepared.fallbacks))
+        turn.failure = None if reply.stop_reason in WHOLE_STOP_REASONS else "CutAnswer"
     except Exception as error:  # ours, or of whoever watches
-        progress.failure = type(error).__name__
+        turn.failure = type(error).__name__
         raise
     finally:
         execution = await outside.call(enter)
-    reply = progress.replies[-1]
     return AgentResult(
         text,
         agent_name=agent.name,
         model=reply.model,
         usage=execution.usage,
         cost_usd=execution.cost_usd,
+        cached=execution.cached,
+        cache_age_seconds=0.0 if execution.cached else None,
         stop_reason=reply.stop_reason,
         request_id=reply.request_id,
         duration_ms=execution.duration_ms,
-        attempts=progress.attempts,
+        attempts=turn.attempts,
         simulated=reply.simulated,
-        warnings=prepared.warnings,
+        warnings=tuple(turn.warnings),
     )
 
 
-async def _ask(
-    outside: "Outside", parts: Parts, task: Task, request: "Request", watch: Watch, progress: _Progress
-) -> str:
-    """Send until there is an answer, the error is final, or the time is over."""
-    defaults, monotonic = parts.config.defaults, parts.clock.monotonic
-    timeout_s = defaults.timeout_seconds if task.timeout_s is None else task.timeout_s
-    started = monotonic()
+async def _share(turn: Turn, requests: "Sequence[Request]") -> "tuple[str, Reply]":
+    """The answer: asked for, or waited for where another turn is already asking exactly the same."""
+    key = "/".join(request_key(request, server=turn.parts.server) for request in requests)
+    flights = turn.parts.traffic.flights
     while True:
-        progress.attempts += 1
-        try:
-            left_s = max(timeout_s - (monotonic() - started), 0.001)  # a sleep may have ended late; 0 would mean "none"
-            reply = await outside.send(request, timeout_s=left_s, on_text=watch.on_text)
-            progress.replies.append(reply)
-            return read_answer(reply, agent=task.agent_name)
-        except (ApiError, AnswerError) as error:
-            progress.has_unknown_cost |= isinstance(error, ApiError) and error.has_begun
-            left_s = timeout_s - (monotonic() - started)
-            wait = wait_s(
-                error,
-                attempt=progress.attempts,
-                max_retries=defaults.max_retries,
-                left_s=left_s,
-                roll=parts.clock.roll(),
-            )
-            if wait is None:
-                error.attempts = progress.attempts
-                if left_s <= 0 and is_passing(error):  # what no time would have mended is told as it is
-                    raise _deadline(task, timeout_s, timeout_s - left_s, progress.attempts, error) from error
+        flight, leads = flights.board(key, is_blocking=turn.outside.is_blocking)
+        if leads:
+            try:
+                text = await ask_models(turn, requests)
+                flight.outcome = reply = turn.replies[-1]
+            except ClaudeForceError as error:
+                flight.outcome = error
                 raise
-            if watch.on_retry:
-                watch.on_retry(
-                    Retry(attempt=progress.attempts, max_attempts=defaults.max_retries + 1, wait_s=wait, error=error)
-                )
-        await outside.pause(wait)
+            finally:
+                flights.land(key, flight)
+            return text, reply
+        await turn.outside.wait(flight.over, timeout_s=max(turn.left_s, 0.0))
+        match flight.outcome:
+            case ClaudeForceError(is_terminal=True) as failure:
+                raise copy.copy(failure)  # a raised one collects tracebacks
+            case Reply() as reply:
+                turn.shared = reply
+                if turn.watch.on_text:
+                    turn.watch.on_text(reply.text)
+                return read_answer(reply, agent=turn.task.agent_name), reply
+        if turn.left_s <= 0:
+            raise deadline(turn)
 
 
-def _deadline(task: Task, timeout_s: float, elapsed_s: float, attempts: int, last: ClaudeForceError) -> DeadlineError:
-    tries = "1 attempt" if attempts == 1 else f"{attempts} attempts"
-    return DeadlineError(
-        f"no answer for {task.agent_name!r} within {timeout_s:g} s ({tries}; the last: {last.args[0]});"
-        " raise the timeout or try later",
-        timeout_s=timeout_s,
-        elapsed_s=elapsed_s,
-        attempts=attempts,
-        last_error=last,
-        exit_code=last.exit_code,
-    )
-
-
-def _execution(
-    parts: Parts, task: Task, model: str, progress: _Progress, timestamp: "datetime", started: float
-) -> Execution:
+def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
     """The turn as the ledger keeps it: the tokens and the price of *all* its attempts."""
-    usages = [reply.usage for reply in progress.replies]
-    costs = [parts.prices.cost_usd(reply.model, reply.usage, timestamp, asked_as=model) for reply in progress.replies]
-    last = progress.replies[-1] if progress.replies else None
+    prices, replies, last = turn.parts.prices, turn.replies, turn.last
+    usages = [reply.usage for reply in replies]
+    costs = [prices.cost_usd(reply.model, reply.usage, timestamp, asked_as=model) for reply in replies]
+    if turn.shared is not None:
+        usages, costs = [*usages, Usage()], [*costs, Decimal(0)]
     return Execution(
         timestamp=timestamp,
-        agent_name=task.agent_name,
-        task=task.text,
+        agent_name=turn.task.agent_name,
+        task=turn.task.text,
         model=last.model if last else model,
-        success=progress.failure is None,
-        duration_ms=(parts.clock.monotonic() - started) * 1000,
-        attempts=progress.attempts,
-        usage=None if progress.has_unknown_cost else _total(usages, Usage()),
-        cost_usd=None if progress.has_unknown_cost else _total(costs, Decimal(0)),
+        success=turn.failure is None,
+        duration_ms=turn.elapsed_s * 1000,
+        attempts=turn.attempts,
+        usage=None if turn.has_unknown_cost else _total(usages, Usage()),
+        cost_usd=None if turn.has_unknown_cost else _total(costs, Decimal(0)),
         stop_reason=last.stop_reason if last else None,
         request_id=last.request_id if last else None,
-        error_type=progress.failure,
+        error_type=turn.failure,
         simulated=bool(last and last.simulated),
-        workflow_id=task.workflow_id,
+        cached=turn.shared is not None,
+        workflow_id=turn.task.workflow_id,
     )
 
 

@@ -72,7 +72,7 @@ class AgentLibrary:
     """Finds agents by name. Implements `base.ports.AgentFinder`.
 
     Every call looks at the disk again, so an edited file is seen at once; what did not change is not read twice.
-    Threads may share a library: all it keeps is a dict of immutable records, each stored whole in one operation.
+    Threads may share a library: all it keeps are dicts of immutable records, each stored whole in one operation.
 
     Example:
         >>> from pathlib import Path
@@ -88,6 +88,22 @@ class AgentLibrary:
         self._folders = tuple(folders)
         self._entries = dict(entries or {})
         self._kept: dict[Path, _Kept] = {}
+        self._found: dict[str, _Found] = {}
+
+    def recall(self, name: str) -> AgentDefinition | None:
+        """What `find` gave for this name within the last second, if its file is as it was: a microsecond, no walk.
+
+        An edit of the agent is seen at once; that *another* file takes its name over, a second later.
+        """
+        found = self._found.get(name)
+        if found is None or time.monotonic() - found.looked_at_s > _RECENT_S:
+            return None
+        try:
+            info = found.file.real.stat()
+        except OSError:
+            return None
+        same = (info.st_mtime_ns, info.st_size, info.st_ino)
+        return found.agent if same == (found.file.modified_ns, found.file.size, found.file.inode) else None
 
     def find(self, name: str) -> AgentDefinition:
         """The agent of that name.
@@ -98,11 +114,17 @@ class AgentLibrary:
         check_agent_name(name)
         for tree in self._trees(wanted=name):
             if name in tree.agents:
-                return tree.chosen(name)
+                return self._remembered(tree.chosen(name))
             for problem in tree.problems:
                 if problem.agent == name:
                     raise copy.copy(problem)  # the kept one is shared, and a raised one collects tracebacks
         raise self._not_found(name)
+
+    def _remembered(self, agent: AgentDefinition) -> AgentDefinition:
+        kept = self._kept.get(agent.path) if agent.path else None
+        if kept is not None:
+            self._found[agent.name] = _Found(agent, kept.file, time.monotonic())
+        return agent
 
     def names(self) -> list[str]:
         """The names of all usable agents, sorted."""
@@ -219,6 +241,7 @@ def check_agent_name(name: str) -> None:
 # ------------------------------------------------------------ what was read before
 
 _SETTLED_NS = 2_000_000_000  # a file this old cannot change unseen: the coarsest file systems count time in 2 s
+_RECENT_S = 1.0  # a batch of calls walks the tree once a second, and a person does not notice
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +250,13 @@ class _Kept:
     outcome: Outcome
     ruled_out: str | None
     """The name that was looked for when the file was left unread; `None` where it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    agent: AgentDefinition
+    file: File
+    looked_at_s: float
 
 
 # ------------------------------------------------------------ which file wins

@@ -87,6 +87,7 @@ def _definition(document: Document, *, path: "Path", source: AgentSource) -> Out
         path=path,
         source=source,
         model=fields.model(),
+        fallback_models=fields.names("fallback_models") or (),
         effort=fields.choice("effort", get_args(Effort)),
         tools=fields.tools(),
         disallowed_tools=fields.names("disallowedTools") or (),
@@ -177,7 +178,7 @@ def may_define(data: bytes, name: str, *, path: "Path") -> bool:
 # ------------------------------------------------------------ fields
 
 _FIELDS = ("name", "description", "tools", "disallowedTools", "model", "permissionMode", "maxTurns", "skills",
-           "memory", "effort", "color", "keywords")  # fmt: skip
+           "memory", "effort", "color", "keywords", "fallback_models")  # fmt: skip
 _KEPT_FIELDS = ("mcpServers", "hooks", "background", "isolation", "initialPrompt")  # known, but without a place of ours
 _MISSPELT_TOOLS = ("allowed-tools", "allowedTools")
 _KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})

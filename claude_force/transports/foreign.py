@@ -34,7 +34,7 @@ from claude_force.base.errors import (
     ServerError,
     TimedOutError,
 )
-from claude_force.transports.wire import ErrorBody, StreamFailed, text_or_none
+from claude_force.transports.wire import ErrorBody, StreamFailed, read_limits, text_or_none
 
 if TYPE_CHECKING:
     from claude_force.base.records import Request
@@ -184,6 +184,7 @@ def _api_error(status: int, headers: Mapping[str, str], body: ErrorBody, model: 
         retry_after_s=_retry_after_s(headers),
         should_retry={"true": True, "false": False}.get(headers.get("x-should-retry", "")),
         model=model,
+        limits=read_limits(headers),
     )
 
 

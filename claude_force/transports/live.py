@@ -72,7 +72,7 @@ class LiveTransport:
         assembly = Assembly()
         with translated(request):
             stream = messages.create(**parameters, stream=True)
-        assembly.headers = stream.response.headers
+        assembly.begin(stream.response.headers)
         with stream, _ended_at(deadline, stream.response) as is_over:
             for text in _texts(stream, assembly, request):
                 if on_text is not None:
@@ -143,7 +143,7 @@ class AsyncLiveTransport:
                 return read_body(await raw.http_response.aread(), raw.headers)
         with translated(request):
             stream = await messages.create(**parameters, stream=True)
-        assembly.headers = stream.response.headers
+        assembly.begin(stream.response.headers)
         async with stream, aclosing(_texts_async(stream, assembly, request)) as texts:
             async for text in texts:
                 if on_text is not None:

@@ -4,13 +4,14 @@ Decoding with msgspec validates an answer in a tenth of the time that building t
 that merely looks like the API is found out here.
 """
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from claude_force.base.errors import ConnectionFailedError
-from claude_force.base.records import Reply, Usage
+from claude_force.base.records import Allowance, RateLimits, Reply, Usage
 
 if TYPE_CHECKING:
     from claude_force.base.records import Request
@@ -125,10 +126,10 @@ def read_body(body: bytes, headers: Mapping[str, str]) -> Reply:
     """The reply in a plain answer. Raises `msgspec.DecodeError` where it is none."""
     message = msgspec.json.decode(body, type=_Message)
     text = "".join(block.text for block in message.content if block.type == "text")
-    return _reply(message, text, headers)
+    return _reply(message, text, headers, read_limits(headers))
 
 
-def _reply(message: _Message, text: str, headers: Mapping[str, str]) -> Reply:
+def _reply(message: _Message, text: str, headers: Mapping[str, str], limits: RateLimits | None) -> Reply:
     details = message.stop_details or _StopDetails()
     return Reply(
         model=message.model,
@@ -139,7 +140,24 @@ def _reply(message: _Message, text: str, headers: Mapping[str, str]) -> Reply:
         refusal_category=details.category,
         refusal_explanation=details.explanation,
         simulated=SIMULATED_HEADER in headers,
+        limits=limits,
     )
+
+
+def read_limits(headers: Mapping[str, str]) -> RateLimits | None:
+    """What these headers, which have just arrived, say about rate limits; `None` where they say nothing."""
+    requests, inputs, outputs = (_allowance(headers, kind) for kind in ("requests", "input-tokens", "output-tokens"))
+    if requests is inputs is outputs is None:
+        return None
+    return RateLimits(seen_at_s=time.monotonic(), requests=requests, input_tokens=inputs, output_tokens=outputs)
+
+
+def _allowance(headers: Mapping[str, str], kind: str) -> Allowance | None:
+    try:
+        limit = int(headers.get(f"anthropic-ratelimit-{kind}-limit", ""))
+        return Allowance(limit, int(headers.get(f"anthropic-ratelimit-{kind}-remaining", "")))
+    except ValueError:
+        return None
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
@@ -167,10 +185,14 @@ class Assembly:
     """Puts the events of a stream together. A stream that ends early leaves `stop_reason` at `None`."""
 
     def __init__(self) -> None:
-        self.headers: Mapping[str, str] = {}
-        """Those of the response that the stream came with."""
+        self._headers: Mapping[str, str] = {}
+        self._limits: RateLimits | None = None
         self._texts: list[str] = []
         self._message: _Message | None = None
+
+    def begin(self, headers: Mapping[str, str]) -> None:
+        """Keep what the response says before its stream."""
+        self._headers, self._limits = headers, read_limits(headers)
 
     def add(self, event: str | None, data: str) -> str:
         """Take in one server-sent event; the text that came with it. Other events than these say nothing to us.
@@ -222,4 +244,4 @@ class Assembly:
             raise ConnectionFailedError("the stream ended before the answer began; try again", status=200)
         if self._message.stop_reason is None:
             self._message.usage = None  # the last event would have said what the answer really cost
-        return _reply(self._message, "".join(self._texts), self.headers)
+        return _reply(self._message, "".join(self._texts), self._headers, self._limits)

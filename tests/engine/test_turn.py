@@ -20,8 +20,11 @@ from claude_force.base.errors import (
 from claude_force.base.pricing import Prices
 from claude_force.base.records import AgentDefinition, AgentResult, Execution, Reply, Request, Usage
 from claude_force.engine.faces import run_now
+from claude_force.engine.outside import Signal
+from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
-from claude_force.engine.turn import Parts, Watch, run_turn
+from claude_force.engine.traffic import Traffic
+from claude_force.engine.turn import run_turn
 
 T = TypeVar("T")
 REPLY = Reply(model="claude-haiku-5-5", text="yes", stop_reason="end_turn", usage=Usage(input_tokens=1_000_000))
@@ -29,6 +32,8 @@ REPLY = Reply(model="claude-haiku-5-5", text="yes", stop_reason="end_turn", usag
 
 class World:
     """Clock, agents, ledger and outside in one: it notes what is asked of it, and nothing takes real time."""
+
+    is_blocking = True
 
     def __init__(self, *script: tuple[float, Reply | ClaudeForceError]) -> None:
         self.script = list(script)
@@ -49,6 +54,9 @@ class World:
     def find(self, name: str) -> AgentDefinition:
         return AgentDefinition(name=name, description="d", prompt="p")
 
+    def recall(self, name: str) -> None:
+        """Nothing is known without a look."""
+
     def record(self, execution: Execution) -> None:
         self.entries.append(execution)
 
@@ -64,13 +72,16 @@ class World:
         self.pauses.append(seconds)
         self.time_s += seconds
 
+    async def wait(self, signal: Signal, *, timeout_s: float) -> None:
+        await self.pause(timeout_s)
+
     async def call(self, function: Callable[[], T]) -> T:
         return function()
 
     def run(self, *, timeout_s: float = 100, max_retries: int = 5) -> AgentResult:
         """One turn in this world."""
         config = Config(defaults=Defaults(max_retries=max_retries))
-        parts = Parts(agents=self, prices=Prices(), ledger=self, clock=self, config=config)
+        parts = Parts(agents=self, prices=Prices(), ledger=self, clock=self, config=config, traffic=Traffic(self))
         return run_now(run_turn(self, parts, Task(agent_name="a", text="x", timeout_s=timeout_s), Watch()))
 
 

@@ -1,0 +1,130 @@
+"""Until there is an answer: attempts under one deadline, each past the model's circuit breaker and its limits."""
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from claude_force.base.errors import (
+    AnswerError,
+    ApiError,
+    CircuitOpenError,
+    ClaudeForceError,
+    DeadlineError,
+    OverloadedError,
+    RateLimitError,
+    ServerError,
+)
+from claude_force.base.records import Retry
+from claude_force.engine.answer import read_answer
+from claude_force.engine.breaker import is_outage
+from claude_force.engine.retry import is_passing, wait_s
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_force.base.records import Reply, Request
+    from claude_force.engine.breaker import Permit
+    from claude_force.engine.limits import Limits, Ticket
+    from claude_force.engine.parts import Turn
+
+
+async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
+    """The answer of the first model that is there: the one that was chosen, then those to fall back to.
+
+    A model is left for the next one only where it is overloaded or fails on its side: never for credentials, spent
+    limits, rate limits or bad requests, which another model would not mend.
+    """
+    for request, following in pairwise(requests):
+        try:
+            return await _ask(turn, request, waits_for_circuit=False)
+        except (OverloadedError, ServerError, CircuitOpenError) as error:
+            if turn.left_s <= 0:
+                raise
+            turn.warn(f"{request.model} is not available, so {following.model} is asked: {error.args[0]}")
+    return await _ask(turn, requests[-1], waits_for_circuit=True)
+
+
+async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> str:
+    """Send until there is an answer, the error is final, or the time is over."""
+    max_retries, roll = turn.parts.config.defaults.max_retries, turn.parts.clock.roll
+    failures = 0
+    while True:
+        try:
+            reply = await _attempt(turn, request)
+            return read_answer(reply, agent=turn.task.agent_name)
+        except (ApiError, AnswerError) as error:
+            turn.has_unknown_cost |= isinstance(error, ApiError) and error.has_begun
+            is_open = isinstance(error, CircuitOpenError)
+            failures += not is_open  # what was not even sent is no try
+            left_s = turn.left_s
+            wait = wait_s(error, attempt=failures, max_retries=max_retries, left_s=left_s, roll=roll())
+            if wait is None or (is_open and not waits_for_circuit):
+                error.attempts = turn.attempts
+                if left_s <= 0 and is_passing(error):  # what no time would have mended is told as it is
+                    raise deadline(turn, error) from error
+                raise
+            if turn.watch.on_retry:
+                turn.watch.on_retry(Retry(attempt=failures, max_attempts=max_retries + 1, wait_s=wait, error=error))
+        await turn.outside.pause(wait)
+
+
+async def _attempt(turn: "Turn", request: "Request") -> "Reply":
+    """One request, sent when breaker and limits let it. Both are told how it ended, however it ends."""
+    lane = turn.parts.traffic.lane(request.model)
+    permit = lane.breaker.enter()
+    ticket = lane.limits.join(request, is_blocking=turn.outside.is_blocking)
+    outcome: Reply | ClaudeForceError | None = None
+    try:
+        await _admitted(turn, lane.limits, ticket)
+        turn.attempts += 1
+        own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
+        timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
+        outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text)
+        turn.replies.append(outcome)
+    except ClaudeForceError as error:
+        outcome = error
+        raise
+    finally:
+        lane.limits.leave(ticket, outcome)
+        _tell(permit, outcome)
+    return outcome
+
+
+async def _admitted(turn: "Turn", limits: "Limits", ticket: "Ticket") -> None:
+    """Wait until the limits let this ticket go. A wait that would end after the deadline is not begun."""
+    while (wait := limits.try_start(ticket)) is not None:
+        left_s = turn.left_s
+        if left_s <= 0 or left_s <= wait < math.inf:
+            model = ticket.request.model
+            raise RateLimitError(
+                f"the rate limit of {model} leaves no room for this request in the time it has; raise the timeout, or"
+                " ask for fewer at once",
+                model=model,
+                retry_after_s=wait,
+            )
+        await turn.outside.wait(ticket.signal, timeout_s=min(wait, left_s))
+
+
+def _tell(permit: "Permit", outcome: "Reply | ClaudeForceError | None") -> None:
+    """Whether the model is there: a stream that breaks off says no, our own cancellation says nothing."""
+    if isinstance(outcome, ClaudeForceError):
+        (permit.failed if is_outage(outcome) else permit.abandoned)()
+    elif outcome is None:
+        permit.abandoned()
+    else:
+        (permit.failed if outcome.stop_reason is None else permit.succeeded)()
+
+
+def deadline(turn: "Turn", last: ClaudeForceError | None = None) -> DeadlineError:
+    """The error of a turn whose time is over."""
+    tries = "1 attempt" if turn.attempts == 1 else f"{turn.attempts} attempts"
+    why = f"the last: {last.args[0]}" if last else "it waited for the same request of another turn"
+    return DeadlineError(
+        f"no answer for {turn.task.agent_name!r} within {turn.timeout_s:g} s ({tries}; {why});"
+        " raise the timeout or try later",
+        timeout_s=turn.timeout_s,
+        elapsed_s=turn.elapsed_s,
+        attempts=turn.attempts,
+        last_error=last,
+        exit_code=last.exit_code if last else 1,
+    )

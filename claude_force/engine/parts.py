@@ -1,0 +1,85 @@
+"""What a turn works with, who looks on, and how far it has come."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from claude_force.engine.traffic import Traffic
+
+if TYPE_CHECKING:
+    from claude_force.base.clock import Clock
+    from claude_force.base.config import Config
+    from claude_force.base.ports import AgentFinder, Ledger, OnRetry, OnText, Pricer
+    from claude_force.base.records import Reply
+    from claude_force.engine.outside import Outside
+    from claude_force.engine.request import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a turn works with; `orchestrator.assemble` makes one and both faces share it."""
+
+    agents: "AgentFinder"
+    prices: "Pricer"
+    ledger: "Ledger"
+    clock: "Clock"
+    config: "Config"
+    traffic: Traffic
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    server: str = ""
+    """Who answers, as far as it decides the answer: empty for Claude itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who looks on while a turn happens."""
+
+    on_text: "OnText | None" = None
+    """Gets the text as it arrives. After an `on_retry`, the answer starts again from its beginning."""
+    on_retry: "OnRetry | None" = None
+    on_warning: "OnText | None" = None
+    """Gets each warning as it comes up; most do before anything is sent."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Turn:
+    """A turn under way: what was asked, and how far it has come, which the ledger needs even if it goes no further."""
+
+    outside: "Outside"
+    parts: Parts
+    task: "Task"
+    watch: Watch
+    timeout_s: float
+    started_s: float
+    replies: list["Reply"] = field(default_factory=list)
+    """Every reply that this turn paid for, the last one last."""
+    shared: "Reply | None" = None
+    """The reply that another turn paid for."""
+    attempts: int = 0
+    """Requests sent."""
+    has_unknown_cost: bool = False
+    """An attempt failed after its answer had begun: it is billed, and nobody said how much."""
+    failure: str | None = "Interrupted"
+    """Until something else is known; a Ctrl-C or a cancellation leaves it so."""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def last(self) -> "Reply | None":
+        """The reply that the answer was read from, if there is one yet."""
+        return self.shared or (self.replies[-1] if self.replies else None)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the turn began."""
+        return self.parts.clock.monotonic() - self.started_s
+
+    @property
+    def left_s(self) -> float:
+        """To the deadline; negative after it."""
+        return self.timeout_s - self.elapsed_s
+
+    def warn(self, text: str) -> None:
+        """Keep a warning for the result, and tell whoever looks on."""
+        self.warnings.append(text)
+        if self.watch.on_warning:
+            self.watch.on_warning(text)

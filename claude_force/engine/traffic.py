@@ -1,0 +1,45 @@
+"""What the turns of one project share while they are under way: flights by request, breaker and limits by model."""
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_force.engine.breaker import CircuitBreaker
+from claude_force.engine.flight import Flights
+from claude_force.engine.limits import Limits
+
+if TYPE_CHECKING:
+    from claude_force.base.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The way to one model."""
+
+    breaker: CircuitBreaker
+    limits: Limits
+
+
+class Traffic:
+    """Safe for all threads and tasks of a process."""
+
+    def __init__(self, clock: "Clock", *, failure_threshold: int = 5, timeout_s: float = 60.0) -> None:
+        self.flights = Flights()
+        self._clock = clock
+        self._failure_threshold = failure_threshold
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()  # protects the dict
+        self._lanes: dict[str, Lane] = {}
+
+    def lane(self, model: str) -> Lane:
+        """The way to this model, made at the first question."""
+        with self._lock:
+            if model not in self._lanes:
+                breaker = CircuitBreaker(self._failure_threshold, self._timeout_s, name=model, clock=self._clock)
+                self._lanes[model] = Lane(breaker, Limits(self._clock))
+            return self._lanes[model]
+
+    def breakers(self) -> tuple[CircuitBreaker, ...]:
+        """Those of all models that were asked so far."""
+        with self._lock:
+            return tuple(lane.breaker for lane in self._lanes.values())

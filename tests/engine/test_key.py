@@ -1,0 +1,47 @@
+"""The key of a request: what decides the answer changes it, and nothing else does."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_force.base.records import Request
+from claude_force.engine.key import request_key
+
+REQUEST = Request(model="m", system=("be brief", "be kind"), prompt=("a file", "a task"), max_tokens=100, effort="low")
+OTHERS = {
+    "model": replace(REQUEST, model="n"),
+    "system": replace(REQUEST, system=("be brief", "be rude")),
+    "prompt": replace(REQUEST, prompt=("a file", "another task")),
+    "max_tokens": replace(REQUEST, max_tokens=101),
+    "effort": replace(REQUEST, effort=None),
+}
+
+
+@pytest.mark.parametrize("field", Request.__slots__)
+def test_every_field_decides(field: str) -> None:
+    """A change of any one field is another key; a field without a row here is one that nobody thought of."""
+    assert request_key(OTHERS[field]) != request_key(REQUEST)
+
+
+def test_who_answers_decides() -> None:
+    """The simulator's answer, or another server's, is never taken for Claude's."""
+    assert request_key(REQUEST, server="simulator") != request_key(REQUEST)
+
+
+def test_the_key_is_the_same_everywhere() -> None:
+    """It does not depend on the process, and this version's form is fixed: a change must raise `KEY_VERSION`."""
+    assert request_key(REQUEST) == "bfbd911ba478201d8841bc73fd8b7bfb2d234ebcb4312af81bbffbfdbabe4e5d"
+
+
+TEXTS = st.lists(st.text(), max_size=4).map(tuple)
+
+
+@given(TEXTS, TEXTS, TEXTS, TEXTS)
+def test_no_two_requests_share_a_key(
+    a: tuple[str, ...], b: tuple[str, ...], c: tuple[str, ...], d: tuple[str, ...]
+) -> None:
+    """Texts that run together, or move from one block or field to the next, are told apart."""
+    one, other = replace(REQUEST, system=a, prompt=b), replace(REQUEST, system=c, prompt=d)
+    assert (request_key(one) == request_key(other)) == (one == other)
