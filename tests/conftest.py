@@ -1,13 +1,18 @@
 """What all tests share: nothing of this machine reaches them, and nothing real is called."""
 
+import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from claude_force import AgentOrchestrator
+
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from claude_force import AgentResult
 
 # Two tests share a core here: how long one example takes says nothing.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,3 +31,29 @@ def _clean_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: py
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("CLAUDE_FORCE_ALLOW_REAL_CALLS", "0")
+
+
+class Awaited:
+    """The async face, called as a script would: each call in an event loop of its own."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._subject = AgentOrchestrator(*args, **options)
+
+    def execute_agent(self, agent: str, task: str, **options: Any) -> "AgentResult":
+        return asyncio.run(self._subject.execute_agent_async(agent, task, **options))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._subject.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._subject, name)
+
+
+@pytest.fixture(params=[AgentOrchestrator, Awaited], ids=["sync", "async"])
+def face(request: pytest.FixtureRequest) -> type[AgentOrchestrator] | type[Awaited]:
+    """Each scenario runs through both faces."""
+    kind: type[AgentOrchestrator | Awaited] = request.param
+    return kind

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -57,6 +57,7 @@ model: haiku
 You review code.
 """
 SOON = {"retry-after-ms": "1"}
+Face = Callable[..., Any]
 
 
 @pytest.fixture
@@ -94,35 +95,6 @@ def caller(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]
     """The sync face works with and without a running event loop."""
     call: Callable[[Callable[[], Any]], Any] = request.param
     return call
-
-
-class Awaited:
-    """The async face, called as a script would: each call in an event loop of its own."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self._subject = AgentOrchestrator(*args, **options)
-
-    def execute_agent(self, agent: str, task: str, **options: Any) -> AgentResult:
-        return asyncio.run(self._subject.execute_agent_async(agent, task, **options))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._subject.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._subject, name)
-
-
-Face = type[AgentOrchestrator] | type[Awaited]
-
-
-@pytest.fixture(params=[AgentOrchestrator, Awaited], ids=["sync", "async"])
-def face(request: pytest.FixtureRequest) -> Face:
-    """Each scenario runs through both faces."""
-    kind: Face = request.param
-    return kind
 
 
 def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
