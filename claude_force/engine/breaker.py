@@ -259,20 +259,18 @@ class CircuitBreaker:
             if is_late:
                 return
             is_half_open = period.state is State.HALF_OPEN
-            match outcome:
-                case "succeeded":
-                    period.failures = 0
-                    if is_half_open:
-                        self._move(Event.PROBE_SUCCEEDED)
-                case "failed":
-                    period.failures += 1
-                    if is_half_open:
-                        self._move(Event.PROBE_FAILED)
-                    elif period.failures >= self.failure_threshold:
-                        self._move(Event.FAILED_TOO_OFTEN)
-                case "abandoned":
-                    if period.probe is permit:
-                        period.blocked_until_s = -math.inf
+            if outcome == "succeeded":
+                period.failures = 0
+                if is_half_open:
+                    self._move(Event.PROBE_SUCCEEDED)
+            elif outcome == "failed":
+                period.failures += 1
+                if is_half_open:
+                    self._move(Event.PROBE_FAILED)
+                elif period.failures >= self.failure_threshold:
+                    self._move(Event.FAILED_TOO_OFTEN)
+            elif period.probe is permit:
+                period.blocked_until_s = -math.inf
 
     def _period_at(self, now: float) -> _Period:
         if self._period.state is State.OPEN and not self._period.wait_s(now):

@@ -5,7 +5,6 @@ import functools
 import inspect
 import math
 import pickle
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -394,21 +393,20 @@ TestAnyHistory = AnyHistory.TestCase
 # ---------------------------------------------------------------- threads
 
 
-class YieldingClock(MovedClock):
-    """Lets other threads run whenever it is read, so that a missing lock shows."""
+class Moment(float):
+    """A time that lets other threads run while something is added to it: between a decision and its deed."""
+
+    def __add__(self, other: float) -> float:
+        time.sleep(0.001)  # long enough for a missing lock to show; with the lock, any time does
+        return float(self) + other
+
+
+class SlowClock(MovedClock):
+    """A clock of such times."""
 
     def monotonic(self) -> float:
-        time.sleep(0)
-        return super().monotonic()
-
-
-@pytest.fixture
-def _eager_threads() -> Iterator[None]:
-    """Threads take turns as often as they can."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
+        """What the test says."""
+        return Moment(super().monotonic())
 
 
 def in_threads(function: Callable[[], None], number: int = 16) -> None:
@@ -424,37 +422,28 @@ def in_threads(function: Callable[[], None], number: int = 16) -> None:
             future.result()
 
 
-@pytest.mark.usefixtures("_eager_threads")
 def test_many_threads_one_probe() -> None:
-    """However many threads ask at the same moment, one gets the permit, each time anew."""
-    clock = YieldingClock()
+    """However many threads ask at the same moment, one gets the permit."""
+    clock = SlowClock()
     breaker = CircuitBreaker(1, TIMEOUT_S, clock=clock)
-    for _ in range(30):
-        breaker.enter().failed()
-        clock.seconds += TIMEOUT_S
-        permits: list[Permit] = []
-
-        def ask(permits: list[Permit] = permits) -> None:
-            with suppress(CircuitOpenError):
-                permits.append(breaker.enter())
-
-        in_threads(ask)
-        assert len(permits) == 1
-        permits[0].succeeded()
-
-
-@pytest.mark.usefixtures("_eager_threads")
-def test_no_failure_is_lost_between_threads() -> None:
-    """Sixteen threads with a hundred failures each are sixteen hundred, and the last one opens it."""
-    breaker = CircuitBreaker(1601, TIMEOUT_S, clock=YieldingClock())
-
-    def fail() -> None:
-        for _ in range(100):
-            breaker.enter().failed()
-
-    in_threads(fail)
-    assert breaker.snapshot().failures == 1600
     breaker.enter().failed()
+    clock.seconds += TIMEOUT_S
+    permits: list[Permit] = []
+
+    def ask() -> None:
+        with suppress(CircuitOpenError):
+            permits.append(breaker.enter())
+
+    in_threads(ask)
+    assert len(permits) == 1
+
+
+def test_many_threads_one_transition() -> None:
+    """Of many calls that fail at the same moment the first opens it; the others belong to the time before."""
+    breaker = CircuitBreaker(1, TIMEOUT_S, clock=SlowClock())
+    permits = [breaker.enter() for _ in range(16)]
+    in_threads(lambda: permits.pop().failed())
+    assert breaker.snapshot().failures == 1
     assert breaker.state is State.OPEN
 
 
@@ -639,6 +628,32 @@ def test_blocks_of_two_breakers_nest(breaker: CircuitBreaker) -> None:
         with pytest.raises(expected), breaker, other:
             raise ConnectionFailedError("x")
     assert (breaker.snapshot().failures, other.state) == (1, State.OPEN)
+
+
+def test_blocks_of_one_breaker_nest(breaker: CircuitBreaker, clock: MovedClock) -> None:
+    """The inner block settles the inner permit, here the probe's."""
+    with breaker:
+        lead_to(State.HALF_OPEN, breaker, clock)
+        with breaker:
+            pass
+        assert breaker.state is State.CLOSED
+
+
+def test_blocks_of_two_breakers_overlap(breaker: CircuitBreaker) -> None:
+    """Generators in one thread may leave in the order in which they entered; each breaker knows its own permit."""
+    other = CircuitBreaker(1)
+
+    def guarded(breaker: CircuitBreaker) -> Iterator[None]:
+        with breaker:
+            yield
+            raise ConnectionError
+
+    first, second = guarded(breaker), guarded(other)
+    next(first)
+    next(second)
+    with pytest.raises(ConnectionError):
+        next(first)
+    assert (breaker.snapshot().failures, other.snapshot().failures) == (1, 0)
 
 
 def test_a_block_left_elsewhere_is_reported(breaker: CircuitBreaker) -> None:
