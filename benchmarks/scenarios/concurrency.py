@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -90,6 +91,7 @@ async def _ours(url: str, limit: int) -> AsyncIterator[Call]:
         agents = Path(folder) / ".claude/agents"
         agents.mkdir(parents=True)
         (agents / "a.md").write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
+        os.utime(agents / "a.md", (0, 0))  # a file that was just written is read again each time, in case it changes
         async with AsyncAgentOrchestrator(None, "k", limit, base_url=url, project_dir=folder) as subject:
             yield lambda number: subject.execute_agent("a", f"task {number}")
 

@@ -8,6 +8,7 @@ import pytest
 
 from claude_force.base import errors
 from claude_force.base.errors import ApiError, ClaudeForceError, DeadlineError, RateLimitError, RefusalError
+from claude_force.base.records import RateLimits
 
 FAMILY = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ClaudeForceError)]
 by_name = pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__)
@@ -16,7 +17,8 @@ by_name = pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__
 @by_name
 def test_every_error_survives_pickle_with_its_facts(kind: type[ClaudeForceError]) -> None:
     """An error that crosses a process border keeps its class, message, facts and exit code."""
-    facts = {name: 7 for name in get_type_hints(kind) if name != "is_terminal"}
+    hints = get_type_hints(kind, localns={"RateLimits": RateLimits})
+    facts = {name: 7 for name in hints if name != "is_terminal"}
     error = kind("it broke", **facts)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(copy) is kind

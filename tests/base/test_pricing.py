@@ -1,12 +1,14 @@
 """Money: exact, by the price of the day, and never a guess."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
+import genai_prices
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_force.base.models import CURRENT
 from claude_force.base.pricing import ModelPrice, Prices
 from claude_force.base.records import Usage
 
@@ -31,6 +33,36 @@ M = 1_000_000
 def test_prices_are_those_of_the_list(model: str, usage: Usage, cost: str) -> None:
     """Input, output, cache reads, both kinds of cache writes and prompt-length bands are priced apart."""
     assert Prices().cost_usd(model, usage, DAY) == Decimal(cost)
+
+
+COUNTS = st.integers(0, 400_000)
+
+
+@given(
+    model=st.sampled_from([*CURRENT.values(), "claude-sonnet-4-5", "claude-opus-4-6"]),
+    counts=st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS),
+    day=st.dates(date(2026, 9, 1), date(2027, 1, 1)),
+)
+def test_our_sum_is_the_lists_own(model: str, counts: tuple[int, ...], day: date) -> None:
+    """Whatever the model, the counts, the band and the day: to the last digit what `genai-prices` says itself."""
+    fresh, read, for_5m, for_1h, output = counts
+    usage = Usage(
+        input_tokens=fresh,
+        cache_read_tokens=read,
+        cache_write_5m_tokens=for_5m,
+        cache_write_1h_tokens=for_1h,
+        output_tokens=output,
+    )
+    theirs = genai_prices.Usage(
+        input_tokens=usage.prompt_tokens,
+        cache_read_tokens=read,
+        cache_write_tokens=for_5m + for_1h,
+        cache_write_1h_tokens=for_1h,
+        output_tokens=output,
+    )
+    noon = datetime.combine(day, time(12), UTC)
+    listed = genai_prices.calc_price(theirs, model, provider_id="anthropic", genai_request_timestamp=noon)
+    assert Prices().cost_usd(model, usage, noon) == listed.total_price
 
 
 @pytest.mark.parametrize("model", ["llama3.2:3b", "claude-opus-9", "sonnet", ""])
