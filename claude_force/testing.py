@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from claude_force.transports.simulator import Simulator
 from claude_force.transports.simulator.api import SIMULATED_HEADER
 from claude_force.transports.simulator.board import Stats
+from claude_force.transports.simulator.limits import ApiLimits
 from claude_force.transports.simulator.message import SIMULATED_LINE
 from claude_force.transports.simulator.script import (
     Answer,
@@ -55,6 +56,7 @@ __all__ = [
     "Answer",
     "AnswerSource",
     "ApiFault",
+    "ApiLimits",
     "BadJson",
     "CutStream",
     "Disconnect",

@@ -5,7 +5,6 @@ import http.client
 import json
 import socket
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import anthropic
@@ -146,15 +145,13 @@ def test_a_stream_follows_the_event_grammar() -> None:
 
 
 def test_every_response_is_marked_and_named(simulator: Simulator) -> None:
-    """Each response, errors too, has a request id, the organization, rate limits, and says that it is simulated."""
+    """Each response, errors too, has a request id, the organization, and says that it is simulated."""
     asked: list[tuple[str, Any]] = [("/v1/messages", ASK), ("/v1/models", None), ("/nothing", None)]
     for path, body in asked:
         _, headers, _ = call(simulator, path, body)
         assert headers[SIMULATED_HEADER] == "true"
         assert headers["request-id"].startswith("req_")
         assert headers["anthropic-organization-id"]
-        assert int(headers["anthropic-ratelimit-input-tokens-remaining"]) > 0
-        assert datetime.fromisoformat(headers["anthropic-ratelimit-requests-reset"]) > datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The Messages API: from a request to the plan of its response. No sockets and no waiting; called by one thread.
 
-The order of questions: known path, method, credentials, API version, readable body, accepted request, and only then the
-script. So a request that the API would refuse never uses up a scripted answer.
+The order of questions: known path, method, credentials, API version, readable body, accepted request, rate limits, and
+only then the script. So a request that the API would refuse never uses up a scripted answer.
 """
 
 from collections import deque
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
 
 from claude_force.transports.simulator.batches import Batches
-from claude_force.transports.simulator.catalogue import MODELS
+from claude_force.transports.simulator.catalogue import MODELS, find_model
 from claude_force.transports.simulator.chance import Dice, DiceBox
-from claude_force.transports.simulator.limits import GenerousLimits
+from claude_force.transports.simulator.limits import Allowance, ApiLimits
 from claude_force.transports.simulator.message import default_answer, make_message
 from claude_force.transports.simulator.plans import (
     Plan,
@@ -28,7 +28,6 @@ from claude_force.transports.simulator.plans import (
 from claude_force.transports.simulator.prompt import PromptCache, encode, prompt_tokens
 from claude_force.transports.simulator.rules import check_model, check_request
 from claude_force.transports.simulator.script import (
-    Answer,
     ApiFault,
     Fault,
     Latency,
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from claude_force.base.clock import Clock
-    from claude_force.transports.simulator.message import Message
+    from claude_force.transports.simulator.catalogue import SimulatedModel
     from claude_force.transports.simulator.prompt import Reading
     from claude_force.transports.simulator.wire import HttpRequest
 
@@ -80,16 +79,19 @@ class Call(NamedTuple):
 
 
 class MessagesApi:
-    """Answers requests. State: the script, the prompt cache, the batches, and the last requests seen."""
+    """Answers requests. State: script, prompt cache, limits, batches, and the last requests seen."""
 
-    def __init__(self, script: Script, latency: Latency, *, seed: int, clock: "Clock", max_recorded: int) -> None:
+    def __init__(
+        self, script: Script, latency: Latency, *, limits: ApiLimits, seed: int, clock: "Clock", max_recorded: int
+    ) -> None:
         self.script = script
         self.seen: deque[SeenRequest] = deque(maxlen=max_recorded)
         self._latency = latency
         self._clock = clock
         self._dice_box = DiceBox(seed)
         self._cache = PromptCache()
-        self._limits = GenerousLimits()
+        self._allowances = {model: Allowance(model, limits, clock) for model in MODELS}
+        self._untouched = Allowance("", limits, clock)
         self._batches = Batches(clock, self._batch_result)
         self._count = 0
         self._routes: Mapping[str, Mapping[str, Callable[[Call], Plan]]] = {
@@ -133,11 +135,15 @@ class MessagesApi:
                     return fault_plan(rule.then, headers)
             return handler(Call(seen, http, dice, headers, id_))
         except RejectedError as rejected:
-            return error_plan(rejected.fault, headers)
+            fault = rejected.fault
         except RecursionError:
-            return error_plan(ApiFault(400, message="the request is nested too deeply"), headers)
+            fault = ApiFault(400, message="the request is nested too deeply")
         except Exception as error:  # noqa: BLE001 - the outermost edge: a test's own function may raise anything
-            return error_plan(ApiFault(500, message=f"the simulator's script raised {error!r}"), headers)
+            fault = ApiFault(500, message=f"the simulator's script raised {error!r}")
+        if route == "/v1/messages":
+            model = find_model(seen.model)
+            headers |= (self._allowances[model.id] if model else self._untouched).headers()
+        return error_plan(fault, headers)
 
     def refuse(self, fault: ApiFault) -> Plan:
         """The response to something that was not even a request."""
@@ -148,42 +154,42 @@ class MessagesApi:
             "request-id": dice.name("req"),
             "anthropic-organization-id": ORGANIZATION_ID,
             SIMULATED_HEADER: "true",
-            **self._limits.headers(self._clock.now()),
         }
 
     def _create_message(self, call: Call) -> Plan:
         request = call.seen.body
-        model = check_request(request).id
+        model = check_request(request)
+        reading = self._read_prompt(request, model)
+        allowance = self._allowances[model.id]
+        allowance.admit(reading.usage)
+        headers = call.headers | allowance.headers()
         choice = self.script.choose(call.seen, call.dice.roll)
         if choice.fault and not choice.fault.spoils_answer:
-            plan = fault_plan(choice.fault, call.headers)
+            plan = fault_plan(choice.fault, headers)
             plan.is_gated = True
             return plan
-        answer = choice.answer or default_answer(request, model=model, fingerprint=call.dice.fingerprint)
-        message, reading = self._message(request, answer, call.dice)
+        answer = choice.answer or default_answer(request, model=model.id, fingerprint=call.dice.fingerprint)
+        message = make_message(answer, request, id_=call.dice.name("msg"), model=model.id, prompt=reading.usage)
         first_s = self._latency.first_token_s(call.dice.roll) if answer.latency_s is None else answer.latency_s
         timing = Timing(first_s, self._latency.per_token_s)
         if request.get("stream"):
-            can_chunk = call.http.can_chunk
-            plan = stream_plan(message, choice.fault, timing, call.headers, can_chunk=can_chunk)
+            plan = stream_plan(message, choice.fault, timing, headers, can_chunk=call.http.can_chunk)
         else:
-            plan = message_plan(message, choice.fault, timing, call.headers)
+            plan = message_plan(message, choice.fault, timing, headers)
         plan.is_gated = True
+
+        def begin() -> None:
+            self._cache.keep(reading, now_s=self._clock.monotonic())
+            allowance.settle(reading.usage, message.usage)
+
         if plan.status == 200:  # noqa: PLR2004 - an error is not billed
-            plan.billed = (model, message.usage)
-            plan.on_begin = lambda: self._cache.keep(reading, now_s=self._clock.monotonic())
+            plan.billed = (model.id, message.usage)
+            plan.on_begin = begin
         return plan
 
-    def _message(
-        self, request: "Mapping[str, Any]", answer: Answer, dice: Dice, service_tier: str = "standard"
-    ) -> "tuple[Message, Reading]":
-        model = check_model(request["model"])
+    def _read_prompt(self, request: "Mapping[str, Any]", model: "SimulatedModel") -> "Reading":
         now_s = self._clock.monotonic()
-        reading = self._cache.read(request, model=model.id, min_tokens=model.min_cacheable_tokens, now_s=now_s)
-        message = make_message(
-            answer, request, id_=dice.name("msg"), model=model.id, prompt=reading.usage, service_tier=service_tier
-        )
-        return message, reading
+        return self._cache.read(request, model=model.id, min_tokens=model.min_cacheable_tokens, now_s=now_s)
 
     def _count_tokens(self, call: Call) -> Plan:
         check_request(call.seen.body, is_count=True)
@@ -220,15 +226,18 @@ class MessagesApi:
         """The result of one request of a batch."""
         dice = self._dice_box.dice_for("POST", "/v1/messages", _what_decides(request))
         try:
-            model = check_request(request).id
+            model = check_request(request)
             seen = SeenRequest(number=self._count, method="POST", path="/v1/messages", headers={}, body=request)
         except RejectedError as rejected:
             return {"type": "errored", "error": error_body(rejected.fault, dice.name("req"))}
         choice = self.script.choose(seen, dice.roll)
         if isinstance(choice.fault, ApiFault):
             return {"type": "errored", "error": error_body(choice.fault, dice.name("req"))}
-        answer = choice.answer or default_answer(request, model=model, fingerprint=dice.fingerprint)
-        message, _ = self._message(request, answer, dice, "batch")
+        answer = choice.answer or default_answer(request, model=model.id, fingerprint=dice.fingerprint)
+        prompt = self._read_prompt(request, model).usage
+        message = make_message(
+            answer, request, id_=dice.name("msg"), model=model.id, prompt=prompt, service_tier="batch"
+        )
         return {"type": "succeeded", "message": message.to_json()}
 
 

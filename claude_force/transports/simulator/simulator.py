@@ -8,6 +8,7 @@ from claude_force.base.clock import SystemClock
 from claude_force.base.errors import InputError
 from claude_force.transports.simulator.api import MessagesApi
 from claude_force.transports.simulator.board import Board, Gate, Stats
+from claude_force.transports.simulator.limits import ApiLimits
 from claude_force.transports.simulator.script import AnswerSource, Latency, Script, SeenRequest, Step
 from claude_force.transports.simulator.server import Server
 
@@ -37,8 +38,10 @@ class Simulator:
         seed: Fixes ids, latencies and probabilities.
         host: Loopback only.
         port: 0 takes a free one.
-        clock: Gives the time of day, and the age of what the prompt cache keeps. Latencies take real time.
+        clock: Gives the time of day, the age of what the prompt cache keeps, and the time in which limits refill.
+            Latencies take real time.
         max_recorded: How many of the last requests are kept in `requests`; 0 keeps none.
+        limits: What may be asked of each model in a minute; `None` limits nothing.
 
     Example:
         >>> from claude_force.testing import ApiFault, Simulator
@@ -59,6 +62,7 @@ class Simulator:
         port: int = 0,
         clock: "Clock | None" = None,
         max_recorded: int = 1000,
+        limits: ApiLimits | None = None,
     ) -> None:
         if host not in LOOPBACK_HOSTS:
             raise InputError(f"the simulator cannot listen on {host!r}; it has no security: use {LOOPBACK_HOSTS[0]!r}")
@@ -69,6 +73,7 @@ class Simulator:
         self._api = MessagesApi(
             Script(answer, faults, rules),
             latency if isinstance(latency, Latency) else Latency(latency),
+            limits=limits or ApiLimits(),
             seed=seed,
             clock=clock or SystemClock(),
             max_recorded=max_recorded,
