@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from claude_force.base.records import AgentDefinition, AgentResult, Material, Usage
     from claude_force.engine.breaker import CircuitBreaker
-    from claude_force.orchestrator import AgentOrchestrator
+    from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
 
 __version__ = "2.3.0"
@@ -53,6 +53,7 @@ __all__ = [
     "AgentNotFoundError",
     "AgentOrchestrator",
     "AgentResult",
+    "AgentTask",
     "AnswerError",
     "ApiError",
     "AsyncAgentOrchestrator",
@@ -89,8 +90,9 @@ _HOMES = {
     "AgentDefinition": "base.records",
     "AgentOrchestrator": "orchestrator",
     "AgentResult": "base.records",
-    "CircuitBreaker": "engine.breaker",
+    "AgentTask": "orchestrator",
     "AsyncAgentOrchestrator": "async_orchestrator",
+    "CircuitBreaker": "engine.breaker",
     "Material": "base.records",
     "PerformanceTracker": "performance_tracker",
     "Usage": "base.records",

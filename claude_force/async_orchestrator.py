@@ -7,7 +7,7 @@ and closed with it, so one orchestrator can serve several loops, in turn or in s
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, Unpack
 
@@ -18,7 +18,7 @@ from claude_force.base.records import AgentResult
 from claude_force.engine.faces import Awaiting
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
-from claude_force.orchestrator import CallOptions, Project, each, prepare
+from claude_force.orchestrator import AgentTask, CallOptions, Project, each, prepare
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
@@ -144,12 +144,14 @@ class AsyncAgentOrchestrator:
 
     async def execute_multiple(
         self,
-        tasks: Iterable[tuple[str, str]],
+        tasks: Iterable[AgentTask | tuple[str, str]],
         *,
         on_error: Literal["raise", "return"] = "raise",
         **options: Unpack[CallOptions],
     ) -> list[AgentResult | ClaudeForceError]:
         """The results of many (agent, task) pairs, in their order; `options` are those of `execute_agent`, for all.
+
+        A task with options of its own is an `AgentTask`; they win.
 
         With `on_error="raise"` the first error ends the batch: nothing further is sent, what is in flight is finished
         and accounted for, then the error is raised. With `"return"` errors stand in their tasks' places. A terminal
@@ -165,10 +167,13 @@ class AsyncAgentOrchestrator:
             raise first
         return [ended[number] for number in range(len(ended))]
 
-    def as_completed(self, tasks: Iterable[tuple[str, str]], **options: Unpack[CallOptions]) -> AsyncGenerator[Outcome]:
+    def as_completed(
+        self, tasks: Iterable[AgentTask | tuple[str, str]], **options: Unpack[CallOptions]
+    ) -> AsyncGenerator[Outcome]:
         """Each task's outcome as soon as it is there; errors as `execute_multiple(on_error="return")` has them.
 
-        `tasks` may be a generator: it is drawn from as places become free. Leaving the loop cancels what is in flight.
+        `tasks` may be a generator: it is drawn from as places become free. Leaving the loop cancels what is in flight;
+        a cancellation from outside does so, too, but first gives what had already ended, as it is paid for.
         """
         return self._outcomes(tasks, stops_at_any_error=False, options=options)
 
@@ -189,23 +194,15 @@ class AsyncAgentOrchestrator:
             await _cancelled(turn)
 
     async def _outcomes(
-        self, tasks: Iterable[tuple[str, str]], *, stops_at_any_error: bool, options: CallOptions
+        self, tasks: Iterable[AgentTask | tuple[str, str]], *, stops_at_any_error: bool, options: CallOptions
     ) -> AsyncGenerator[Outcome]:
         waiting = enumerate(tasks)  # drawn from one by one: ten thousand tasks are never ten thousand coroutines
         outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         endings: list[ClaudeForceError] = []  # errors that end the batch, the first one first
 
         async def work() -> None:
-            for number, (agent, task) in waiting:
-                if endings:
-                    outcomes.put_nowait(Outcome(number, _not_run(agent, endings[0])))
-                    continue
-                try:
-                    result: AgentResult | ClaudeForceError = await self.execute_agent(agent, task, **options)
-                except ClaudeForceError as error:
-                    result = error
-                    if error.is_terminal or stops_at_any_error:
-                        endings.append(error)
+            for number, (agent, task, own) in ((number, AgentTask(*item)) for number, item in waiting):
+                result = await self._attempt(agent, task, options | own, endings, stops_at_any_error=stops_at_any_error)
                 outcomes.put_nowait(Outcome(number, result))
 
         workers = [asyncio.create_task(work()) for _ in range(self.max_concurrent)]
@@ -216,8 +213,26 @@ class AsyncAgentOrchestrator:
                 while (outcome := await outcomes.get()) is not None:
                     yield outcome
             await asyncio.gather(*workers)  # a defect of ours, or of the iterable, is raised here
+        except asyncio.CancelledError:
+            await _cancelled(*workers)
+            for outcome in _rest(outcomes):
+                yield outcome
+            raise
         finally:
             await _cancelled(*workers)
+
+    async def _attempt(
+        self, agent: str, task: str, options: CallOptions, endings: list[ClaudeForceError], *, stops_at_any_error: bool
+    ) -> AgentResult | ClaudeForceError:
+        """How one task of a batch ends; an error that ends the batch is added to `endings`."""
+        if endings:
+            return _not_run(agent, endings[0])
+        try:
+            return await self.execute_agent(agent, task, **options)
+        except ClaudeForceError as error:
+            if error.is_terminal or stops_at_any_error:
+                endings.append(error)
+            return error
 
     # ------------------------------------------------------------ parts, made when they are needed
 
@@ -312,6 +327,13 @@ def _not_run(agent: str, cause: ClaudeForceError) -> NotRunError:
         cause=cause,
         exit_code=cause.exit_code,
     )
+
+
+def _rest(outcomes: asyncio.Queue[Outcome | None]) -> Iterator[Outcome]:
+    """What is in the queue by now."""
+    while not outcomes.empty():
+        if (outcome := outcomes.get_nowait()) is not None:
+            yield outcome
 
 
 async def _cancelled(*tasks: asyncio.Task[object]) -> None:

@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, Unpack
 from urllib.parse import urlsplit
 
 import msgspec
@@ -262,7 +262,7 @@ class AgentOrchestrator:
 
     async def execute_multiple_async(
         self,
-        tasks: Iterable[tuple[str, str]],
+        tasks: "Iterable[AgentTask | tuple[str, str]]",
         *,
         on_error: Literal["raise", "return"] = "raise",
         **options: Unpack["CallOptions"],
@@ -348,6 +348,20 @@ class CallOptions(TypedDict, total=False):
     on_text: "OnText | None"
     on_retry: "OnRetry | None"
     on_warning: "OnText | None"
+
+
+class AgentTask(NamedTuple):
+    """One task of many, with options of its own; without them a plain (agent, task) pair will do.
+
+    Example:
+        >>> AgentTask("code-reviewer", "Review it.", {"files": "cli.py", "effort": "low"}).options["effort"]
+        'low'
+    """
+
+    agent_name: str
+    task: str
+    options: CallOptions = CallOptions()
+    """Keyword arguments of `execute_agent` for this task alone."""
 
 
 def each(files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]") -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import pytest
 from claude_force import (
     AgentOrchestrator,
     AgentResult,
+    AgentTask,
     AsyncAgentOrchestrator,
     ClaudeForceError,
     CredentialsError,
@@ -98,6 +99,17 @@ async def test_calls_of_ones_own_gather_are_limited_too() -> None:
             results = await asyncio.gather(*(subject.execute_agent(*task) for task in tasks(200)))
         assert simulator.stats.max_in_flight <= 4
     assert results == [str(number) for number in range(200)]
+
+
+async def test_a_task_may_have_options_of_its_own(project: Path) -> None:
+    """An `AgentTask` brings its own files and model, which win over those of the batch; pairs may stand beside it."""
+    (project / "a.py").write_text("A = 1")
+    with Simulator(answer="Fine.") as simulator:
+        async with orchestrator(simulator, max_concurrent=1) as subject:
+            own = AgentTask("reviewer", "own", {"model": "opus", "files": "a.py"})
+            assert await subject.execute_multiple([own, ("reviewer", "common")], model="sonnet") == ["Fine.", "Fine."]
+        assert [request.model for request in simulator.requests] == ["claude-opus-5-5", "claude-sonnet-5-5"]
+        assert ["A = 1" in request.prompt for request in simulator.requests] == [True, False]
 
 
 @pytest.mark.usefixtures("no_leak")
@@ -262,6 +274,28 @@ async def test_a_cancelled_batch_leaves_nothing() -> None:
                 await batch
             await until(simulator, lambda stats: stats.in_flight == 0)
             simulator.release()
+
+
+@pytest.mark.usefixtures("no_leak")
+async def test_a_cancelled_batch_gives_what_had_ended() -> None:
+    """An answer that came together with the cancellation is paid for, so it is handed over."""
+    given: list[Any] = []
+
+    def cancelling() -> Iterator[tuple[str, str]]:
+        yield "reviewer", "task 0"
+        batch.cancel()  # drawn as soon as task 0 has ended, before anybody could hear of it
+        yield "reviewer", "task 1"
+
+    async def collect() -> None:
+        async with orchestrator(simulator, max_concurrent=1) as subject:
+            async for _, result in subject.as_completed(cancelling()):
+                given.append(result)  # noqa: PERF401 - a comprehension would lose what it has when it is cancelled
+
+    with Simulator(answer=echo) as simulator:
+        batch = asyncio.create_task(collect())
+        with pytest.raises(asyncio.CancelledError):
+            await batch
+    assert given == ["0"]
 
 
 # ---------------------------------------------------------------- loops and threads
