@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         RequestTooLargeError,
         ServerError,
         TaskError,
+        TasksFileError,
         TimedOutError,
     )
     from claude_force.base.records import AgentDefinition, AgentResult, Material, Usage
@@ -80,6 +81,7 @@ __all__ = [
     "RequestTooLargeError",
     "ServerError",
     "TaskError",
+    "TasksFileError",
     "TimedOutError",
     "Usage",
     "__version__",

@@ -4,6 +4,7 @@
 ClaudeForceError                       exit code 1
 ├── InputError                         2   what was given cannot be used; nothing was sent
 │   ├── TaskError                          the task or its material is empty, too long or unreadable
+│   ├── TasksFileError                     a tasks file, or its results file; `problems` lists every fault
 │   ├── ConfigError                        the configuration is wrong; `problems` lists every fault
 │   ├── AgentError                         an agent cannot be used
 │   │   ├── AgentNotFoundError             no agent of that name; `nearest` has suggestions
@@ -75,6 +76,15 @@ class TaskError(InputError):
     """What is wrong: `"task"`, or the name of the material."""
     length_chars: int | None = None
     limit_chars: int | None = None
+
+
+class TasksFileError(InputError):
+    """A file of tasks, or the file that their results go to, cannot be used."""
+
+    path: str | None = None
+    """The file; `None` for standard input."""
+    problems: tuple[str, ...] = ()
+    """Every fault found, each with its line."""
 
 
 class ConfigError(InputError):

@@ -1,4 +1,4 @@
-"""`claude-force execute`: one agent, one task, and nothing but the answer on stdout."""
+"""`claude-force execute`: one agent, one task, and nothing but the answer on stdout. Many tasks: `apps.batch`."""
 
 import os
 import select
@@ -38,7 +38,8 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.command(
     epilog=example(
         'git diff | claude-force execute code-reviewer "Review this change." --model opus',
-        'ls *.py | while read f; do claude-force execute linter "Lint it." -f "$f" < /dev/null; done',
+        "claude-force execute code-reviewer --tasks-file tasks.jsonl --output results.jsonl",
+        """ls *.py | jq -R '{task: "Lint it.", files: .}' | claude-force execute linter --tasks-file -""",
     )
 )
 @click.argument("agent", shell_complete=complete_agent, help="The agent's name; `agents list` shows them.")
@@ -49,6 +50,17 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of thinking and answer.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0, MAX_TIMEOUT_S, min_open=True), help="Seconds for the whole turn."
+)
+@click.option(
+    "--tasks-file",
+    type=click.Path(allow_dash=True),
+    help="Do all tasks of this file, at once: one JSON string or object a line; `-` reads them from standard input.",
+)
+@click.option("--max-concurrent", type=click.IntRange(min=1), help="With --tasks-file: this many at once, at most.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --tasks-file: add a line for each result to this file, and leave out what is done in it already.",
 )
 @click.option("--async", "awaited", is_flag=True, help="Go through the async client.")
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
@@ -62,6 +74,9 @@ def command(
     effort: Effort | None,
     max_tokens: int | None,
     timeout_s: float | None,
+    tasks_file: str | None,
+    max_concurrent: int | None,
+    output: Path | None,
     awaited: bool,  # noqa: FBT001 - click passes by name
     offline: bool,  # noqa: FBT001 - click passes by name
     config_path: Path | None,
@@ -71,23 +86,57 @@ def command(
 
     Text that is piped in is the task, or, where a task is given, material for it. On a terminal the answer appears as
     it is written.
+
+    With --tasks-file, run it on many. Each result is a line of JSON, on standard output or in the --output file, and
+    the same command goes on where an earlier one was stopped; with --json, a summary follows on standard output. An
+    object may have the keys task, agent, id, files, model, effort and max_tokens.
     """
-    task, materials = _from_stdin(task)
+    options: CallOptions = {"model": model, "effort": effort, "max_tokens": max_tokens, "timeout_seconds": timeout_s}
+    if tasks_file is None:
+        if max_concurrent is not None or output is not None:
+            raise click.UsageError("--max-concurrent and --output belong to --tasks-file; give that, too")
+        options["files"] = files
+        _execute(agent, task, options, config_path, awaited=awaited, offline=offline, as_json=as_json)
+        return
+    if task is not None:
+        raise click.UsageError("give a task or --tasks-file, not both")
+    if as_json and output is None:
+        raise click.UsageError("results are JSON already; --json adds a summary, which needs --output for the results")
+    from claude_force.apps.batch import run_tasks_file  # noqa: PLC0415 - one task does not pay for many
+
+    code = run_tasks_file(
+        tasks_file,
+        agent=agent,
+        output=output,
+        files=files,
+        options=options,
+        max_concurrent=max_concurrent,
+        config_path=config_path,
+        offline=offline,
+        as_json=as_json,
+    )
+    raise SystemExit(code)
+
+
+def _execute(
+    agent: str,
+    task: str | None,
+    options: "CallOptions",
+    config_path: Path | None,
+    *,
+    awaited: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """One task: the answer on stdout, all else on stderr."""
+    task, options["materials"] = _from_stdin(task)
     if sys.stdout is None:
         raise InputError("standard output is closed, so the answer would be lost; redirect it to a file")
     streams = is_terminal(sys.stdout) and not as_json
     screen = _Screen()
-    options: CallOptions = {
-        "files": files,
-        "materials": materials,
-        "model": model,
-        "effort": effort,
-        "max_tokens": max_tokens,
-        "timeout_seconds": timeout_s,
-        "on_text": screen.show if streams else None,
-        "on_retry": screen.say_retry,
-        "on_warning": _say_warning,
-    }
+    options["on_text"] = screen.show if streams else None
+    options["on_retry"] = screen.say_retry
+    options["on_warning"] = _say_warning
     try:
         with AgentOrchestrator(config_path, offline=offline) as orchestrator:
             result = _run(orchestrator, agent, task, options, awaited=awaited)

@@ -1,0 +1,180 @@
+"""A tasks file, from the first line to the last: read, checked, asked, each answer written down as it comes."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from claude_force.apps.console import is_terminal, note, print_json
+from claude_force.apps.tally import Tally, shown
+from claude_force.apps.task_file import FileTask, ResultLine, ResultsFile, read_tasks, result_line, unanswered
+from claude_force.async_orchestrator import AsyncAgentOrchestrator
+from claude_force.base.errors import InputError, TasksFileError
+from claude_force.library.materials import read_material
+from claude_force.orchestrator import CallOptions, Project
+
+if TYPE_CHECKING:
+    from claude_force.base.records import Retry
+
+Keep = Callable[[ResultLine], None]
+
+# Nobody reads more than these before a batch begins; every result has its own.
+MOST_WARNINGS = 20
+
+
+def run_tasks_file(
+    tasks_file: str,
+    *,
+    agent: str,
+    output: Path | None,
+    files: tuple[str, ...],
+    options: CallOptions,
+    max_concurrent: int | None,
+    config_path: Path | None,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Ask all tasks of the file that have no answer in `output` yet; gives the exit code.
+
+    Without `output`, results go to stdout. Nothing is sent before the whole file was checked.
+    """
+    if output is not None and tasks_file != "-" and _is_same(output, tasks_file):
+        raise TasksFileError(f"{tasks_file!r} is the tasks file; give --output another name", path=tasks_file)
+    if output is None and sys.stdout is None:
+        raise InputError("standard output is closed, so the answers would be lost; give --output")
+    project = Project(config_path, offline=offline)
+    options["materials"] = tuple(map(read_material, files))  # once, and not for every task
+    tasks, warnings = read_tasks(
+        _content(tasks_file),
+        path=None if tasks_file == "-" else tasks_file,
+        agent=agent,
+        parts=project.parts,
+        common=options,
+    )
+    if not tasks:
+        note(f"no tasks in {'standard input' if tasks_file == '-' else repr(tasks_file)}", kind="warning")
+    for warning in warnings[:MOST_WARNINGS]:
+        note(warning, kind="warning")
+    if len(warnings) > MOST_WARNINGS:
+        note(f"and {len(warnings) - MOST_WARNINGS} more; each result has its own", kind="warning")
+    with ResultsFile(output) if output is not None else nullcontext() as results:
+        to_ask = tasks if results is None else unanswered(tasks, results.known)
+        tally = Tally(total=len(to_ask), before=len(tasks) - len(to_ask))
+        _say_start(tally, tasks, results)
+        orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
+        with _told(tally, output), shown(tally, is_alone=output is not None or not is_terminal(sys.stdout)) as show:
+            asyncio.run(_ask(orchestrator, to_ask, options, _print if results is None else results.append, tally, show))
+    if as_json:
+        print_json(_facts(tally))
+    return tally.exit_code
+
+
+async def _ask(
+    orchestrator: AsyncAgentOrchestrator,
+    tasks: list[FileTask],
+    options: CallOptions,
+    keep: Keep,
+    tally: Tally,
+    show: Callable[[], None],
+) -> None:
+    def count(_: "Retry") -> None:
+        tally.retries += 1
+        show()
+
+    options["on_retry"] = count
+    outcomes = orchestrator.as_completed((task.call for task in tasks), **options)
+    async with orchestrator, aclosing(outcomes):
+        async for number, result in outcomes:
+            line = result_line(tasks[number], result)
+            keep(line)
+            tally.add(line, result)
+            show()
+
+
+def _is_same(output: Path, tasks_file: str) -> bool:
+    try:
+        return output.samefile(tasks_file)
+    except OSError:  # one of them is not there yet, or cannot be read, which is said later
+        return False
+
+
+def _content(tasks_file: str) -> bytes:
+    if tasks_file == "-":
+        if sys.stdin is None:
+            raise TasksFileError("standard input is closed, so there are no tasks; give a file")
+        return sys.stdin.buffer.read()
+    try:
+        return Path(tasks_file).read_bytes()
+    except OSError as error:
+        said = f"cannot read {tasks_file!r}: {error.strerror}; give a file with one JSON value a line"
+        raise TasksFileError(said, path=tasks_file) from error
+
+
+def _print(line: ResultLine) -> None:
+    click.echo(line.to_json(), nl=False)
+
+
+# ---------------------------------------------------------------- what is said
+
+
+def _say_start(tally: Tally, tasks: list[FileTask], results: ResultsFile | None) -> None:
+    if results is None:
+        return
+    if tally.before:
+        note(f"{tally.before} of {len(tasks)} tasks are done already; {tally.total} are asked")
+    asked = {task.hash for task in tasks}
+    if others := sum(status == "done" for key, status in results.known.items() if key not in asked):
+        note(
+            f"{str(results.path)!r} holds {others} answer(s) to something else, or to tasks whose line, agent, files or"
+            " options have changed since; they stay there"
+        )
+
+
+@contextmanager
+def _told(tally: Tally, output: Path | None) -> Iterator[None]:
+    """Whatever ends the batch, the user hears how far it came, and how to go on."""
+    try:
+        yield
+    finally:
+        _say_end(tally, output)
+
+
+def _say_end(tally: Tally, output: Path | None) -> None:
+    if tally.simulated:
+        note("simulated: no model was asked, nothing was paid")
+    if (failure := tally.first_failure) is not None and failure.error is not None:
+        note(f"line {failure.number}: {failure.error.type}: {failure.error.message}", kind="error")
+    if tally.ending is not None:
+        note("that error would meet every task, so nothing more was sent", kind="error")
+    done = f"{tally.done} done" + (f" and {tally.before} before" if tally.before else "")
+    missing = tally.total - tally.done - tally.failed
+    seconds = time.monotonic() - tally.started
+    note(f"{done}, {tally.failed} failed, {missing} not run, {tally.cost()}, {seconds:.1f} s", kind="done")
+    if tally.done < tally.total:
+        note(
+            f"the same command goes on: it asks again for all that is not done in {str(output)!r}"
+            if output is not None
+            else "with --output FILE, the same command could go on from here"
+        )
+
+
+def _facts(tally: Tally) -> dict[str, Any]:
+    """The summary for a machine."""
+    return {
+        "done": tally.done,
+        "done_before": tally.before,
+        "failed": tally.failed,
+        "not_run": tally.not_run,
+        "retries": tally.retries,
+        "cost_usd": float(tally.cost_usd),
+        "unpriced": tally.unpriced,
+        "simulated": tally.simulated,
+        "duration_s": round(time.monotonic() - tally.started, 3),
+        "exit_code": tally.exit_code,
+        "error": tally.ending or (tally.first_failure and tally.first_failure.error),
+    }
