@@ -17,15 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from claude_force.base.clock import SystemClock
-from claude_force.base.config import (
-    Config,
-    Settings,
-    claude_folder,
-    current_folder,
-    load_settings,
-    project_folders,
-    user_folder,
-)
+from claude_force.base.config import Config, Settings, load_settings, project_of
 from claude_force.base.errors import TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
@@ -34,9 +26,9 @@ from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
-from claude_force.library.agents import AgentLibrary, ConfiguredAgent, agent_folders
 from claude_force.library.materials import read_material
-from claude_force.performance_tracker import PerformanceTracker
+from claude_force.library.project import agent_library
+from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
@@ -71,34 +63,6 @@ def assemble(
     )
 
 
-def agent_library(settings: Settings, *, start: Path) -> AgentLibrary:
-    """The agents that can be called from the folder `start`: those of the config, the project and the user."""
-    base = settings.folder or start
-    root = _root_of(settings.path) if settings.path else None
-    entries = {
-        name: ConfiguredAgent(path=base / entry.path, root=root, keywords=tuple(entry.keywords))
-        for name, entry in settings.config.agents.items()
-    }
-    return AgentLibrary(folders=agent_folders(start, home=user_folder()), entries=entries)
-
-
-def _root_of(config_path: Path) -> Path | None:
-    """Where the agents of a config must lie: a project must not have its users send other files of theirs.
-
-    That is its repository, or the project's folder where there is none. The user's own config may name any file.
-    """
-    folder = config_path.parent.resolve()
-    if folder / config_path.name == user_folder().resolve() / "claude.json":
-        return None
-    root = project_folders(folder)[-1]
-    return root if (root / ".git").exists() else _project_of(folder / config_path.name)
-
-
-def metrics_folder(start: Path) -> Path:
-    """Where executions are written down: in the project's `.claude`, or the user's where there is no project."""
-    return (claude_folder(start) or user_folder()) / "metrics"
-
-
 class Project:
     """What both faces work with, each part made when it is first needed: settings, ledger, parts, address."""
 
@@ -114,7 +78,7 @@ class Project:
         max_retries: int | None = None,
         enable_tracking: bool = True,
     ) -> None:
-        self.start = Path(project_dir) if project_dir is not None else _project_of(config_path)
+        self.start = Path(project_dir) if project_dir is not None else project_of(config_path)
         self._config_path = config_path
         self._address = (api_key, base_url)
         self._offline = offline
@@ -408,13 +372,6 @@ def prepare(
 def _models(names: Iterable[str]) -> tuple[str, ...]:
     """The names; one alone is a name, and not the letters of one."""
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _project_of(config_path: str | os.PathLike[str] | None) -> Path:
-    if config_path is None:
-        return current_folder()
-    folder = Path(config_path).absolute().parent
-    return folder.parent if folder.name == ".claude" else folder
 
 
 @functools.cache  # once in a process is enough

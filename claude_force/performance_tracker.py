@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from claude_force.base.config import claude_folder, user_folder
 from claude_force.base.records import Execution, Usage
 
 
@@ -53,6 +54,11 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 # Money stays exact: as a number in the file, not as a string, and never by way of a float.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def metrics_folder(start: Path) -> Path:
+    """Where executions are written down: in the project's `.claude`, or the user's where there is no project."""
+    return (claude_folder(start) or user_folder()) / "metrics"
 
 
 class PerformanceTracker:

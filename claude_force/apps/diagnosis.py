@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 from claude_force import __version__
 from claude_force.base.config import Settings, load_settings
 from claude_force.base.errors import ClaudeForceError, ConfigError
-from claude_force.orchestrator import agent_library, metrics_folder
+from claude_force.library.project import agent_library
+from claude_force.performance_tracker import metrics_folder
 from claude_force.transports.live import LiveTransport
 
 State = Literal["ok", "warning", "error"]

@@ -201,6 +201,14 @@ def project_folders(start: Path) -> list[Path]:
     return folders[: root + 1]
 
 
+def project_of(config_path: str | os.PathLike[str] | None) -> Path:
+    """The folder of the project that this config belongs to; without one, the current folder."""
+    if config_path is None:
+        return current_folder()
+    folder = Path(config_path).absolute().parent
+    return folder.parent if folder.name == ".claude" else folder
+
+
 def _is_something(path: Path) -> bool:
     """Whether a project has this file in any form: what cannot be read is then said, not passed over in silence."""
     try:

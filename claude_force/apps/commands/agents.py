@@ -10,7 +10,7 @@ from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
 from claude_force.base.config import current_folder, load_settings
 from claude_force.library.agents import AgentFolder, AgentLibrary
-from claude_force.orchestrator import agent_library
+from claude_force.library.project import agent_library
 
 if TYPE_CHECKING:
     from claude_force.base.records import AgentDefinition

@@ -1,0 +1,33 @@
+"""The agents of a project: which folders and files count, for a configuration and the folder where the user stands."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from claude_force.base.config import project_folders, project_of, user_folder
+from claude_force.library.agents import AgentLibrary, ConfiguredAgent, agent_folders
+
+if TYPE_CHECKING:
+    from claude_force.base.config import Settings
+
+
+def agent_library(settings: "Settings", *, start: Path) -> AgentLibrary:
+    """The agents that can be called from the folder `start`: those of the config, the project and the user."""
+    base = settings.folder or start
+    root = _root_of(settings.path) if settings.path else None
+    entries = {
+        name: ConfiguredAgent(path=base / entry.path, root=root, keywords=tuple(entry.keywords))
+        for name, entry in settings.config.agents.items()
+    }
+    return AgentLibrary(folders=agent_folders(start, home=user_folder()), entries=entries)
+
+
+def _root_of(config_path: Path) -> Path | None:
+    """Where the agents of a config must lie: a project must not have its users send other files of theirs.
+
+    That is its repository, or the project's folder where there is none. The user's own config may name any file.
+    """
+    folder = config_path.parent.resolve()
+    if folder / config_path.name == user_folder().resolve() / "claude.json":
+        return None
+    root = project_folders(folder)[-1]
+    return root if (root / ".git").exists() else project_of(folder / config_path.name)
