@@ -204,6 +204,8 @@ class AsyncAgentOrchestrator:
             for number, (agent, task, own) in ((number, AgentTask(*item)) for number, item in waiting):
                 result = await self._attempt(agent, task, options | own, endings, stops_at_any_error=stops_at_any_error)
                 outcomes.put_nowait(Outcome(number, result))
+                if (me := asyncio.current_task()) and me.cancelling():  # an answer came to its end all the same
+                    return
 
         workers = [asyncio.create_task(work()) for _ in range(self.max_concurrent)]
         for worker in workers:

@@ -24,6 +24,7 @@ COMMANDS = {
     "config": "See, check and upgrade the configuration.",
     "doctor": "Say what is found, what is wrong, and how to mend it.",
     "execute": "Run one agent on one task.",
+    "health": "Say how things go: config, agents, disk, the last hour's errors.",
     "init": "Write a starter .claude/ with agents, skills and workflows.",
     "simulator": "Serve the Messages API on loopback, without a model.",
 }

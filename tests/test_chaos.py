@@ -4,11 +4,15 @@ import asyncio
 import json
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from claude_force import AgentResult, AsyncAgentOrchestrator, ClaudeForceError
+from claude_force import AgentResult, AsyncAgentOrchestrator
 from claude_force.testing import ApiFault, ApiLimits, CutStream, Rule, SeenRequest, Simulator, Stall
+
+if TYPE_CHECKING:
+    from claude_force import ClaudeForceError
 
 AGENT = "---\nname: reviewer\ndescription: Reviews code.\nmodel: haiku\n---\nYou review code.\n"
 COUNT = 1000
@@ -26,7 +30,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / ".git").mkdir()
     (tmp_path / ".claude/agents").mkdir(parents=True)
     (tmp_path / ".claude/agents/reviewer.md").write_text(AGENT)
-    settings = {"breaker": {"failure_threshold": 30, "timeout_seconds": 0.5}, "defaults": {"attempt_timeout_seconds": 0.5}}
+    settings = {
+        "breaker": {"failure_threshold": 30, "timeout_seconds": 0.5},
+        "defaults": {"attempt_timeout_seconds": 0.5},
+    }
     (tmp_path / ".claude/claude.json").write_text(json.dumps(settings))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -77,7 +77,7 @@ def wait_for_followers(subject: Any, count: int) -> None:
     """Return when so many turns wait for another one's answer."""
     flights = subject._project.parts.traffic.flights
     end = time.monotonic() + 20
-    while sum(len(flight.over._listeners) for flight in list(flights._flights.values())) < count:
+    while sum(len(seats) - 1 for seats in list(flights._flights.values())) < count:
         assert time.monotonic() < end, "they do not wait for each other"
         threading.Event().wait(0.002)
 

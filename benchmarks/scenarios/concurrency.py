@@ -24,7 +24,7 @@ serve(latency=float(sys.argv[1]), on_ready=lambda url: print(url, flush=True))
 
 def run(iterations: int) -> dict[str, float]:
     """The simulator runs in a process of its own, so that CPU figures are the client's."""
-    return {**_makespans(), **_cpu(max(1, iterations // 7))}
+    return {**_makespans(), **_cpu(max(1, iterations // 7)), **_memory()}
 
 
 def _makespans() -> dict[str, float]:
@@ -62,6 +62,27 @@ def _cpu(iterations: int) -> dict[str, float]:
             figures[f"{limit} in flight: full turn over default SDK client, CPU"] = min(ours) / min(bare)
             figures[f"{limit} in flight: aiohttp SDK client over default one, CPU"] = min(aiohttp) / min(bare)
     return figures
+
+
+MEMORY = """
+import asyncio, resource, sys
+sys.path.insert(0, sys.argv[1])
+from scenarios import concurrency
+ours, bare = concurrency._ours, concurrency._bare
+client = ours(sys.argv[2], 1000) if sys.argv[3] == "ours" else bare(sys.argv[2], is_default=True)
+asyncio.run(concurrency._cpu_a_call(client, 1000))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def _memory() -> dict[str, float]:
+    """Each in a process of its own, because a peak is never forgotten."""
+    peaks = {}
+    with _server(0.05) as url:
+        for whose in ("ours", "bare"):
+            command = [sys.executable, "-c", MEMORY, str(Path(__file__).parents[1]), url, whose]
+            peaks[whose] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {"1000 in flight: full turn over default SDK client, peak memory": peaks["ours"] / peaks["bare"]}
 
 
 Call = Callable[[int], Awaitable[object]]

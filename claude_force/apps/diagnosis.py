@@ -1,19 +1,21 @@
 """What `claude-force doctor` finds: what is there, what is wrong, and how to mend it."""
 
-import os
 import platform
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from claude_force import __version__
-from claude_force.base.config import Settings, load_settings
-from claude_force.base.errors import ClaudeForceError, ConfigError
+from claude_force.base.errors import ClaudeForceError
+from claude_force.insight.health import Check, Status, check_config, check_folder
 from claude_force.library.project import agent_library
 from claude_force.performance_tracker import metrics_folder
 from claude_force.transports.live import LiveTransport
+
+if TYPE_CHECKING:
+    from claude_force.base.config import Settings
 
 State = Literal["ok", "warning", "error"]
 OLDEST_PYTHON = (3, 11)
@@ -31,16 +33,19 @@ class Finding(NamedTuple):
 def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
     """Look at everything that a run needs; sends nothing and changes nothing."""
     yield from _versions()
-    try:
-        settings = load_settings(config_path, start=start)
-    except ConfigError as error:
-        yield Finding("config", "error", str(error), "mend the file; `claude-force config validate` checks it")
-        settings = Settings()
-    else:
-        yield _config(settings)
+    settings, config = check_config(config_path, start=start)
+    yield _finding(config)
     yield from _agents(settings, start)
     yield _credentials()
-    yield _metrics(metrics_folder(start))
+    yield _finding(check_folder("metrics", metrics_folder(start)))
+
+
+_STATES: dict[Status, State] = {"ok": "ok", "degraded": "warning", "failing": "error"}
+
+
+def _finding(check: Check) -> Finding:
+    """What a health check found, too."""
+    return Finding(check.name, _STATES[check.status], check.detail, check.fix)
 
 
 def _versions() -> Iterator[Finding]:
@@ -54,16 +59,7 @@ def _versions() -> Iterator[Finding]:
             yield Finding(package, "error", "not installed", "pip install --force-reinstall claude-force")
 
 
-def _config(settings: Settings) -> Finding:
-    if settings.path is None:
-        return Finding("config", "ok", "no claude.json: the built-in defaults apply", "`claude-force init` writes one")
-    if settings.migrations:
-        detail = f"{settings.path}: of an older version, upgraded in memory"
-        return Finding("config", "warning", detail, "`claude-force config migrate` upgrades the file")
-    return Finding("config", "ok", str(settings.path))
-
-
-def _agents(settings: Settings, start: Path) -> Iterator[Finding]:
+def _agents(settings: "Settings", start: Path) -> Iterator[Finding]:
     library = agent_library(settings, start=start)
     agents, problems = library.load_all(), library.problems()
     if not agents:
@@ -94,10 +90,3 @@ def _credentials() -> Finding:
     finally:
         transport.close()
     return Finding("credentials", "warning", "none", "set ANTHROPIC_API_KEY, or use --offline")
-
-
-def _metrics(folder: Path) -> Finding:
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        return Finding("metrics", "ok", str(folder))
-    return Finding("metrics", "error", f"{folder} cannot be written", f"make {existing} a folder that you may write to")

@@ -70,12 +70,12 @@ async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> 
 
 async def _attempt(turn: "Turn", request: "Request") -> "Reply":
     """One request, sent when breaker and limits let it. Both are told how it ended, however it ends."""
-    lane = turn.parts.traffic.lane(request.model)
-    permit = lane.breaker.enter()
-    ticket = lane.limits.join(request, is_blocking=turn.outside.is_blocking)
+    gate = turn.parts.traffic.gate(request.model)
+    permit = gate.breaker.enter()
+    ticket = gate.limits.join(request, is_blocking=turn.outside.is_blocking)
     outcome: Reply | ClaudeForceError | None = None
     try:
-        await _admitted(turn, lane.limits, ticket)
+        await _admitted(turn, gate.limits, ticket)
         turn.attempts += 1
         own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
         timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
@@ -85,7 +85,7 @@ async def _attempt(turn: "Turn", request: "Request") -> "Reply":
         outcome = error
         raise
     finally:
-        lane.limits.leave(ticket, outcome)
+        gate.limits.leave(ticket, outcome)
         _tell(permit, outcome)
     return outcome
 

@@ -51,6 +51,10 @@ class Blocking:
         """Do it here and now."""
         return function()
 
+    async def finish(self, function: Callable[[], T]) -> T:
+        """Do it here and now."""
+        return function()
+
 
 class Awaiting:
     """An `Outside` for the turns of one event loop, which goes on with others. Made where the loop runs.
@@ -98,12 +102,23 @@ class Awaiting:
 
         A cancellation does not stop it, so that nothing is half done.
         """
+        return await self._begun(function)
+
+    async def finish(self, function: Callable[[], T]) -> T:
+        """As `call`, to its end; that it was cancelled meanwhile stays in `Task.cancelling`, for whoever goes on."""
+        done = self._begun(function)
+        while not done.done():
+            with suppress(self._asyncio.CancelledError):
+                await self._asyncio.shield(done)
+        return done.result()
+
+    def _begun(self, function: Callable[[], T]) -> "asyncio.Future[T]":
         done: asyncio.Future[T] = self._loop.create_future()
         self._calls.append((function, done))
         if not self._is_calling:
             self._is_calling = True
             self._loop.call_at(self._rested_at_s, self._go)
-        return await done
+        return done
 
     def _go(self) -> None:
         calls = tuple(self._calls)

@@ -1,12 +1,13 @@
 """Single flight: identical requests that are in the air at once share one call, across tasks and threads.
 
-The first one leads and asks; the others follow and wait. What the leader gets, all get. If it fails, one of those that
-waited leads, for it may have more time or luck; only an error that every further call would meet is shared. A leader
-that is cancelled loses nobody either.
+The first one leads and asks; the others follow and wait. What the leader gets, all get. If it fails or is cancelled,
+the next one leads, for it may have more time or luck, and the others go on waiting; only an error that every further
+call would meet is shared.
 """
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from claude_force.engine.outside import Signal
 
@@ -14,49 +15,57 @@ if TYPE_CHECKING:
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.records import Reply
 
-
-class Flight:
-    """One request in the air."""
-
-    def __init__(self, leader: int) -> None:
-        self.leader = leader
-        """The thread that the leader lives in."""
-        self.over = Signal()
-        self.outcome: Reply | ClaudeForceError | None = None
-        """What the leader got; `None` until it is over, and where the leader was cancelled."""
+    Outcome = Reply | ClaudeForceError
 
 
-class Boarding(NamedTuple):
-    """How a turn takes part in a flight."""
+@dataclass(slots=True, eq=False)
+class Seat:
+    """One turn's part in a flight."""
 
-    flight: Flight
+    key: str
+    thread: int
     leads: bool
+    """Whether it is this turn that asks; may become true while it waits."""
+    called: Signal = field(default_factory=Signal)
+    """Raised when it leads, or when there is an outcome."""
+    outcome: "Outcome | None" = None
+    """What the leader got for all."""
 
 
 class Flights:
-    """The requests in the air, by key."""
+    """The requests in the air, by key: those who take part in each, the leader first."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # protects the dict
-        self._flights: dict[str, Flight] = {}
+        self._lock = threading.Lock()  # protects the dict, and what its seats say
+        self._flights: dict[str, dict[Seat, None]] = {}
 
-    def board(self, key: str, *, is_blocking: bool) -> Boarding:
-        """Lead the flight of this key, if nobody does; else follow.
+    def board(self, key: str, *, is_blocking: bool) -> Seat:
+        """Take part: as the leader, if there is none yet; else as one that waits.
 
-        A turn that blocks its thread flies alone where the leader lives in that thread: it could never land.
+        A turn that blocks its thread flies alone where others of that thread take part: they could not move.
         """
         me = threading.get_ident()
         with self._lock:
-            known = self._flights.get(key)
-            if known is not None and not (is_blocking and known.leader == me):
-                return Boarding(known, leads=False)
-            flight = Flight(me)
-            self._flights.setdefault(key, flight)
-            return Boarding(flight, leads=True)
+            seats = self._flights.setdefault(key, {})
+            if is_blocking and any(seat.thread == me for seat in seats):
+                return Seat(key, me, leads=True)
+            seat = Seat(key, me, leads=not seats)
+            seats[seat] = None
+        return seat
 
-    def land(self, key: str, flight: Flight) -> None:
-        """End the flight, and wake those that follow."""
+    def leave(self, seat: Seat, outcome: "Outcome | None") -> None:
+        """End one's part. A leader says what it got for all; `None` is nothing, so that another one leads."""
         with self._lock:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
-        flight.over.fire()
+            seats = self._flights.get(seat.key, {})
+            if seat not in seats:
+                return
+            del seats[seat]
+            called = list(seats) if outcome is not None else []
+            if outcome is None and seat.leads:
+                called = list(seats)[:1]
+            for other in called:
+                other.leads, other.outcome = outcome is None, outcome
+            if outcome is not None or not seats:
+                del self._flights[seat.key]
+        for other in called:
+            other.called.fire()

@@ -34,6 +34,9 @@ class Outside(Protocol):
     async def call(self, function: Callable[[], T]) -> T:
         """Do something that may stall: a file, a database."""
 
+    async def finish(self, function: Callable[[], T]) -> T:
+        """Do the last thing of a turn to its end, even if the turn is cancelled meanwhile: its answer is paid for."""
+
 
 class Signal:
     """A flag that is raised once, from any thread, and that turns of both faces can wait for."""

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
-    """The way to one model."""
+class Gate:
+    """What every request to one model passes."""
 
     breaker: CircuitBreaker
     limits: Limits
@@ -29,17 +29,17 @@ class Traffic:
         self._failure_threshold = failure_threshold
         self._timeout_s = timeout_s
         self._lock = threading.Lock()  # protects the dict
-        self._lanes: dict[str, Lane] = {}
+        self._gates: dict[str, Gate] = {}
 
-    def lane(self, model: str) -> Lane:
-        """The way to this model, made at the first question."""
+    def gate(self, model: str) -> Gate:
+        """The gate of this model, made at the first question."""
         with self._lock:
-            if model not in self._lanes:
+            if model not in self._gates:
                 breaker = CircuitBreaker(self._failure_threshold, self._timeout_s, name=model, clock=self._clock)
-                self._lanes[model] = Lane(breaker, Limits(self._clock))
-            return self._lanes[model]
+                self._gates[model] = Gate(breaker, Limits(self._clock))
+            return self._gates[model]
 
     def breakers(self) -> tuple[CircuitBreaker, ...]:
         """Those of all models that were asked so far."""
         with self._lock:
-            return tuple(lane.breaker for lane in self._lanes.values())
+            return tuple(gate.breaker for gate in self._gates.values())

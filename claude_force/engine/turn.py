@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from claude_force.base.errors import ClaudeForceError
-from claude_force.base.records import WHOLE_STOP_REASONS, AgentResult, Execution, Reply, Usage
+from claude_force.base.records import WHOLE_STOP_REASONS, AgentResult, Execution, Usage
 from claude_force.engine.answer import read_answer
 from claude_force.engine.attempts import ask_models, deadline
 from claude_force.engine.key import request_key
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from claude_force.base.records import Request
+    from claude_force.base.records import Reply, Request
+    from claude_force.engine.flight import Seat
     from claude_force.engine.outside import Outside
 
 Amount = TypeVar("Amount", Usage, Decimal)
@@ -52,7 +53,7 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         turn.failure = type(error).__name__
         raise
     finally:
-        execution = await outside.call(enter)
+        execution = await outside.finish(enter)
     return AgentResult(
         text,
         agent_name=agent.name,
@@ -74,29 +75,34 @@ async def _share(turn: Turn, requests: "Sequence[Request]") -> "tuple[str, Reply
     """The answer: asked for, or waited for where another turn is already asking exactly the same."""
     key = "/".join(request_key(request, server=turn.parts.server) for request in requests)
     flights = turn.parts.traffic.flights
-    while True:
-        flight, leads = flights.board(key, is_blocking=turn.outside.is_blocking)
-        if leads:
-            try:
-                text = await ask_models(turn, requests)
-                flight.outcome = reply = turn.replies[-1]
-            except ClaudeForceError as error:
-                flight.outcome = error
-                raise
-            finally:
-                flights.land(key, flight)
+    seat = flights.board(key, is_blocking=turn.outside.is_blocking)
+    outcome: Reply | ClaudeForceError | None = None
+    try:
+        if not seat.leads:
+            await turn.outside.wait(seat.called, timeout_s=max(turn.left_s, 0.0))
+            if seat.outcome is None and turn.left_s <= 0:
+                raise deadline(turn)
+        if seat.leads:
+            text = await ask_models(turn, requests)
+            outcome = reply = turn.replies[-1]
             return text, reply
-        await turn.outside.wait(flight.over, timeout_s=max(turn.left_s, 0.0))
-        match flight.outcome:
-            case ClaudeForceError(is_terminal=True) as failure:
-                raise copy.copy(failure)  # a raised one collects tracebacks
-            case Reply() as reply:
-                turn.shared = reply
-                if turn.watch.on_text:
-                    turn.watch.on_text(reply.text)
-                return read_answer(reply, agent=turn.task.agent_name), reply
-        if turn.left_s <= 0:
-            raise deadline(turn)
+    except ClaudeForceError as error:
+        outcome = error if error.is_terminal else None
+        raise
+    finally:
+        flights.leave(seat, outcome)
+    return _shared(turn, seat)
+
+
+def _shared(turn: Turn, seat: "Seat") -> "tuple[str, Reply]":
+    """What the leader got for all."""
+    reply = seat.outcome
+    if reply is None or isinstance(reply, ClaudeForceError):
+        raise copy.copy(reply) if reply else deadline(turn)  # a copy, because a raised error collects tracebacks
+    turn.shared = reply
+    if turn.watch.on_text:
+        turn.watch.on_text(reply.text)
+    return read_answer(reply, agent=turn.task.agent_name), reply
 
 
 def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:

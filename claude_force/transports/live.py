@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from claude_force.base.errors import ApiError, ConnectionFailedError, TimedOutError
 from claude_force.transports.foreign import translated
-from claude_force.transports.wire import Assembly, read_body, to_parameters
+from claude_force.transports.wire import Assembly, read_body, read_models, to_parameters
 
 if TYPE_CHECKING:
     import anthropic
@@ -59,8 +59,8 @@ class LiveTransport:
 
     def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
         """Send once. Streams where somebody watches or the API wants it, else makes the cheaper plain call."""
-        deadline = time.monotonic() + timeout_s  # from here on: the first call imports the SDK, which takes a second
-        messages = self.client.messages
+        messages = self.client.messages  # the first call imports the SDK: a second that is no fault of the server's
+        deadline = time.monotonic() + timeout_s
         parameters = to_parameters(request) | {"timeout": _attempt_timeout(deadline - time.monotonic())}
         if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
             with (
@@ -80,6 +80,12 @@ class LiveTransport:
         if is_over() and not assembly.is_complete:
             raise _too_late(timeout_s, has_begun=assembly.has_begun)
         return assembly.reply()
+
+    def list_models(self, *, timeout_s: float) -> list[str]:
+        """The ids of the first models that the server lists: a request without tokens, to see that it answers."""
+        with translated(None):
+            raw = self.client.models.with_raw_response.list(limit=1, timeout=_attempt_timeout(timeout_s))
+            return read_models(raw.http_response.content)
 
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
@@ -118,12 +124,12 @@ class AsyncLiveTransport:
         """As `LiveTransport.send`, awaited; cancelling it closes the connection."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
+        if self._client is None:  # the import takes a second, for which no loop can wait; no fault of the server's
+            await asyncio.to_thread(importlib.import_module, "anthropic")
         assembly = Assembly()
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                if self._client is None:  # the import takes a second, for which no loop can wait
-                    await asyncio.to_thread(importlib.import_module, "anthropic")
                 return await self._send(request, assembly, timeout_s=timeout_s, on_text=on_text)
         except TimeoutError as error:
             if not limit.expired():  # somebody else's

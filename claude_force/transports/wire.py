@@ -130,6 +130,19 @@ def read_body(body: bytes, headers: Mapping[str, str]) -> Reply:
     return _reply(message, text, plain, read_limits(plain))
 
 
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+def read_models(body: bytes) -> list[str]:
+    """The ids in a list of models. Raises `msgspec.DecodeError` where it is none."""
+    return [model.id for model in msgspec.json.decode(body, type=_Models).data]
+
+
 def _reply(message: _Message, text: str, headers: Mapping[str, str], limits: RateLimits | None) -> Reply:
     details = message.stop_details or _StopDetails()
     return Reply(

@@ -78,6 +78,8 @@ class World:
     async def call(self, function: Callable[[], T]) -> T:
         return function()
 
+    finish = call
+
     def run(self, *, timeout_s: float = 100, max_retries: int = 5) -> AgentResult:
         """One turn in this world."""
         config = Config(defaults=Defaults(max_retries=max_retries))

@@ -27,7 +27,7 @@ def command() -> None:
 @command.command("list", epilog=example("claude-force agents list --json | python -m json.tool"))
 @config_option
 @json_option
-def list_(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+def list_(config_path: Path | None, as_json: bool) -> None:
     """List the agents of the config, the project and the user."""
     library = agent_library(load_settings(config_path), start=current_folder())
     agents = library.load_all()
@@ -46,7 +46,7 @@ def list_(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - cl
 @click.argument("agent", shell_complete=complete_agent, help="The agent's name.")
 @config_option
 @json_option
-def show(agent: str, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+def show(agent: str, config_path: Path | None, as_json: bool) -> None:
     """Show one agent: its settings, where it comes from, and its prompt."""
     found = agent_library(load_settings(config_path), start=current_folder()).find(agent)
     if as_json:
@@ -70,7 +70,7 @@ def show(agent: str, config_path: Path | None, as_json: bool) -> None:  # noqa: 
 )
 @config_option
 @json_option
-def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> None:
     """Check every agent file: what cannot be used, what had to be repaired, what is hidden.
 
     The exit code is 1 if a file cannot be used; warnings alone are fine.

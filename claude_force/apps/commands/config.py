@@ -41,7 +41,7 @@ def show(config_path: Path | None) -> None:
 @command.command(epilog=example("claude-force config validate --config .claude/claude.json"))
 @config_option
 @json_option
-def validate(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+def validate(config_path: Path | None, as_json: bool) -> None:
     """Check the configuration; every fault is listed, and the exit code is 2 if there is one."""
     settings = load_settings(config_path)
     check_files(settings)
@@ -56,7 +56,7 @@ def validate(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 -
 @command.command(epilog=example("claude-force config migrate --dry-run"))
 @click.option("--dry-run", is_flag=True, help="Show the difference and write nothing.")
 @config_option
-def migrate(config_path: Path | None, dry_run: bool) -> None:  # noqa: FBT001 - click passes by name
+def migrate(config_path: Path | None, dry_run: bool) -> None:
     """Upgrade an old claude.json on disk.
 
     The old file is kept beside the new one, and the difference is shown.

@@ -14,7 +14,7 @@ _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.command(epilog=example("claude-force doctor --json"))
 @config_option
 @json_option
-def command(config_path: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+def command(config_path: Path | None, as_json: bool) -> None:
     """Say what is found, what is wrong, and how to mend it. Sends nothing.
 
     The exit code is 1 if something is wrong; warnings alone are fine.

@@ -46,10 +46,19 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.argument("task", required=False, help="What to do; `-`, or nothing, reads it from standard input.")
 @click.option("-f", "--file", "files", multiple=True, help="A text file that the task is about; may be repeated.")
 @click.option("--model", help="haiku, sonnet, opus, fable, or a model's id.")
+@click.option(
+    "--fallback-model", "fallback_models", multiple=True, help="Asked where the model is overloaded; may be repeated."
+)
 @click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model should try.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of thinking and answer.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0, MAX_TIMEOUT_S, min_open=True), help="Seconds for the whole turn."
+)
+@click.option(
+    "--attempt-timeout",
+    "attempt_timeout_s",
+    type=click.FloatRange(0, MAX_TIMEOUT_S, min_open=True),
+    help="Seconds for each attempt of it.",
 )
 @click.option(
     "--tasks-file",
@@ -71,16 +80,18 @@ def command(
     task: str | None,
     files: tuple[str, ...],
     model: str | None,
+    fallback_models: tuple[str, ...],
     effort: Effort | None,
     max_tokens: int | None,
     timeout_s: float | None,
+    attempt_timeout_s: float | None,
     tasks_file: str | None,
     max_concurrent: int | None,
     output: Path | None,
-    awaited: bool,  # noqa: FBT001 - click passes by name
-    offline: bool,  # noqa: FBT001 - click passes by name
+    awaited: bool,
+    offline: bool,
     config_path: Path | None,
-    as_json: bool,  # noqa: FBT001 - click passes by name
+    as_json: bool,
 ) -> None:
     """Run one agent on one task and print its answer.
 
@@ -91,7 +102,14 @@ def command(
     the same command goes on where an earlier one was stopped; with --json, a summary follows on standard output. An
     object may have the keys task, agent, id, files, model, effort and max_tokens.
     """
-    options: CallOptions = {"model": model, "effort": effort, "max_tokens": max_tokens, "timeout_seconds": timeout_s}
+    options: CallOptions = {
+        "model": model,
+        "fallback_models": fallback_models or None,
+        "effort": effort,
+        "max_tokens": max_tokens,
+        "timeout_seconds": timeout_s,
+        "attempt_timeout_seconds": attempt_timeout_s,
+    }
     if tasks_file is None:
         if max_concurrent is not None or output is not None:
             raise click.UsageError("--max-concurrent and --output belong to --tasks-file; give that, too")

@@ -29,7 +29,7 @@ def starter_files(folder: Path) -> Iterator[Path]:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="The project.")
 @click.option("--force", is_flag=True, help="Replace files that are there and differ.")
 @json_option
-def command(folder: Path, force: bool, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+def command(folder: Path, force: bool, as_json: bool) -> None:
     """Write a starter .claude/ into the project: agents, skills, workflows and a claude.json.
 
     Files that exist are kept as they are, unless --force is given.

@@ -1,0 +1,1 @@
+"""Floor 2: what executions and the machine tell about how things go."""

@@ -1,0 +1,231 @@
+"""Is everything well? One function, `check_health`, for the command line and for whatever answers probes over HTTP.
+
+| status | means | such as |
+|---|---|---|
+| ok | agents run | |
+| degraded | they run, but something is lost or near its end | an unwritable ledger, little disk, an open breaker |
+| failing | they cannot run | a faulty config, no agents, every second execution fails, the API refuses us |
+
+It changes nothing and sends nothing, but for one request without tokens where `live` asks for it.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from claude_force.base.clock import Clock, SystemClock
+from claude_force.base.config import Settings, claude_folder, load_settings, project_of
+from claude_force.base.errors import ApiError, ConfigError, OverloadedError, RateLimitError
+from claude_force.insight.recent import Count, read_recent
+from claude_force.library.project import agent_library
+from claude_force.performance_tracker import PerformanceTracker, metrics_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from claude_force.engine.breaker import Snapshot
+
+Status = Literal["ok", "degraded", "failing"]
+_ORDER: tuple[Status, ...] = ("ok", "degraded", "failing")
+
+WINDOW = timedelta(hours=1)
+# Fewer executions say nothing about a rate: one unlucky call of two is no outage.
+ENOUGH_EXECUTIONS = 10
+# More than 95 % of executions are promised to succeed.
+DEGRADED_RATE = 0.05
+FAILING_RATE = 0.5
+# As much as the response cache may take by default: below it, a busy day can fill the disk.
+LITTLE_BYTES = 100 * 1024 * 1024
+LIVE_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What was found out about one thing."""
+
+    name: str
+    status: Status
+    detail: str
+    """One sentence for a person."""
+    fix: str = ""
+    """What to do about it; empty where there is nothing to do."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """The figures behind it, ready for JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """All checks; the worst one decides."""
+
+    status: Status
+    checked_at: datetime
+    checks: tuple[Check, ...]
+
+
+def check_health(
+    config_path: str | os.PathLike[str] | None = None,
+    *,
+    start: Path | None = None,
+    breakers: "Sequence[Snapshot]" = (),
+    live: bool = False,
+    clock: Clock | None = None,
+) -> Health:
+    """How things are in the project of the folder `start`, by default that of the config. Never raises for what is ill.
+
+    `breakers` are those of the process that calls, as only it knows them. `live` asks the API for its list of models:
+    no tokens, no cost, at most ten seconds.
+    """
+    clock = clock or SystemClock()
+    start = start or project_of(config_path)
+    configured = check_config(config_path, start=start)
+    checks = [configured.check, _agents(configured.settings, start), check_folder("metrics", metrics_folder(start))]
+    if (cache := (claude_folder(start) or start) / "cache").is_dir():
+        checks.append(check_folder("cache", cache))
+    checks.append(_executions(configured.settings, start, now=clock.now()))
+    checks.append(_breakers(breakers))
+    if live:
+        checks.append(_api(clock))
+    return Health(status=_worst(check.status for check in checks), checked_at=clock.now(), checks=tuple(checks))
+
+
+def _worst(statuses: "Iterable[Status]") -> Status:
+    return max(statuses, key=_ORDER.index, default="ok")
+
+
+class Configured(NamedTuple):
+    """The configuration, and what is to say about it."""
+
+    settings: Settings
+    """The defaults where the file is faulty."""
+    check: Check
+
+
+def check_config(config_path: str | os.PathLike[str] | None, *, start: Path) -> Configured:
+    """Whether the configuration loads."""
+    try:
+        settings = load_settings(config_path, start=start)
+    except ConfigError as error:
+        fix = "mend the file; `claude-force config validate` checks it"
+        faulty = {"path": error.path, "problems": list(error.problems)}
+        return Configured(Settings(), Check(name="config", status="failing", detail=str(error), fix=fix, facts=faulty))
+    facts = {"path": settings.path and str(settings.path)}
+    if settings.path is None:
+        detail, fix = "no claude.json: the built-in defaults apply", "`claude-force init` writes one"
+        return Configured(settings, Check(name="config", status="ok", detail=detail, fix=fix, facts=facts))
+    if settings.migrations:
+        detail, fix = "of an older version, upgraded in memory", "`claude-force config migrate` upgrades the file"
+        check = Check(name="config", status="degraded", detail=f"{settings.path}: {detail}", fix=fix, facts=facts)
+        return Configured(settings, check)
+    return Configured(settings, Check(name="config", status="ok", detail=str(settings.path), facts=facts))
+
+
+def _agents(settings: Settings, start: Path) -> Check:
+    library = agent_library(settings, start=start)
+    found, broken = len(library.load_all()), len(library.problems())
+    facts = {"found": found, "broken": broken}
+    if not found:
+        fix = "`claude-force init` writes a starter set"
+        return Check(name="agents", status="failing", detail="none can be used", fix=fix, facts=facts)
+    if broken:
+        detail, fix = f"{found} found, {broken} file(s) cannot be used", "`claude-force agents validate` says why"
+        return Check(name="agents", status="degraded", detail=detail, fix=fix, facts=facts)
+    return Check(name="agents", status="ok", detail=f"{found} found", facts=facts)
+
+
+def check_folder(name: str, folder: Path) -> Check:
+    """Whether the folder, or the one that it would be made in, can be written, and how much room is there."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    facts: dict[str, Any] = {"path": str(folder), "writable": False}
+    if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+        fix = f"make {existing} a folder that you may write to"
+        return Check(name=name, status="degraded", detail=f"{folder} cannot be written", fix=fix, facts=facts)
+    free = shutil.disk_usage(existing).free
+    facts |= {"writable": True, "free_bytes": free}
+    detail = f"{folder}, {free / 1024**3:,.1f} GB free"
+    if free < LITTLE_BYTES:
+        return Check(name=name, status="degraded", detail=detail, fix="make room on that disk", facts=facts)
+    return Check(name=name, status="ok", detail=detail, facts=facts)
+
+
+def _executions(settings: Settings, start: Path, *, now: datetime) -> Check:
+    if not settings.config.tracking.enabled:
+        return Check(name="executions", status="ok", detail="not known: tracking.enabled is false")
+    path = PerformanceTracker(metrics_folder(start)).path
+    try:
+        recent = read_recent(path, since=now - WINDOW)
+    except OSError as error:
+        detail = f"{path} cannot be read: {error.strerror or error}"
+        return Check(name="executions", status="degraded", detail=detail, fix="mend or remove it")
+    facts = {
+        "window_s": WINDOW.total_seconds(),
+        **_figures(recent.all),
+        "models": {model: _figures(count) for model, count in sorted(recent.by_model.items())},
+        "error_types": dict(recent.error_types.most_common()),
+        "interrupted": recent.interrupted,
+        "simulated": recent.simulated,
+        "unreadable_lines": recent.unreadable_lines,
+    }
+    status = _judged(recent.all)
+    if status == "ok" and _worst(map(_judged, recent.by_model.values())) != "ok":
+        status = "degraded"  # one model of several that fails is not all of it: the others go on
+    detail = f"{recent.all.executions:,} in the last hour, {recent.all.errors:,} failed"
+    if recent.all.errors:
+        detail += f" ({', '.join(f'{kind} {number:,}' for kind, number in recent.error_types.most_common(3))})"
+    fix = "" if status == "ok" else "see error_type in the last lines of the ledger"
+    return Check(name="executions", status=status, detail=detail, fix=fix, facts=facts)
+
+
+def _figures(count: Count) -> dict[str, Any]:
+    return {"executions": count.executions, "errors": count.errors, "error_rate": round(count.error_rate, 4)}
+
+
+def _judged(count: Count) -> Status:
+    if count.executions < ENOUGH_EXECUTIONS or count.error_rate <= DEGRADED_RATE:
+        return "ok"
+    return "failing" if count.error_rate >= FAILING_RATE else "degraded"
+
+
+def _breakers(breakers: "Sequence[Snapshot]") -> Check:
+    if not breakers:
+        return Check(name="breakers", status="ok", detail="none in this process; they live where calls are made")
+    tripped = [breaker for breaker in breakers if breaker.state != "closed"]
+    facts = {breaker.name: str(breaker.state) for breaker in breakers}
+    if not tripped:
+        return Check(name="breakers", status="ok", detail=f"{len(breakers)} closed", facts=facts)
+    detail = ", ".join(f"{breaker.name} is {breaker.state}" for breaker in tripped)
+    return Check(name="breakers", status="degraded", detail=detail, fix="wait, or use another model", facts=facts)
+
+
+def _api(clock: Clock) -> Check:
+    from claude_force.transports.live import LiveTransport  # noqa: PLC0415 - only a live check calls
+
+    transport = LiveTransport()
+    begun = clock.monotonic()
+    try:
+        address = transport.client.base_url.host  # made outside the measured time: the import takes a second
+        begun = clock.monotonic()
+        transport.list_models(timeout_s=LIVE_TIMEOUT_S)
+    except ApiError as error:
+        return _api_trouble(error, {"latency_ms": round((clock.monotonic() - begun) * 1000, 1), "status": error.status})
+    finally:
+        transport.close()
+    latency_ms = round((clock.monotonic() - begun) * 1000, 1)
+    detail = f"{address} answers in {latency_ms:.0f} ms"
+    return Check(name="api", status="ok", detail=detail, facts={"latency_ms": latency_ms, "status": 200})
+
+
+_NOT_SERVED = frozenset({404, 405, 501})
+
+
+def _api_trouble(error: ApiError, facts: dict[str, Any]) -> Check:
+    """What passes with time, and a server that only lacks the list of models, does not keep agents from running."""
+    facts |= {"error_type": type(error).__name__, "error_code": error.error_code}
+    if error.status in _NOT_SERVED:
+        detail = f"answers, but has no list of models (HTTP {error.status}), so the credentials are not tried"
+        return Check(name="api", status="degraded", detail=detail, facts=facts)
+    passes = isinstance(error, RateLimitError | OverloadedError)
+    return Check(name="api", status="degraded" if passes else "failing", detail=str(error), facts=facts)
