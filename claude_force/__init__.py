@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AgentNotFoundError,
         AnswerError,
         ApiError,
+        CacheError,
         CircuitOpenError,
         ClaudeForceError,
         ConfigError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from claude_force.engine.breaker import CircuitBreaker
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
+    from claude_force.response_cache import CacheCheck, CacheEntry, ResponseCache
 
 __version__ = "2.3.0"
 
@@ -58,6 +60,9 @@ __all__ = [
     "AnswerError",
     "ApiError",
     "AsyncAgentOrchestrator",
+    "CacheCheck",
+    "CacheEntry",
+    "CacheError",
     "CircuitBreaker",
     "CircuitOpenError",
     "ClaudeForceError",
@@ -79,6 +84,7 @@ __all__ = [
     "RateLimitError",
     "RefusalError",
     "RequestTooLargeError",
+    "ResponseCache",
     "ServerError",
     "TaskError",
     "TasksFileError",
@@ -94,9 +100,12 @@ _HOMES = {
     "AgentResult": "base.records",
     "AgentTask": "orchestrator",
     "AsyncAgentOrchestrator": "async_orchestrator",
+    "CacheCheck": "response_cache",
+    "CacheEntry": "response_cache",
     "CircuitBreaker": "engine.breaker",
     "Material": "base.records",
     "PerformanceTracker": "performance_tracker",
+    "ResponseCache": "response_cache",
     "Usage": "base.records",
     "migrate_config": "base.config",
 }

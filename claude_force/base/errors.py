@@ -24,6 +24,7 @@ ClaudeForceError                       exit code 1
 │   ├── TimedOutError                  1   one attempt took longer than it may
 │   ├── CircuitOpenError               5   not sent: a circuit breaker is open after too many failures
 │   └── ProtocolError                  1   the server answers, but not as a Messages API does
+├── CacheError                         1   the response cache on disk cannot be used, and somebody asked for it by name
 ├── NotRunError                        1   never sent, because another task's terminal error ended the batch
 ├── DeadlineError                      1   the time given is over; 5 when rate limits or overload used it up
 └── AnswerError                        1   an answer came, but it is none
@@ -221,6 +222,13 @@ class CircuitOpenError(ApiError):
 
 class ProtocolError(ApiError):
     """The server answered with something that is no Messages API reply."""
+
+
+class CacheError(ClaudeForceError):
+    """The response cache on disk cannot be read or written. A turn never raises it: it goes on without the cache."""
+
+    path: str = ""
+    """Its folder."""
 
 
 class NotRunError(ClaudeForceError):

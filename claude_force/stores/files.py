@@ -35,3 +35,31 @@ def keep_beside(path: Path) -> Path:
     kept = next(candidate for candidate in candidates if not candidate.exists())
     shutil.copy(path, kept)  # with its mode: what was private stays so
     return kept
+
+
+def write_once(path: Path, data: bytes) -> bool:
+    """Make a private file (0600) with this content unless there is one already; whether it was made.
+
+    Of several processes one wins, and no reader ever sees a part: the file gets its name when it is complete. Its
+    folder is made with 0700. Raises `OSError` and leaves no temporary file behind.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        return link_once(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def link_once(temporary: Path, path: Path) -> bool:
+    """Give a finished file its name, unless that is taken; whether it got it."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    return True

@@ -137,6 +137,11 @@ NAMES = {
     "the parameters of a breaker": set(inspect.signature(breaker.CircuitBreaker).parameters),
     "the members of a breaker": (members(breaker.CircuitBreaker) | members(breaker.Snapshot)) - {"settle"},
     "the members of a permit": members(breaker.Permit) - {"period"},  # what only breaker and permit tell each other
+    "the members of the cache": members(claude_force.ResponseCache),
+    "the parameters of the cache": set(inspect.signature(claude_force.ResponseCache).parameters),
+    "the fields of an entry": set(claude_force.CacheEntry.__struct_fields__),
+    "the fields of a check": {*claude_force.CacheCheck.__struct_fields__, "is_clean"},
+    "the figures of the cache": set(claude_force.ResponseCache(enabled=False).get_stats()),
     "the fields of a line": set(ExecutionLine.__struct_fields__),
 }
 

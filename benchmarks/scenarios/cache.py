@@ -1,0 +1,285 @@
+"""The response cache beside a dict, cachetools, diskcache, LangChain's SQLiteCache and one signed file per entry.
+
+Every subject keeps the same answers and gives back the same facts. Peers that are not installed have no figures. Disk
+hits are read by a fresh process, each key once; `put` and `hit` are medians, and means where they say so.
+"""
+
+import hashlib
+import hmac
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SECRET = "a secret for measurements only"  # noqa: S105 - it guards nothing
+KIB = 1024
+PROCESSES = 8
+
+
+class Subject(NamedTuple):
+    """A cache that was opened: `get` gives the answer's text, or raises."""
+
+    get: Callable[[str], str]
+    put: Callable[[str, str], object]
+
+
+def _claude_force(folder: Path, *, memory_mb: float = 1e-6) -> Subject:
+    from claude_force.response_cache import CacheEntry, ResponseCache  # noqa: PLC0415 - fresh processes open one of many
+
+    cache = ResponseCache(folder, secret=SECRET, max_size_mb=10_000, memory_mb=memory_mb)
+    cache._disk()  # noqa: SLF001 - opening is what is measured, and would else happen with the first hit
+
+    def get(key: str) -> str:
+        entry = cache.lookup(key, agent_name="linter")
+        if entry is None:
+            raise KeyError(key)
+        return entry.response
+
+    def put(key: str, text: str) -> None:
+        facts = {"input_tokens": 900, "output_tokens": 800, "estimated_cost": None, "timestamp": time.time()}
+        cache.keep(
+            CacheEntry(key=key, agent_name="linter", task="Check it.", model="haiku", response=text, **facts)  # type: ignore[arg-type] # one row
+        )
+
+    return Subject(get, put)
+
+
+def _claude_force_in_memory(folder: Path) -> Subject:
+    return _claude_force(folder, memory_mb=1_000)
+
+
+def _files(folder: Path) -> Subject:
+    """One JSON file per entry, signed, written atomically: what many programs do."""
+
+    def signature(facts: str) -> str:
+        return hmac.digest(SECRET.encode(), facts.encode(), "sha256").hex()
+
+    def get(key: str) -> str:
+        kept = json.loads((folder / key).read_bytes())
+        if not hmac.compare_digest(signature(kept["facts"]), kept["signature"]):
+            raise KeyError(key)
+        facts = json.loads(kept["facts"])
+        return str(facts["response"]) if facts["key"] == key else ""
+
+    def put(key: str, text: str) -> None:
+        facts = json.dumps({"key": key, "response": text, "input": 900, "output": 800, "timestamp": time.time()})
+        temporary = folder / f"{key}.{os.getpid()}"
+        temporary.write_text(json.dumps({"facts": facts, "signature": signature(facts)}))
+        temporary.replace(folder / key)
+
+    folder.mkdir(exist_ok=True)
+    return Subject(get, put)
+
+
+def _diskcache(folder: Path) -> Subject:
+    import diskcache  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415 - not everywhere
+
+    cache = diskcache.Cache(str(folder), size_limit=10**10)
+    return Subject(
+        lambda key: str(cache[key]["response"]),
+        lambda key, text: cache.set(key, {"response": text, "input": 900, "output": 800, "timestamp": time.time()}),
+    )
+
+
+def _langchain(folder: Path) -> Subject:
+    from langchain_community.cache import SQLiteCache  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
+    from langchain_core.outputs import Generation  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415
+
+    folder.mkdir(exist_ok=True)
+    cache = SQLiteCache(str(folder / "langchain.db"))
+    return Subject(
+        lambda key: str(cache.lookup(key, "haiku")[0].text),
+        lambda key, text: cache.update(key, "haiku", [Generation(text=text)]),
+    )
+
+
+def _cachetools(_: Path) -> Subject:
+    import cachetools  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415 - not everywhere
+
+    cache = cachetools.LRUCache(10_000)
+    return Subject(cache.__getitem__, cache.__setitem__)
+
+
+def _dict(_: Path) -> Subject:
+    cache: dict[str, str] = {}
+    return Subject(cache.__getitem__, cache.__setitem__)
+
+
+MEMORY = {"claude_force": _claude_force_in_memory, "cachetools": _cachetools, "dict": _dict}
+DISK = {"claude_force": _claude_force, "files": _files, "diskcache": _diskcache, "langchain": _langchain}
+_NEEDS = {"cachetools": "cachetools", "diskcache": "diskcache", "langchain": "langchain_community"}
+
+
+def is_installed(name: str) -> bool:
+    """Whether this peer can be measured here."""
+    return importlib.util.find_spec(_NEEDS.get(name, "json")) is not None
+
+
+def run(iterations: int) -> dict[str, float]:
+    """Figures of whatever is installed."""
+    return {name: value for name, value in measure(iterations).items() if value is not None}
+
+
+def measure(iterations: int, entries: int = 100_000) -> dict[str, float | None]:
+    """All figures; `None` for a peer that is not installed."""
+    figures: dict[str, float | None] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name in MEMORY:
+            figures[f"memory hit, 4 KB, µs: {name}"] = _if_installed(name, _memory_hit, folder, iterations)
+        for size in (4, 64):
+            count = min(iterations * 100, 2_000)
+            puts = {name: _if_installed(name, _puts, folder, size, count) for name in DISK}
+            for name, seconds in puts.items():
+                figures[f"put, {size} KB, µs: {name}"] = seconds and statistics.median(seconds) * 1e6
+            for name, seconds in puts.items():
+                figures[f"put, {size} KB, mean µs: {name}"] = seconds and statistics.fmean(seconds) * 1e6
+            for name in DISK:
+                hit = _if_installed(name, _worker, "read", name, folder / f"{name}-{size}", count)
+                figures[f"disk hit, {size} KB, µs: {name}"] = hit and float(hit)
+        for count in (100, entries):
+            for name in DISK if count == 100 else ("claude_force",):  # noqa: PLR2004 - peers would take hours to fill
+                figures |= _open(name, folder, count)
+        for name in DISK:
+            figures[f"{PROCESSES} processes, read and write, operations/s: {name}"] = _if_installed(
+                name, _together, name, folder, 500
+            )
+    return figures
+
+
+def _if_installed(name: str, work: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - passes them on
+    return work(*((name, *arguments) if work in {_memory_hit, _puts} else arguments)) if is_installed(name) else None
+
+
+def _key(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def _text(kilobytes: int) -> str:
+    """Source code, which packs as answers do: not as well as one word repeated, and better than noise."""
+    code = Path(json.__file__).parent.joinpath("decoder.py").read_text() + Path(statistics.__file__).read_text()
+    return (code * 2)[: kilobytes * KIB]
+
+
+def _memory_hit(name: str, folder: Path, iterations: int) -> float:
+    subject, keys = MEMORY[name](folder / f"{name}-memory"), [_key(number) for number in range(100)]
+    for key in keys:
+        subject.put(key, _text(4))
+    times = []
+    for _ in range(iterations * 10):
+        started = time.perf_counter()
+        for key in keys:
+            subject.get(key)
+        times.append((time.perf_counter() - started) / len(keys))
+    return statistics.median(times) * 1e6
+
+
+def _puts(name: str, folder: Path, size: int, count: int) -> list[float]:
+    subject, text, times = DISK[name](folder / f"{name}-{size}"), _text(size), []
+    for number in range(count):
+        started = time.perf_counter()
+        subject.put(_key(number), text)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def _open(name: str, folder: Path, count: int) -> dict[str, float | None]:
+    """Opening a cache that holds so many, and what the process then takes."""
+    label = f"with {count:,} entries"
+    if not is_installed(name):
+        return {f"open {label}, ms: {name}": None}
+    place = folder / f"{name}-{count}"
+    _worker("fill", name, place, count)
+    ms, mb = _worker("open", name, place, count).split()
+    return {f"open {label}, ms: {name}": float(ms), f"memory {label}, MB more: {name}": float(mb)}
+
+
+def _together(name: str, folder: Path, count: int) -> float:
+    """Processes that read and write the same cache at once."""
+    place = folder / f"{name}-together"
+    _worker("fill", name, place, 10)
+    workers = [_start("share", name, place, count, offset) for offset in range(PROCESSES)]
+    for worker in workers:
+        _said(worker)  # it has imported and opened everything
+    started = time.perf_counter()
+    for worker in workers:
+        _tell(worker)
+    codes = [worker.wait() for worker in workers]
+    if any(codes):
+        raise RuntimeError(f"{name} lost what was written")
+    return PROCESSES * count * 2 / (time.perf_counter() - started)
+
+
+def _said(worker: "subprocess.Popen[str]") -> str:
+    return worker.stdout.readline() if worker.stdout else ""
+
+
+def _tell(worker: "subprocess.Popen[str]") -> None:
+    if worker.stdin:
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+
+
+# ---------------------------------------------------------------- in a process of its own
+
+
+def _start(*arguments: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, __file__, *map(str, arguments)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _worker(*arguments: object) -> str:
+    process = _start(*arguments)
+    output, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{arguments} failed")
+    return output.strip()
+
+
+def _work(action: str, name: str, folder: str, count: str, offset: str = "0") -> None:
+    text, keys = _text(4), [_key(int(offset) * 1_000_000 + number) for number in range(int(count))]
+    if action == "open":
+        with tempfile.TemporaryDirectory() as warm:
+            DISK[name](Path(warm) / "cache")  # modules are imported by now
+    before = _resident_kib()
+    started = time.perf_counter()
+    subject = DISK[name](Path(folder))
+    opened_s = time.perf_counter() - started
+    if action == "open":
+        subject.get(keys[-1])
+        print(opened_s * 1e3, (_resident_kib() - before) / KIB)
+    elif action == "fill":
+        for key in keys:
+            subject.put(key, text)
+    elif action == "read":
+        times = []
+        for key in keys:
+            started = time.perf_counter()
+            subject.get(key)
+            times.append(time.perf_counter() - started)
+        print(statistics.median(times) * 1e6)
+    else:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        for key in keys:
+            subject.put(key, text)
+        for key in keys:
+            subject.get(key)
+
+
+def _resident_kib() -> int:
+    """What this process holds in memory now; 0 where the system does not say so (it is Linux that does)."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
+
+
+if __name__ == "__main__":
+    _work(*sys.argv[1:])

@@ -1,0 +1,671 @@
+"""The response cache: `ResponseCache`, which gives an answer that was paid for once again, and never a wrong one.
+
+An entry is believed only where it carries our signature for the very key that is asked for (`stores.seal`); its age is
+counted from the time that was signed. Whatever the disk does costs the cache, never the answer: one warning on
+`claude_force.cache`, then on. How entries lie on disk is in `stores.sqlite`; why all this is as it is, in
+docs/explanation/cache.md.
+"""
+
+import hashlib
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import msgspec
+
+from claude_force.base.clock import SystemClock
+from claude_force.base.config import claude_folder, current_folder, user_folder
+from claude_force.base.errors import CacheError, ConfigError, TaskError
+from claude_force.base.records import WHOLE_STOP_REASONS
+from claude_force.stores.entries import StoreBusyError, Stored, StoreError
+from claude_force.stores.seal import FORMAT, ForgedError, Sealer, UnreadableError, check_encryption
+from claude_force.stores.secret import VARIABLE, Secret, file_secrets, given_secrets
+
+if TYPE_CHECKING:
+    from claude_force.base.clock import Clock
+    from claude_force.stores.entries import EntryStore
+
+Outcome = TypeVar("Outcome")
+
+KEY_VERSION = 1
+"""Of `get` and `set`. Another way to make keys gets another number, so that old entries are not mistaken for new."""
+FILE_NAME = "responses.db"
+MB = 1024 * 1024
+
+# An answer that is dated later than now was kept by a machine whose clock ran ahead, or our clock was set back since:
+# how old it is, nobody knows. Machines that share a folder may be a few minutes apart.
+_MOST_AHEAD_S = 300.0
+# How soon this process notices that another one has cleared, pruned or replaced entries that are in our memory.
+_LOOK_EVERY_S = 1.0
+# What an entry takes in memory beside its two long texts: the record, its other fields, its place in a dictionary.
+_RECORD_BYTES = 1_000
+_MOST_MB = 1e9  # a petabyte is a mistake
+
+
+class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=False):
+    """One answer, and all that it takes to give it again. Everything but `hit_count` is signed."""
+
+    key: str
+    agent_name: str
+    task: str
+    model: str
+    """As the API named it."""
+    response: str
+    input_tokens: int | None
+    """Prompt tokens that the prompt cache had no part in; `None` where the server does not count."""
+    output_tokens: int | None
+    estimated_cost: Decimal | None
+    """What it cost, in US dollars; `None` is unpriced."""
+    timestamp: float
+    """When it was kept, in Unix seconds."""
+    hit_count: int = 0
+    """How often it was served, as far as it is written down; only `entries()` says so."""
+    stop_reason: str | None = "end_turn"
+    request_id: str | None = None
+    cache_read_tokens: int = 0
+    cache_write_5m_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    thinking_tokens: int | None = None
+    simulated: bool = False
+    """True where no model was asked; such an answer is given to nobody who asks for a real one."""
+    format: int = FORMAT
+
+
+class CacheCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What `ResponseCache.verify` found."""
+
+    checked: int = 0
+    expired: int = 0
+    """Good, but too old to be served."""
+    forged: tuple[str, ...] = ()
+    """Keys of entries whose signature is not ours, or not theirs."""
+    unreadable: tuple[str, ...] = ()
+    """Keys of entries that another version wrote; they are left alone."""
+    is_size_right: bool = True
+    """Whether the size that is kept is the one that counting gives."""
+    repaired: bool = False
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether there is nothing to repair."""
+        return not self.forged and self.is_size_right
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(CacheEntry).decode
+
+
+def cache_folder(start: Path) -> Path:
+    """Where answers are kept: in the project's `.claude`, or the user's where there is no project."""
+    return (claude_folder(start) or user_folder()) / "cache"
+
+
+class ResponseCache:
+    """Answers in memory and on disk, each believed only with our signature; safe for many threads and processes.
+
+    `cache_dir` is by default `.claude/cache` of the project here. Answers are served for `ttl_hours` (fractions are
+    fine; `agent_ttl_hours` has exceptions by agent), the disk holds at most `max_size_mb`, the memory `memory_mb`
+    (1 MB is 1,048,576 bytes), and the least recently used goes first.
+
+    `secret` signs; of a list, the first does and the others are still believed. Without it, `CLAUDE_CACHE_SECRET`
+    counts (several with commas between), or a random one that is made once in the user's own config folder.
+    `encrypt=True` also encrypts, with the `encryption` extra.
+
+    Raises `ConfigError` for a secret that is too short, limits that are none, and a missing extra. Only what asks for
+    the disk by name (`clear`, `delete`, `verify`, `prune`, `entries`, `export_bundle`, `import_bundle`) raises
+    `CacheError`; all else goes on without.
+
+    Example:
+        >>> import tempfile
+        >>> with ResponseCache(tempfile.mkdtemp(), secret="only an example, 32 bytes or so") as cache:
+        ...     cache.set("linter", "Check it.", "claude-haiku-5-5", "Fine.", 90, 4, 0.0001)
+        ...     print(cache.get("linter", "Check it.", "claude-haiku-5-5")["response"])
+        ...     print(cache.get("linter", "Check it.", "claude-haiku-5-5", fingerprint="the agent was edited"))
+        Fine.
+        None
+    """
+
+    def __init__(
+        self,
+        cache_dir: str | os.PathLike[str] | None = None,
+        ttl_hours: float = 24,
+        max_size_mb: float = 100,
+        enabled: bool = True,  # noqa: FBT001, FBT002 - promised so
+        secret: Secret | None = None,
+        exclude_agents: Collection[str] = (),
+        *,
+        agent_ttl_hours: Mapping[str, float] | None = None,
+        memory_mb: float = 16,
+        encrypt: bool = False,
+        clock: "Clock | None" = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        hours = dict(agent_ttl_hours or {})
+        if not all(value > 0 for value in (ttl_hours, *hours.values())) or not 0 < max_size_mb < _MOST_MB:
+            raise ConfigError(
+                f"the cache has the limits ttl_hours={ttl_hours!r}, agent_ttl_hours={agent_ttl_hours!r},"
+                f" max_size_mb={max_size_mb!r}; give more than 0, or enabled=False"
+            )
+        if encrypt:
+            check_encryption()
+        self.cache_dir = Path(cache_dir) if cache_dir is not None else cache_folder(current_folder())
+        self.enabled = enabled
+        self.exclude_agents = frozenset(exclude_agents)
+        self._ttl_s, self._agent_ttl_s = ttl_hours * 3600, {agent: value * 3600 for agent, value in hours.items()}
+        self._max_bytes = int(max_size_mb * MB)
+        self._memory = _Memory(int(memory_mb * MB))
+        self._clock = clock or SystemClock()
+        self._secrets = given_secrets(secret, environment.get(VARIABLE))
+        self._encrypt = encrypt
+        self._sealer: Sealer | None = None
+        self._hits = self._misses = self._failures = 0
+        self._said: set[str] = set()
+        self._generation, self._look_at = -1, float("-inf")
+        self._why_off: Exception | None = None
+        self._store: EntryStore | None = None
+        self._opening = threading.Lock()  # so that two threads in their first call open one store
+        self._lock = threading.Lock()  # for memory and the figures of this process; never held while the disk works
+        _ALIVE.add(self)
+
+    # ------------------------------------------------------------ asking and keeping
+
+    def get(self, agent_name: str, task: str, model: str, *, fingerprint: str = "") -> dict[str, Any] | None:
+        """The answer that `set` kept for exactly these, or `None`.
+
+        It has `response`, `input_tokens`, `output_tokens`, `estimated_cost` (US dollars, a float), `cached` (`True`)
+        and `cache_age_seconds`.
+        """
+        entry = self.lookup(key_of(agent_name, task, model, fingerprint), agent_name=agent_name)
+        if entry is None:
+            return None
+        return {
+            "response": entry.response,
+            "input_tokens": entry.input_tokens,
+            "output_tokens": entry.output_tokens,
+            "estimated_cost": None if entry.estimated_cost is None else float(entry.estimated_cost),
+            "cached": True,
+            "cache_age_seconds": self.age_seconds(entry),
+        }
+
+    def set(
+        self,
+        agent_name: str,
+        task: str,
+        model: str,
+        response: str,
+        input_tokens: int | None,
+        output_tokens: int | None,
+        estimated_cost: float | Decimal | None,
+        *,
+        fingerprint: str = "",
+    ) -> None:
+        """Keep an answer, in memory and on disk; `fingerprint` is all else that decides it (agent file, parameters)."""
+        entry = CacheEntry(
+            key=key_of(agent_name, task, model, fingerprint),
+            agent_name=agent_name,
+            task=task,
+            model=model,
+            response=response,
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            estimated_cost=None if estimated_cost is None else Decimal(str(estimated_cost)),
+            timestamp=self._now(),
+        )
+        self.keep(entry)
+
+    def lookup(self, key: str, *, agent_name: str, simulated: bool = False) -> CacheEntry | None:
+        """The fresh entry under this key, or `None`. Counts a hit or a miss for the agent; never raises for the disk.
+
+        `simulated` says which answers are wanted: those of a model, or those of the simulator.
+        """
+        if not self._takes(agent_name):
+            return None
+        if self._clock.monotonic() >= self._look_at:
+            self._look_around()
+        with self._lock:
+            entry = self._memory.get(key)
+        if entry is None:
+            entry = self._read(key)
+        if entry is not None and (entry.simulated is not simulated or not self.is_fresh(entry)):
+            entry = None
+        self._count(agent_name, entry)
+        return entry
+
+    def keep(self, entry: CacheEntry) -> None:
+        """Keep the entry under its key, in place of an older one. Never raises for the disk.
+
+        An answer that is empty or not whole is not kept, nor is one of an excluded agent.
+        """
+        if not self._takes(entry.agent_name) or not entry.response or entry.stop_reason not in WHOLE_STOP_REASONS:
+            return
+        if entry.hit_count or entry.format != FORMAT:
+            entry = msgspec.structs.replace(entry, hit_count=0, format=FORMAT)
+        with self._lock:
+            self._memory.put(entry)
+        if (disk := self._disk()) is not None:
+            sealer, store = disk
+            try:
+                store.write(entry.key, sealer.seal(entry.key, _encode(entry)), max_bytes=self._max_bytes)
+            except (StoreError, ValueError) as error:  # a text that is no Unicode is a ValueError
+                self._complain("an answer is not kept on disk", error)
+
+    def is_fresh(self, entry: CacheEntry) -> bool:
+        """Whether it is young enough to be served, by the time that was signed."""
+        age_s = self._now() - entry.timestamp
+        return -_MOST_AHEAD_S <= age_s < self._agent_ttl_s.get(entry.agent_name, self._ttl_s)
+
+    def age_seconds(self, entry: CacheEntry) -> float:
+        """How old the answer is; 0 for one that a clock ahead of ours has dated."""
+        return max(0.0, self._now() - entry.timestamp)
+
+    # ------------------------------------------------------------ looking after it
+
+    def clear(self) -> int:
+        """Remove every answer, in memory and on disk, and say how many there were. The figures of the past stay."""
+        removed = self._asked(lambda _, store: store.clear())
+        self._forget()
+        return removed
+
+    def delete(self, agent_name: str, task: str, model: str, *, fingerprint: str = "") -> bool:
+        """Remove one answer; whether there was one."""
+        key = key_of(agent_name, task, model, fingerprint)
+
+        def remove(_: Sealer, store: "EntryStore") -> int:
+            stored = store.read(key)
+            return store.remove(stored) if stored else 0
+
+        was_on_disk = self._asked(remove) > 0
+        with self._lock:
+            return self._memory.drop(key) or was_on_disk
+
+    def prune(
+        self, *, agent: str | None = None, model: str | None = None, older_than_hours: float | None = None
+    ) -> int:
+        """Remove the answers that meet every condition, and say how many; without conditions, those that expired."""
+
+        def is_meant(entry: CacheEntry) -> bool:
+            if agent is None and model is None and older_than_hours is None:
+                return not self.is_fresh(entry)
+            return (
+                (agent is None or entry.agent_name == agent)
+                and (model is None or entry.model == model)
+                and (older_than_hours is None or self.age_seconds(entry) >= older_than_hours * 3600)
+            )
+
+        def remove(sealer: Sealer, store: "EntryStore") -> int:
+            removed, batch = 0, []
+            for stored in store.scan():
+                entry = _opened(sealer, stored)
+                if isinstance(entry, CacheEntry) and is_meant(entry):
+                    batch.append(stored)
+                if len(batch) == _BATCH:
+                    removed, batch = removed + store.remove(*batch), []
+            return removed + (store.remove(*batch) if batch else 0)
+
+        removed = self._asked(remove)
+        self._forget()
+        return removed
+
+    def verify(self, *, repair: bool = False, on_progress: Callable[[int, int], None] | None = None) -> CacheCheck:
+        """Check every signature and the size. `repair` moves what is forged out of the way and puts the size right.
+
+        `on_progress` gets how many were checked, and of how many.
+        """
+
+        def check(sealer: Sealer, store: "EntryStore") -> CacheCheck:
+            total = store.totals().entries
+            checked = expired = 0
+            forged, unreadable = [], []
+            for stored in store.scan():
+                checked += 1
+                entry = _opened(sealer, stored)
+                if isinstance(entry, CacheEntry):
+                    expired += not self.is_fresh(entry)
+                elif isinstance(entry, ForgedError):
+                    forged.append(str(stored.key))
+                    if repair:
+                        store.quarantine(stored)
+                else:
+                    unreadable.append(stored.key)
+                if on_progress is not None:
+                    on_progress(checked, max(checked, total))
+            return CacheCheck(
+                checked=checked,
+                expired=expired,
+                forged=tuple(forged),
+                unreadable=tuple(unreadable),
+                is_size_right=store.audit(repair=repair),
+                repaired=repair,
+            )
+
+        return self._asked(check)
+
+    def entries(self) -> Iterator[CacheEntry]:
+        """Every entry on disk that is ours, fresh or not, the least recently used first, with its `hit_count`."""
+        sealer, store = self._asked(lambda sealer, store: (sealer, store))
+        try:
+            for stored in store.scan():
+                entry = _opened(sealer, stored)
+                if isinstance(entry, CacheEntry):
+                    yield msgspec.structs.replace(entry, hit_count=stored.hits)
+        except StoreError as error:
+            raise CacheError(f"the cache cannot be read: {error}", path=str(self.cache_dir)) from error
+
+    def export_bundle(self, path: str | os.PathLike[str]) -> int:
+        """Write every fresh answer to one signed file, for `import_bundle` elsewhere; how many it were."""
+
+        def export(sealer: Sealer, store: "EntryStore") -> int:
+            fresh = (
+                stored
+                for stored in store.scan()
+                if isinstance(entry := _opened(sealer, stored), CacheEntry) and self.is_fresh(entry)
+            )
+            return write_bundle(Path(path), fresh, sealer)
+
+        from claude_force.stores.bundle import write_bundle  # noqa: PLC0415 - seldom needed
+
+        return self._asked(export)
+
+    def import_bundle(self, path: str | os.PathLike[str]) -> int:
+        """Take the answers of a bundle that are fresh and newer than ours, and say how many.
+
+        A bundle that is not whole, or not signed with our secret, is a `CacheError`, and nothing of it is taken.
+        """
+
+        def take(sealer: Sealer, store: "EntryStore") -> int:
+            taken = 0
+            for key, sealed in read_bundle(Path(path), sealer):
+                entry = _opened(sealer, Stored(0, key, sealed))
+                if isinstance(entry, CacheEntry) and self.is_fresh(entry) and self._is_newer(entry, sealer, store):
+                    store.write(key, sealer.seal(key, _encode(entry)), max_bytes=self._max_bytes)
+                    taken += 1
+            return taken
+
+        from claude_force.stores.bundle import read_bundle  # noqa: PLC0415 - seldom needed
+
+        taken = self._asked(take)
+        self._forget()
+        return taken
+
+    def get_stats(self) -> dict[str, Any]:
+        """Figures of all processes since the cache was made, and of this one; never raises for the disk.
+
+        `hits`, `misses` and `saved_usd` are totals, `by_agent` has them by agent; `session_hits`, `session_misses` and
+        `session_hit_rate` are of this object. Where nothing is on disk, totals are those of this object.
+        """
+        totals = None
+        if self.enabled and (disk := self._disk()) is not None:
+            try:
+                totals = disk[1].totals()
+            except StoreError as error:
+                self._complain("the figures of the cache are not known", error)
+        with self._lock:
+            session = (self._hits, self._misses)
+            memory = (len(self._memory.entries), self._memory.bytes)
+            failures = self._failures
+        agents = totals.by_agent if totals else {}
+        hits, misses = (sum(c.hits for c in agents.values()), sum(c.misses for c in agents.values()))
+        if totals is None:
+            hits, misses = session
+        return {
+            "enabled": self.enabled,
+            "hits": hits,
+            "misses": misses,
+            "hit_rate": _rate(hits, misses),
+            "evictions": totals.evictions if totals else 0,
+            "size_mb": totals.bytes / MB if totals else 0.0,
+            "max_size_mb": self._max_bytes / MB,
+            "entries": totals.entries if totals else memory[0],
+            "integrity_failures": totals.integrity_failures if totals else failures,
+            "quarantined": totals.quarantined if totals else 0,
+            "saved_usd": float(sum((c.saved for c in agents.values()), Decimal(0))),
+            "session_hits": session[0],
+            "session_misses": session[1],
+            "session_hit_rate": _rate(*session),
+            "memory_entries": memory[0],
+            "memory_mb": memory[1] / MB,
+            "on_disk": totals is not None,
+            "path": str(self.cache_dir / FILE_NAME),
+            "by_agent": {
+                agent: {
+                    "hits": counts.hits,
+                    "misses": counts.misses,
+                    "hit_rate": _rate(counts.hits, counts.misses),
+                    "saved_usd": float(counts.saved),
+                }
+                for agent, counts in sorted(agents.items())
+            },
+        }
+
+    def close(self) -> None:
+        """Write down the figures and let go of files; a later call opens them anew. Happens by itself at the end."""
+        if self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------ inside
+
+    def _is_newer(self, entry: CacheEntry, sealer: Sealer, store: "EntryStore") -> bool:
+        stored = store.read(entry.key)
+        ours = stored and _opened(sealer, stored)
+        return not isinstance(ours, CacheEntry) or ours.timestamp < entry.timestamp
+
+    def _count(self, agent_name: str, entry: CacheEntry | None) -> None:
+        with self._lock:
+            if entry is None:
+                self._misses += 1
+            else:
+                self._hits += 1
+        if self._store is None:
+            return
+        if entry is None:
+            self._store.note_miss(agent_name)
+        else:
+            self._store.note_hit(agent_name, entry.key, entry.estimated_cost)
+
+    def _takes(self, agent_name: str) -> bool:
+        return self.enabled and agent_name not in self.exclude_agents
+
+    def _now(self) -> float:
+        return self._clock.now().timestamp()
+
+    def _read(self, key: str) -> CacheEntry | None:
+        """From disk, with its signature checked; what is forged is moved out of the way."""
+        disk = self._disk()
+        if disk is None:
+            return None
+        sealer, store = disk
+        try:
+            stored = store.read(key)
+            if stored is None:
+                return None
+            entry = _opened(sealer, stored)
+            if isinstance(entry, ForgedError):
+                with self._lock:
+                    self._failures += 1
+                self._complain("an entry is not ours and was moved out of the way", f"key {key}")
+                store.quarantine(stored)
+            elif isinstance(entry, UnreadableError):
+                self._complain("an entry cannot be read", entry)
+        except StoreError as error:
+            self._complain("the cache on disk is not asked", error)
+            return None
+        if not isinstance(entry, CacheEntry):
+            return None
+        with self._lock:
+            self._memory.put(entry)
+        return entry
+
+    def _disk(self) -> "tuple[Sealer, EntryStore] | None":
+        """What seals and what stores; `None`, and one warning, where that cannot be."""
+        disk = self._reached()
+        if disk is None:
+            self._complain("answers are kept in memory only", self._why_off)
+        return disk
+
+    def _reached(self) -> "tuple[Sealer, EntryStore] | None":
+        """What seals and what stores, made when first needed; `None` where that cannot be."""
+        if self._store is None and self._why_off is None:
+            with self._opening:
+                self._open()
+        return (self._sealer, self._store) if self._store is not None and self._sealer is not None else None
+
+    def _open(self) -> None:
+        if self._store is not None or self._why_off is not None:
+            return
+        from claude_force.stores.sqlite import SqliteEntries  # noqa: PLC0415 - SQLite, at the first use
+
+        store = SqliteEntries(self.cache_dir / FILE_NAME)
+        try:
+            self._sealer = Sealer(self._secrets or file_secrets(_secret_path()), encrypt=self._encrypt)
+            self._generation = store.generation()
+        except (OSError, ConfigError) as error:
+            self._why_off = error
+        else:
+            self._store = store
+            weakref.finalize(self, store.close)
+
+    def _asked(self, work: Callable[[Sealer, "EntryStore"], Outcome]) -> Outcome:
+        """Work on the disk that somebody asked for: its failure is theirs to know."""
+        disk = self._reached()
+        if disk is None:
+            raise CacheError(f"the cache cannot be used: {self._why_off}", path=str(self.cache_dir))
+        try:
+            return work(*disk)
+        except StoreError as error:
+            raise CacheError(f"the cache cannot be used: {error}", path=str(self.cache_dir)) from error
+
+    def _look_around(self) -> None:
+        """Once a second: write down what was used, and forget what another process has removed or replaced."""
+        self._look_at = self._clock.monotonic() + _LOOK_EVERY_S
+        if self._store is None:
+            return
+        try:
+            with suppress(StoreBusyError):
+                self._store.settle()
+            generation = self._store.generation()
+        except StoreError as error:
+            self._complain("the figures of the cache are not written down", error)
+            return
+        if generation != self._generation:
+            self._forget()
+            self._generation = generation
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._memory.clear()
+
+    def _complain(self, what: str, why: object) -> None:
+        with self._lock:
+            if what in self._said:
+                return
+            self._said.add(what)
+        import logging  # noqa: PLC0415 - 10 ms that only a failure pays
+
+        logging.getLogger("claude_force.cache").warning("%s: %s", what, why)
+
+    def _after_fork(self) -> None:
+        self._lock, self._opening = threading.Lock(), threading.Lock()
+        if self._store is not None:
+            self._store.after_fork()
+
+
+class _Memory:
+    """Entries in the order of their last use, bounded in bytes. Its owner has the lock."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.entries: dict[str, CacheEntry] = {}
+        self.bytes = 0
+        self._max_bytes = max_bytes
+
+    def get(self, key: str) -> CacheEntry | None:
+        """The entry, which is now the last used."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self.entries[key] = entry
+        return entry
+
+    def put(self, entry: CacheEntry) -> None:
+        """Keep it, and drop the least recently used beyond the limit."""
+        self.drop(entry.key)
+        size = _bytes_of(entry)
+        if size > self._max_bytes:
+            return
+        self.entries[entry.key] = entry
+        self.bytes += size
+        while self.bytes > self._max_bytes:
+            self.drop(next(iter(self.entries)))
+
+    def drop(self, key: str) -> bool:
+        """Whether it was there."""
+        entry = self.entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= _bytes_of(entry)
+        return entry is not None
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self.entries.clear()
+        self.bytes = 0
+
+
+def key_of(agent_name: str, task: str, model: str, fingerprint: str) -> str:
+    """The key of `get` and `set`: SHA-256, in hex, over the parts with their lengths: none can run into another.
+
+    Raises `TaskError` for a text that is no Unicode.
+    """
+    try:
+        return hashlib.sha256(_encode((KEY_VERSION, agent_name, task, model, fingerprint))).hexdigest()
+    except UnicodeEncodeError as error:
+        raise TaskError(f"the task for {agent_name!r} holds half a character; read it as UTF-8") from error
+
+
+def _opened(sealer: Sealer, stored: Stored) -> CacheEntry | ForgedError | UnreadableError:
+    """The entry that lies there, or why it is none."""
+    try:
+        entry = _decode(sealer.unseal(stored.key, stored.sealed))
+    except (ForgedError, UnreadableError) as error:
+        return error
+    except msgspec.MsgspecError as error:
+        return UnreadableError(str(error))  # signed by us, so written by a version that says it differently
+    return entry if entry.key == stored.key else ForgedError()
+
+
+def _secret_path() -> Path:
+    """In the user's own config folder: who can write to the cache's folder must not be able to read it there."""
+    from platformdirs import user_config_path  # noqa: PLC0415 - not where a secret is given
+
+    return user_config_path("claude-force") / "cache.key"
+
+
+def _bytes_of(entry: CacheEntry) -> int:
+    return sys.getsizeof(entry.response) + sys.getsizeof(entry.task) + _RECORD_BYTES
+
+
+def _rate(hits: int, misses: int) -> str:
+    return f"{hits / (hits + misses or 1):.1%}"
+
+
+_BATCH = 200  # entries that are removed in one transaction: others can write in between
+
+_ALIVE: "weakref.WeakSet[ResponseCache]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child has its own connections and locks: a thread that held one is not in it."""
+    for cache in _ALIVE:
+        cache._after_fork()  # noqa: SLF001 - its own module
+
+
+os.register_at_fork(after_in_child=_after_fork)
