@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     import anthropic
 
     from claude_force.base.config import Config, Settings
-    from claude_force.base.ports import AsyncTransport, OnRetry, OnText
+    from claude_force.base.ports import AsyncTransport, OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, Effort, Material
     from claude_force.performance_tracker import PerformanceTracker
+    from claude_force.response_cache import ResponseCache
 
 
 class Outcome(NamedTuple):
@@ -69,8 +70,11 @@ class AsyncAgentOrchestrator:
         max_concurrent: int = 10,
         timeout_seconds: float = 120,
         max_retries: int = 3,
+        enable_cache: bool = True,  # noqa: FBT001, FBT002 - promised so
+        cache_ttl_hours: float | None = None,
+        cache_max_size_mb: float | None = None,
+        enable_tracking: bool = True,  # noqa: FBT001, FBT002 - promised so
         *,
-        enable_tracking: bool = True,
         base_url: str | None = None,
         project_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
@@ -84,6 +88,9 @@ class AsyncAgentOrchestrator:
             timeout_seconds=timeout_seconds,
             max_retries=max_retries,
             enable_tracking=enable_tracking,
+            enable_cache=enable_cache,
+            cache_ttl_hours=cache_ttl_hours,
+            cache_max_size_mb=cache_max_size_mb,
         )
         self._begin(project, max_concurrent)
 
@@ -117,6 +124,7 @@ class AsyncAgentOrchestrator:
         timeout_seconds: float | None = None,
         attempt_timeout_seconds: float | None = None,
         fallback_models: Iterable[str] | None = None,
+        use_cache: "UseCache" = None,
         temperature: float | None = None,
         on_text: "OnText | None" = None,
         on_retry: "OnRetry | None" = None,
@@ -133,6 +141,7 @@ class AsyncAgentOrchestrator:
             timeout_seconds=timeout_seconds,
             attempt_timeout_seconds=attempt_timeout_seconds,
             fallback_models=fallback_models,
+            use_cache=use_cache,
             temperature=temperature,
             on_text=on_text,
             on_retry=on_retry,
@@ -257,6 +266,11 @@ class AsyncAgentOrchestrator:
         return self._project.tracker
 
     @property
+    def response_cache(self) -> "ResponseCache":
+        """The cache that is asked before each call."""
+        return self._project.cache
+
+    @property
     def async_client(self) -> "anthropic.AsyncAnthropic":
         """The SDK's client for the running event loop, of which it must be asked; its own retries are off."""
         with self._making:
@@ -289,7 +303,8 @@ class AsyncAgentOrchestrator:
         if loop not in self._lanes:
             transport = self._transport()
             places = asyncio.Semaphore(self.max_concurrent)
-            self._lanes[loop] = _Lane(Awaiting(transport), transport, places, self._keep(loop, transport))
+            outside = Awaiting(transport)
+            self._lanes[loop] = _Lane(outside, transport, places, self._keep(loop, outside, transport))
         return self._lanes[loop]
 
     def _transport(self) -> "AsyncTransport":
@@ -298,12 +313,15 @@ class AsyncAgentOrchestrator:
             return AsyncLiveTransport(api_key=api_key, base_url=base_url)
         return ThreadedTransport(LiveTransport(api_key=api_key, base_url=base_url))
 
-    async def _keep(self, loop: asyncio.AbstractEventLoop, transport: "AsyncTransport") -> AsyncGenerator[None]:
+    async def _keep(
+        self, loop: asyncio.AbstractEventLoop, outside: Awaiting, transport: "AsyncTransport"
+    ) -> AsyncGenerator[None]:
         try:
             yield
         finally:
             with self._making:
                 self._lanes.pop(loop, None)
+            await outside.drain()
             await transport.aclose()
 
     # ------------------------------------------------------------ ending

@@ -29,6 +29,7 @@ from claude_force.engine.turn import run_turn
 from claude_force.library.materials import read_material
 from claude_force.library.project import agent_library
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
+from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
 from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
     from claude_force.base.errors import ClaudeForceError
-    from claude_force.base.ports import OnRetry, OnText
+    from claude_force.base.ports import OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
     from claude_force.transports.simulator import Simulator
 
@@ -77,6 +78,9 @@ class Project:
         timeout_seconds: float | None = None,
         max_retries: int | None = None,
         enable_tracking: bool = True,
+        enable_cache: bool = True,
+        cache_ttl_hours: float | None = None,
+        cache_max_size_mb: float | None = None,
     ) -> None:
         self.start = Path(project_dir) if project_dir is not None else project_of(config_path)
         self._config_path = config_path
@@ -85,6 +89,9 @@ class Project:
         self._timeout_seconds = timeout_seconds
         self._max_retries = max_retries
         self._enable_tracking = enable_tracking
+        self._enable_cache = enable_cache
+        self._cache_ttl_hours = cache_ttl_hours
+        self._cache_max_size_mb = cache_max_size_mb
         self._starting = threading.Lock()  # so that two threads in their first call start one simulator
         self._simulator: Simulator | None = None
 
@@ -100,6 +107,25 @@ class Project:
         return PerformanceTracker(metrics_folder(self.start), enabled=enabled)
 
     @functools.cached_property
+    def cache(self) -> ResponseCache:
+        """The response cache."""
+        config = self.settings.config
+        return self.make_cache(enabled=self._enable_cache and config.cache.enabled and config.features.cache_enabled)
+
+    def make_cache(self, *, enabled: bool) -> ResponseCache:
+        """A response cache with the limits of the arguments, else of the config."""
+        cache = self.settings.config.cache
+        return ResponseCache(
+            cache_folder(self.start),
+            cache.ttl_hours if self._cache_ttl_hours is None else self._cache_ttl_hours,
+            cache.max_size_mb if self._cache_max_size_mb is None else self._cache_max_size_mb,
+            enabled=enabled,
+            exclude_agents=cache.exclude_agents,
+            agent_ttl_hours=cache.agent_ttl_hours,
+            encrypt=cache.encrypt,
+        )
+
+    @functools.cached_property
     def parts(self) -> Parts:
         """The parts of a turn."""
         # The models of another server, which the environment may name, are none of the simulator's.
@@ -111,7 +137,8 @@ class Project:
         if self._max_retries is not None:
             defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
         config = msgspec.structs.replace(parts.config, defaults=defaults)
-        return dataclasses.replace(parts, config=config, server=self._server)
+        cache = KeptReplies(self.cache) if self.cache.enabled else None
+        return dataclasses.replace(parts, config=config, server=self._server, cache=cache)
 
     @property
     def _server(self) -> str:
@@ -165,8 +192,16 @@ class AgentOrchestrator:
         base_url: str | None = None,
         project_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
+        enable_cache: bool = True,
     ) -> None:
-        self._project = Project(config_path, api_key, base_url=base_url, project_dir=project_dir, offline=offline)
+        self._project = Project(
+            config_path,
+            api_key,
+            base_url=base_url,
+            project_dir=project_dir,
+            offline=offline,
+            enable_cache=enable_cache,
+        )
         self._transport: LiveTransport | None = None
         self._awaited: AsyncAgentOrchestrator | None = None
         self._making = threading.Lock()  # so that two threads in their first call make one transport
@@ -186,6 +221,7 @@ class AgentOrchestrator:
         timeout_seconds: float | None = None,
         attempt_timeout_seconds: float | None = None,
         fallback_models: Iterable[str] | None = None,
+        use_cache: "UseCache" = None,
         temperature: float | None = None,
         on_text: "OnText | None" = None,
         on_retry: "OnRetry | None" = None,
@@ -199,7 +235,8 @@ class AgentOrchestrator:
         `on_text`, the answer is streamed to it. An answer that `max_tokens` cut is returned, with `is_whole` false.
         `temperature` is accepted for old callers and ignored: the API has no such parameter any more.
 
-        Of identical requests in the air at once, one is sent, and the others get its answer, `cached`, for nothing.
+        What was answered before is taken from the cache, and of identical requests in the air at once, one is sent:
+        the others get its answer, `cached`, for nothing. `use_cache=False` asks anew, and `"refresh"` also keeps that.
 
         Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
         """
@@ -213,6 +250,7 @@ class AgentOrchestrator:
             timeout_seconds=timeout_seconds,
             attempt_timeout_seconds=attempt_timeout_seconds,
             fallback_models=fallback_models,
+            use_cache=use_cache,
             temperature=temperature,
             on_text=on_text,
             on_retry=on_retry,
@@ -259,6 +297,11 @@ class AgentOrchestrator:
     def performance_tracker(self) -> PerformanceTracker:
         """The ledger of executions."""
         return self._project.tracker
+
+    @property
+    def response_cache(self) -> ResponseCache:
+        """The cache that is asked before each call."""
+        return self._project.cache
 
     @property
     def _live(self) -> LiveTransport:
@@ -308,6 +351,7 @@ class CallOptions(TypedDict, total=False):
     timeout_seconds: float | None
     attempt_timeout_seconds: float | None
     fallback_models: Iterable[str] | None
+    use_cache: "UseCache"
     temperature: float | None
     on_text: "OnText | None"
     on_retry: "OnRetry | None"
@@ -344,6 +388,7 @@ def prepare(
     timeout_seconds: float | None,
     attempt_timeout_seconds: float | None,
     fallback_models: Iterable[str] | None,
+    use_cache: "UseCache",
     temperature: float | None,
     on_text: "OnText | None",
     on_retry: "OnRetry | None",
@@ -365,6 +410,7 @@ def prepare(
         timeout_s=timeout_seconds,
         attempt_timeout_s=attempt_timeout_seconds,
         fallback_models=None if fallback_models is None else _models(fallback_models),
+        use_cache=use_cache,
     )
     return request, Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
 

@@ -41,6 +41,9 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """US dollars by the tokens that the API counted and the price of the day; null where unpriced."""
     attempts: int = 1
     cached: bool = False
+    cache_age_s: float | None = None
+    saved_cost: Decimal | None = None
+    """US dollars that the cached answer had cost."""
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     thinking_tokens: int | None = None
@@ -142,6 +145,8 @@ def _line(execution: Execution) -> ExecutionLine:
         estimated_cost=execution.cost_usd,
         attempts=execution.attempts,
         cached=execution.cached,
+        cache_age_s=execution.cache_age_s,
+        saved_cost=execution.saved_usd,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
         thinking_tokens=usage.thinking_tokens,

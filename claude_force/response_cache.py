@@ -22,7 +22,8 @@ import msgspec
 from claude_force.base.clock import SystemClock
 from claude_force.base.config import claude_folder, current_folder, user_folder
 from claude_force.base.errors import CacheError, ConfigError, TaskError
-from claude_force.base.records import WHOLE_STOP_REASONS
+from claude_force.base.records import WHOLE_STOP_REASONS, KeptReply, Reply, Usage
+from claude_force.stores.claims import Claims
 from claude_force.stores.entries import StoreBusyError, Stored, StoreError
 from claude_force.stores.seal import FORMAT, ForgedError, Sealer, UnreadableError, check_encryption
 from claude_force.stores.secret import VARIABLE, Secret, file_secrets, given_secrets
@@ -215,14 +216,17 @@ class ResponseCache:
             input_tokens=input_tokens,
             output_tokens=output_tokens,
             estimated_cost=None if estimated_cost is None else Decimal(str(estimated_cost)),
-            timestamp=self._now(),
+            timestamp=self.now(),
         )
         self.keep(entry)
 
-    def lookup(self, key: str, *, agent_name: str, simulated: bool = False) -> CacheEntry | None:
+    def lookup(
+        self, key: str, *, agent_name: str, simulated: bool | None = False, counts_miss: bool = True
+    ) -> CacheEntry | None:
         """The fresh entry under this key, or `None`. Counts a hit or a miss for the agent; never raises for the disk.
 
-        `simulated` says which answers are wanted: those of a model, or those of the simulator.
+        `simulated` says which answers are wanted: those of a model, those of the simulator, or, with `None`, either.
+        Who looks again for the same answer does not count another miss.
         """
         if not self._takes(agent_name):
             return None
@@ -232,9 +236,10 @@ class ResponseCache:
             entry = self._memory.get(key)
         if entry is None:
             entry = self._read(key)
-        if entry is not None and (entry.simulated is not simulated or not self.is_fresh(entry)):
+        if entry is not None and (simulated not in {None, entry.simulated} or not self.is_fresh(entry)):
             entry = None
-        self._count(agent_name, entry)
+        if entry is not None or counts_miss:
+            self._count(agent_name, entry)
         return entry
 
     def keep(self, entry: CacheEntry) -> None:
@@ -257,12 +262,12 @@ class ResponseCache:
 
     def is_fresh(self, entry: CacheEntry) -> bool:
         """Whether it is young enough to be served, by the time that was signed."""
-        age_s = self._now() - entry.timestamp
+        age_s = self.now() - entry.timestamp
         return -_MOST_AHEAD_S <= age_s < self._agent_ttl_s.get(entry.agent_name, self._ttl_s)
 
     def age_seconds(self, entry: CacheEntry) -> float:
         """How old the answer is; 0 for one that a clock ahead of ours has dated."""
-        return max(0.0, self._now() - entry.timestamp)
+        return max(0.0, self.now() - entry.timestamp)
 
     # ------------------------------------------------------------ looking after it
 
@@ -477,7 +482,8 @@ class ResponseCache:
     def _takes(self, agent_name: str) -> bool:
         return self.enabled and agent_name not in self.exclude_agents
 
-    def _now(self) -> float:
+    def now(self) -> float:
+        """The time that entries are dated by, in Unix seconds."""
         return self._clock.now().timestamp()
 
     def _read(self, key: str) -> CacheEntry | None:
@@ -579,6 +585,60 @@ class ResponseCache:
         self._lock, self._opening = threading.Lock(), threading.Lock()
         if self._store is not None:
             self._store.after_fork()
+
+
+class KeptReplies:
+    """A response cache in the engine's words. Implements `base.ports.ReplyCache`."""
+
+    def __init__(self, cache: ResponseCache) -> None:
+        self._cache = cache
+        self._claims = Claims(cache.cache_dir / "claims")
+
+    def find(self, key: str, *, agent: str, counts: bool = True) -> KeptReply | None:
+        """The reply under this key; who answered it is part of the key."""
+        entry = self._cache.lookup(key, agent_name=agent, simulated=None, counts_miss=counts)
+        if entry is None:
+            return None
+        reply = Reply(
+            model=entry.model,
+            text=entry.response,
+            stop_reason=entry.stop_reason,
+            usage=None,
+            request_id=entry.request_id,
+            simulated=entry.simulated,
+        )
+        return KeptReply(reply=reply, cost_usd=entry.estimated_cost, age_s=self._cache.age_seconds(entry))
+
+    def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
+        """Keep a reply, unless it is not whole, or the agent's are not kept."""
+        usage = reply.usage or Usage()
+        entry = CacheEntry(
+            key=key,
+            agent_name=agent,
+            task=task,
+            model=reply.model,
+            response=reply.text,
+            input_tokens=usage.input_tokens if reply.usage else None,
+            output_tokens=usage.output_tokens if reply.usage else None,
+            estimated_cost=cost_usd,
+            timestamp=self._cache.now(),
+            stop_reason=reply.stop_reason,
+            request_id=reply.request_id,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_5m_tokens=usage.cache_write_5m_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens,
+            thinking_tokens=usage.thinking_tokens,
+            simulated=reply.simulated,
+        )
+        self._cache.keep(entry)
+
+    def claim(self, key: str) -> bool:
+        """Whether this process may ask; true where the cache has no folder to say so."""
+        return self._claims.claim(key)
+
+    def release(self, key: str) -> None:
+        """Let others ask."""
+        self._claims.release(key)
 
 
 class _Memory:

@@ -380,7 +380,7 @@ def test_a_foreign_model_is_unpriced_until_the_config_prices_it(face: Face, proj
             assert subject.execute_agent("reviewer", "x").cost_usd is None
         write(project / ".claude/claude.json", '{"pricing": {"qwen3:8b": {"input": 0.1, "output": 0.2}}}')
         with asking(face, simulator) as subject:
-            cost = subject.execute_agent("reviewer", "x").cost_usd
+            cost = subject.execute_agent("reviewer", "x", use_cache=False).cost_usd
     assert cost == Decimal("0.0000017")
     assert [line["estimated_cost"] for line in ledger(project)] == [None, cost]
 

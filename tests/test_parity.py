@@ -35,7 +35,7 @@ def test_methods_that_pass_options_on_know_all_of_them() -> None:
 
 
 def _names() -> dict[str, object]:
-    names = ("Material", "Effort", "OnText", "OnRetry")
+    names = ("Material", "Effort", "OnText", "OnRetry", "UseCache")
     return dict.fromkeys(names, object)
 
 

@@ -92,3 +92,10 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
     Console().print(table)
+
+
+def age(seconds: float) -> str:
+    """The largest unit that gives a number above 1, such as `3 min`."""
+    units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")]
+    size, unit = next((pair for pair in units if seconds >= pair[0]), (1, "s"))
+    return f"{seconds // size:.0f} {unit}"

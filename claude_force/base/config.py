@@ -98,6 +98,10 @@ class Cache(_Section, frozen=True):
     ttl_hours: PositiveFloat = 24.0
     max_size_mb: PositiveFloat = 100.0
     exclude_agents: list[str] = msgspec.field(default_factory=list)
+    agent_ttl_hours: dict[str, PositiveFloat] = msgspec.field(default_factory=dict)
+    """Where an agent's answers age sooner, or later."""
+    encrypt: bool = False
+    """On disk; needs the `encryption` extra."""
 
 
 class Tracking(_Section, frozen=True):

@@ -4,14 +4,17 @@ The engine imports these and nothing behind them; `orchestrator.assemble` plugs 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from claude_force.base.records import AgentDefinition, Execution, Reply, Request, Retry, Usage
+    from claude_force.base.records import AgentDefinition, Execution, KeptReply, Reply, Request, Retry, Usage
 
+UseCache = Literal["refresh"] | bool | None
+"""Whether a call may be answered from the cache: `None` and `True` as the config says, `False` never, and
+`"refresh"` asks again and keeps the new answer."""
 OnText = Callable[[str], None]
 """Called with each piece of text as it arrives; its presence asks the transport to stream."""
 OnRetry = Callable[["Retry"], None]
@@ -55,6 +58,22 @@ class Pricer(Protocol):
         self, model: str, usage: "Usage | None", at: "datetime", *, asked_as: str | None = None
     ) -> "Decimal | None":
         """US dollars at that time's price; `None` where price or usage is not known."""
+
+
+class ReplyCache(Protocol):
+    """Where replies are kept for whoever asks the same again. Nothing here raises: a cache must not cost an answer."""
+
+    def find(self, key: str, *, agent: str, counts: bool = True) -> "KeptReply | None":
+        """The reply under this key, in microseconds. `counts`: whether a miss is one of the figures."""
+
+    def keep(self, key: str, reply: "Reply", *, agent: str, task: str, cost_usd: "Decimal | None") -> None:
+        """Keep a reply, if it may be kept."""
+
+    def claim(self, key: str) -> bool:
+        """Whether this process may ask for this key; false while another one does. Ended by `release`."""
+
+    def release(self, key: str) -> None:
+        """Let other processes ask."""
 
 
 class Ledger(Protocol):

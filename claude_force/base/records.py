@@ -148,6 +148,16 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeptReply:
+    """A reply that was paid for before, or by another turn."""
+
+    reply: Reply
+    cost_usd: "Decimal | None"
+    """What it cost then; `None` is unpriced."""
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """A failed attempt that will be made again; handed to whoever watches the turn."""
 
@@ -177,7 +187,10 @@ class Execution:
     error_type: str | None = None
     simulated: bool = False
     cached: bool = False
-    """Answered by what another turn had paid for."""
+    """Answered by what was paid for before, or by another turn."""
+    cache_age_s: float | None = None
+    saved_usd: "Decimal | None" = None
+    """What the answer had cost; `None` where it is not known, or nothing was saved."""
     workflow_id: str | None = None
 
 
@@ -201,6 +214,7 @@ class AgentResult(str):
         "duration_ms",
         "model",
         "request_id",
+        "saved_usd",
         "simulated",
         "stop_reason",
         "usage",
@@ -214,7 +228,10 @@ class AgentResult(str):
     cost_usd: "Decimal | None"
     """US dollars; `None` is unpriced, never free."""
     cached: bool
+    """Whether it was paid for before, or by another turn: then usage is zero and it cost nothing."""
     cache_age_seconds: float | None
+    saved_usd: "Decimal | None"
+    """What a cached answer had cost."""
     stop_reason: str | None
     request_id: str | None
     duration_ms: float
@@ -236,6 +253,7 @@ class AgentResult(str):
         cost_usd: "Decimal | None" = None,
         cached: bool = False,
         cache_age_seconds: float | None = None,
+        saved_usd: "Decimal | None" = None,
         stop_reason: str | None = "end_turn",
         request_id: str | None = None,
         duration_ms: float = 0.0,
@@ -258,8 +276,9 @@ class AgentResult(str):
         """All facts with the text under `"text"`, ready for JSON: money is a float, tokens are a dict."""
         usage = self.usage and {f.name: getattr(self.usage, f.name) for f in fields(self.usage)}
         facts = {name: getattr(self, name) for name in AgentResult.__slots__}
-        cost = None if self.cost_usd is None else float(self.cost_usd)
-        return {"text": str(self), **facts, "usage": usage, "cost_usd": cost, "warnings": list(self.warnings)}
+        for money in ("cost_usd", "saved_usd"):
+            facts[money] = None if facts[money] is None else float(facts[money])
+        return {"text": str(self), **facts, "usage": usage, "warnings": list(self.warnings)}
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an AgentResult is immutable: {name!r} cannot be set")

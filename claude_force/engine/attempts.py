@@ -46,6 +46,7 @@ async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
 
 async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> str:
     """Send until there is an answer, the error is final, or the time is over."""
+    turn.request = request
     max_retries, roll = turn.parts.config.defaults.max_retries, turn.parts.clock.roll
     failures = 0
     while True:

@@ -51,6 +51,10 @@ class Blocking:
         """Do it here and now."""
         return function()
 
+    def later(self, function: Callable[[], object]) -> None:
+        """Do it here and now."""
+        function()
+
     async def finish(self, function: Callable[[], T]) -> T:
         """Do it here and now."""
         return function()
@@ -111,6 +115,15 @@ class Awaiting:
             with suppress(self._asyncio.CancelledError):
                 await self._asyncio.shield(done)
         return done.result()
+
+    def later(self, function: Callable[[], object]) -> None:
+        """As `call`, without anybody who waits; `drain` does."""
+        self._begun(function)
+
+    async def drain(self) -> None:
+        """Wait until all that was called so far is done."""
+        if self._is_calling:
+            await self._begun(lambda: None)
 
     def _begun(self, function: Callable[[], T]) -> "asyncio.Future[T]":
         done: asyncio.Future[T] = self._loop.create_future()

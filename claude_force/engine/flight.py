@@ -13,9 +13,9 @@ from claude_force.engine.outside import Signal
 
 if TYPE_CHECKING:
     from claude_force.base.errors import ClaudeForceError
-    from claude_force.base.records import Reply
+    from claude_force.base.records import KeptReply
 
-    Outcome = Reply | ClaudeForceError
+    Outcome = KeptReply | ClaudeForceError
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +26,8 @@ class Seat:
     thread: int
     leads: bool
     """Whether it is this turn that asks; may become true while it waits."""
+    flies_alone: bool = False
+    """Others of its thread take part, who cannot move while it waits: so it waits for nobody."""
     called: Signal = field(default_factory=Signal)
     """Raised when it leads, or when there is an outcome."""
     outcome: "Outcome | None" = None
@@ -48,7 +50,7 @@ class Flights:
         with self._lock:
             seats = self._flights.setdefault(key, {})
             if is_blocking and any(seat.thread == me for seat in seats):
-                return Seat(key, me, leads=True)
+                return Seat(key, me, leads=True, flies_alone=True)
             seat = Seat(key, me, leads=not seats)
             seats[seat] = None
         return seat

@@ -34,6 +34,9 @@ class Outside(Protocol):
     async def call(self, function: Callable[[], T]) -> T:
         """Do something that may stall: a file, a database."""
 
+    def later(self, function: Callable[[], object]) -> None:
+        """Do something soon for which nobody waits, and which never raises."""
+
     async def finish(self, function: Callable[[], T]) -> T:
         """Do the last thing of a turn to its end, even if the turn is cancelled meanwhile: its answer is paid for."""
 

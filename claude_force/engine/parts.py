@@ -9,8 +9,8 @@ from claude_force.engine.traffic import Traffic
 if TYPE_CHECKING:
     from claude_force.base.clock import Clock
     from claude_force.base.config import Config
-    from claude_force.base.ports import AgentFinder, Ledger, OnRetry, OnText, Pricer
-    from claude_force.base.records import Reply
+    from claude_force.base.ports import AgentFinder, Ledger, OnRetry, OnText, Pricer, ReplyCache
+    from claude_force.base.records import KeptReply, Reply, Request
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Task
 
@@ -25,6 +25,7 @@ class Parts:
     clock: "Clock"
     config: "Config"
     traffic: Traffic
+    cache: "ReplyCache | None" = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     server: str = ""
     """Who answers, as far as it decides the answer: empty for Claude itself."""
@@ -53,8 +54,10 @@ class Turn:
     started_s: float
     replies: list["Reply"] = field(default_factory=list)
     """Every reply that this turn paid for, the last one last."""
-    shared: "Reply | None" = None
-    """The reply that another turn paid for."""
+    request: "Request | None" = None
+    """What was asked last."""
+    kept: "KeptReply | None" = None
+    """The reply that was paid for before, or by another turn."""
     attempts: int = 0
     """Requests sent."""
     has_unknown_cost: bool = False
@@ -66,7 +69,9 @@ class Turn:
     @property
     def last(self) -> "Reply | None":
         """The reply that the answer was read from, if there is one yet."""
-        return self.shared or (self.replies[-1] if self.replies else None)
+        if self.kept:
+            return self.kept.reply
+        return self.replies[-1] if self.replies else None
 
     @property
     def elapsed_s(self) -> float:

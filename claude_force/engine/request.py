@@ -12,6 +12,7 @@ from claude_force.engine.untrusted import NOTICE, fence, scan
 
 if TYPE_CHECKING:
     from claude_force.base.config import Config, Limits
+    from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentDefinition, Material
 
 
@@ -28,6 +29,7 @@ class Task:
     timeout_s: float | None = None
     attempt_timeout_s: float | None = None
     fallback_models: tuple[str, ...] | None = None
+    use_cache: "UseCache" = None
     workflow_id: str | None = None
 
 

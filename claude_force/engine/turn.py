@@ -1,29 +1,23 @@
 """One turn: one agent does one task. Written once, for both faces.
 
-find the agent -> build the request -> share it with whoever asks the same -> send, with retries under one deadline
-(`attempts`) -> read the answer -> price -> ledger.
+find the agent -> build the request -> take its answer from where it was paid for, or ask (`sharing`, `attempts`) ->
+price -> ledger.
 
 Nothing here waits, reads a clock or opens a file by itself: it asks its `Outside` and its `Parts`.
 """
 
-import copy
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_force.base.errors import ClaudeForceError
 from claude_force.base.records import WHOLE_STOP_REASONS, AgentResult, Execution, Usage
-from claude_force.engine.answer import read_answer
-from claude_force.engine.attempts import ask_models, deadline
-from claude_force.engine.key import request_key
 from claude_force.engine.parts import Parts, Turn, Watch
 from claude_force.engine.request import Task, build_request
+from claude_force.engine.sharing import answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from claude_force.base.records import Reply, Request
-    from claude_force.engine.flight import Seat
     from claude_force.engine.outside import Outside
 
 Amount = TypeVar("Amount", Usage, Decimal)
@@ -47,13 +41,17 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         return execution
 
     try:
-        text, reply = await _share(turn, (prepared.request, *prepared.fallbacks))
+        text, reply = await answer(turn, (prepared.request, *prepared.fallbacks))
         turn.failure = None if reply.stop_reason in WHOLE_STOP_REASONS else "CutAnswer"
     except Exception as error:  # ours, or of whoever watches
         turn.failure = type(error).__name__
         raise
     finally:
-        execution = await outside.finish(enter)
+        if turn.kept is None:
+            execution = await outside.finish(enter)
+        else:  # nothing was paid, so nobody has to wait until it is written down
+            execution = _execution(turn, prepared.request.model, timestamp)
+            outside.later(lambda: parts.ledger.record(execution))
     return AgentResult(
         text,
         agent_name=agent.name,
@@ -61,7 +59,8 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         usage=execution.usage,
         cost_usd=execution.cost_usd,
         cached=execution.cached,
-        cache_age_seconds=0.0 if execution.cached else None,
+        cache_age_seconds=execution.cache_age_s,
+        saved_usd=execution.saved_usd,
         stop_reason=reply.stop_reason,
         request_id=reply.request_id,
         duration_ms=execution.duration_ms,
@@ -71,52 +70,19 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
     )
 
 
-async def _share(turn: Turn, requests: "Sequence[Request]") -> "tuple[str, Reply]":
-    """The answer: asked for, or waited for where another turn is already asking exactly the same."""
-    key = "/".join(request_key(request, server=turn.parts.server) for request in requests)
-    flights = turn.parts.traffic.flights
-    seat = flights.board(key, is_blocking=turn.outside.is_blocking)
-    outcome: Reply | ClaudeForceError | None = None
-    try:
-        if not seat.leads:
-            await turn.outside.wait(seat.called, timeout_s=max(turn.left_s, 0.0))
-            if seat.outcome is None and turn.left_s <= 0:
-                raise deadline(turn)
-        if seat.leads:
-            text = await ask_models(turn, requests)
-            outcome = reply = turn.replies[-1]
-            return text, reply
-    except ClaudeForceError as error:
-        outcome = error if error.is_terminal else None
-        raise
-    finally:
-        flights.leave(seat, outcome)
-    return _shared(turn, seat)
-
-
-def _shared(turn: Turn, seat: "Seat") -> "tuple[str, Reply]":
-    """What the leader got for all."""
-    reply = seat.outcome
-    if reply is None or isinstance(reply, ClaudeForceError):
-        raise copy.copy(reply) if reply else deadline(turn)  # a copy, because a raised error collects tracebacks
-    turn.shared = reply
-    if turn.watch.on_text:
-        turn.watch.on_text(reply.text)
-    return read_answer(reply, agent=turn.task.agent_name), reply
-
-
 def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
     """The turn as the ledger keeps it: the tokens and the price of *all* its attempts."""
-    prices, replies, last = turn.parts.prices, turn.replies, turn.last
-    usages = [reply.usage for reply in replies]
-    costs = [prices.cost_usd(reply.model, reply.usage, timestamp, asked_as=model) for reply in replies]
-    if turn.shared is not None:
-        usages, costs = [*usages, Usage()], [*costs, Decimal(0)]
+    replies, kept, last = turn.replies, turn.kept, turn.last
+    asked_as = turn.request.model if turn.request else model
+    usages = [reply.usage for reply in replies] + ([Usage()] if kept else [])
+    prices = turn.parts.prices
+    costs = [prices.cost_usd(reply.model, reply.usage, timestamp, asked_as=asked_as) for reply in replies]
+    costs += [Decimal(0)] if kept else []
     return Execution(
         timestamp=timestamp,
         agent_name=turn.task.agent_name,
         task=turn.task.text,
-        model=last.model if last else model,
+        model=last.model if last else asked_as,
         success=turn.failure is None,
         duration_ms=turn.elapsed_s * 1000,
         attempts=turn.attempts,
@@ -126,7 +92,9 @@ def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
         request_id=last.request_id if last else None,
         error_type=turn.failure,
         simulated=bool(last and last.simulated),
-        cached=turn.shared is not None,
+        cached=kept is not None,
+        cache_age_s=kept.age_s if kept else None,
+        saved_usd=kept.cost_usd if kept else None,
         workflow_id=turn.task.workflow_id,
     )
 

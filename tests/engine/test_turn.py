@@ -80,6 +80,9 @@ class World:
 
     finish = call
 
+    def later(self, function: Callable[[], object]) -> None:
+        function()
+
     def run(self, *, timeout_s: float = 100, max_retries: int = 5) -> AgentResult:
         """One turn in this world."""
         config = Config(defaults=Defaults(max_retries=max_retries))

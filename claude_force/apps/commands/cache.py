@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from claude_force.apps.console import (
+    age,
     config_option,
     example,
     harmless,
@@ -21,10 +22,9 @@ from claude_force.apps.console import (
 )
 from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
-from claude_force.response_cache import ResponseCache, cache_folder
 
 if TYPE_CHECKING:
-    from claude_force.response_cache import CacheEntry
+    from claude_force.response_cache import CacheEntry, ResponseCache
 
 # As many digits of a key as `list` shows: enough to tell a million entries apart.
 SHORT_KEY = 12
@@ -88,7 +88,7 @@ def list_(config_path: Path | None, as_json: bool) -> None:
                 row["key"][:SHORT_KEY],
                 row["agent_name"],
                 row["model"],
-                _age(row["age_seconds"]) + ("" if row["is_fresh"] else ", expired"),
+                age(row["age_seconds"]) + ("" if row["is_fresh"] else ", expired"),
                 str(row["hit_count"]),
                 "unpriced" if row["estimated_cost"] is None else f"${row['estimated_cost']:.4f}",
                 _beginning(row["task"]),
@@ -204,14 +204,12 @@ def import_(file: Path, config_path: Path | None) -> None:
         click.echo(f"{cache.import_bundle(file):,} imported")
 
 
-def _cache(config_path: Path | None) -> ResponseCache:
+def _cache(config_path: Path | None) -> "ResponseCache":
     """The cache of this project, with its limits; switched off or not, it can be looked after."""
-    project = Project(config_path)
-    limits = project.settings.config.cache
-    return ResponseCache(cache_folder(project.start), ttl_hours=limits.ttl_hours, max_size_mb=limits.max_size_mb)
+    return Project(config_path).make_cache(enabled=True)
 
 
-def _summary(cache: ResponseCache, entry: "CacheEntry") -> dict[str, Any]:
+def _summary(cache: "ResponseCache", entry: "CacheEntry") -> dict[str, Any]:
     """All but the answer, in JSON's types."""
     facts = {name: value for name, value in msgspec.structs.asdict(entry).items() if name != "response"}
     cost = None if entry.estimated_cost is None else float(entry.estimated_cost)
@@ -219,18 +217,11 @@ def _summary(cache: ResponseCache, entry: "CacheEntry") -> dict[str, Any]:
     return facts | {"estimated_cost": cost} | own
 
 
-def _hours(age: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age.strip().lower())
+def _hours(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
     if found is None:
-        raise InputError(f"{age!r} is no age; give a number and m, h, d or w, such as 7d")
+        raise InputError(f"{text!r} is no age; give a number and m, h, d or w, such as 7d")
     return float(found[1]) * _HOURS[found[2]]
-
-
-def _age(seconds: float) -> str:
-    """The largest unit that gives a number above 1."""
-    units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")]
-    size, unit = next((pair for pair in units if seconds >= pair[0]), (1, "s"))
-    return f"{seconds // size:.0f} {unit}"
 
 
 def _beginning(task: str) -> str:

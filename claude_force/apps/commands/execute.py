@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from claude_force.apps.console import config_option, example, harmless, is_terminal, json_option, note, print_json
+from claude_force.apps.console import age, config_option, example, harmless, is_terminal, json_option, note, print_json
 from claude_force.base.config import MAX_TIMEOUT_S, claude_folder, current_folder
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.records import Effort, Material
@@ -71,6 +71,8 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
     type=click.Path(path_type=Path, dir_okay=False),
     help="With --tasks-file: add a line for each result to this file, and leave out what is done in it already.",
 )
+@click.option("--no-cache", is_flag=True, help="Ask, even if the same was answered before; keep nothing.")
+@click.option("--refresh", is_flag=True, help="Ask, even if the same was answered before, and keep the new answer.")
 @click.option("--async", "awaited", is_flag=True, help="Go through the async client.")
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
 @config_option
@@ -88,6 +90,8 @@ def command(
     tasks_file: str | None,
     max_concurrent: int | None,
     output: Path | None,
+    no_cache: bool,
+    refresh: bool,
     awaited: bool,
     offline: bool,
     config_path: Path | None,
@@ -102,6 +106,8 @@ def command(
     the same command goes on where an earlier one was stopped; with --json, a summary follows on standard output. An
     object may have the keys task, agent, id, files, model, effort and max_tokens.
     """
+    if no_cache and refresh:
+        raise click.UsageError("--refresh keeps the new answer, --no-cache does not; give one of them")
     options: CallOptions = {
         "model": model,
         "fallback_models": fallback_models or None,
@@ -109,6 +115,7 @@ def command(
         "max_tokens": max_tokens,
         "timeout_seconds": timeout_s,
         "attempt_timeout_seconds": attempt_timeout_s,
+        "use_cache": False if no_cache else "refresh" if refresh else None,
     }
     if tasks_file is None:
         if max_concurrent is not None or output is not None:
@@ -238,6 +245,9 @@ def _say_warning(text: str) -> None:
 def _say_summary(result: "AgentResult") -> None:
     if result.simulated:
         note("simulated: no model was asked, nothing was paid")
+    if result.cached:
+        note(_cached(result))
+        return
     if not is_terminal(sys.stderr):
         return
     tokens = "tokens unknown"
@@ -246,3 +256,8 @@ def _say_summary(result: "AgentResult") -> None:
     cost = "unpriced" if result.cost_usd is None else f"${result.cost_usd:.4f}"
     cost = f"would cost {cost}" if result.simulated and result.cost_usd is not None else cost
     note(f"{result.model}, {tokens}, {cost}, {result.duration_ms / 1000:.1f} s", kind="done")
+
+
+def _cached(result: "AgentResult") -> str:
+    saved = "" if result.saved_usd is None or result.simulated else f", saved ${result.saved_usd:.4f}"
+    return f"cached, {age(result.cache_age_seconds or 0.0)} old{saved}"

@@ -1,0 +1,113 @@
+"""Ask once, pay once: an answer that was kept, that another turn is asking for, or that another process is.
+
+the cache has it                        -> take it
+a turn of this process asks the same    -> wait for it (`flight`)
+another process asks the same           -> wait until it is in the cache
+nobody does                             -> ask, keep the answer, and give it to all who wait
+"""
+
+import copy
+from typing import TYPE_CHECKING
+
+from claude_force.base.errors import ClaudeForceError
+from claude_force.base.records import KeptReply
+from claude_force.engine.answer import read_answer
+from claude_force.engine.attempts import ask_models, deadline
+from claude_force.engine.key import request_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_force.base.ports import ReplyCache
+    from claude_force.base.records import Reply, Request
+    from claude_force.engine.parts import Turn
+
+# How often to look whether another process has its answer: a look costs 20 us, and an answer takes seconds.
+LOOK_EVERY_S = 0.05
+
+
+async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Reply]":
+    """The answer to the first of these requests, or, where its model is not available, to one of the others."""
+    use_cache, cache = turn.task.use_cache, turn.parts.cache
+    if use_cache is False:
+        return await ask_models(turn, requests), turn.replies[-1]
+    key = _key(turn, requests[0])
+    if cache and use_cache != "refresh" and (kept := cache.find(key, agent=turn.task.agent_name)):
+        return _given(turn, kept)
+    models = (request.model for request in requests[1:])  # who takes no other model's answer must not be given one
+    return await _share(turn, requests, key, flight="/".join((key, str(use_cache), *models)))
+
+
+async def _share(turn: "Turn", requests: "Sequence[Request]", key: str, *, flight: str) -> "tuple[str, Reply]":
+    """Lead the flight, or wait for what its leader gets."""
+    flights = turn.parts.traffic.flights
+    seat = flights.board(flight, is_blocking=turn.outside.is_blocking)
+    outcome: KeptReply | ClaudeForceError | None = None
+    try:
+        if not seat.leads:
+            await turn.outside.wait(seat.called, timeout_s=max(turn.left_s, 0.0))
+            if seat.outcome is None and turn.left_s <= 0:
+                raise deadline(turn)
+        if seat.leads:
+            text, outcome = await _lead(turn, requests, key, waits=not seat.flies_alone)
+            return text, outcome.reply
+    except ClaudeForceError as error:
+        outcome = error if error.is_terminal else None
+        raise
+    finally:
+        flights.leave(seat, outcome)
+    if isinstance(seat.outcome, KeptReply):
+        return _given(turn, seat.outcome)
+    raise copy.copy(seat.outcome) if seat.outcome else deadline(turn)  # a raised error collects tracebacks
+
+
+async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits: bool) -> tuple[str, KeptReply]:
+    """Ask, and keep the answer before anybody else may ask."""
+    cache = turn.parts.cache
+    if cache is None:
+        text = await ask_models(turn, requests)
+        return text, KeptReply(reply=turn.replies[-1], cost_usd=None)
+    claims = waits and turn.task.use_cache != "refresh"
+    if claims and (kept := await _claimed(turn, cache, key)):
+        return _given(turn, kept)[0], kept
+    try:
+        text = await ask_models(turn, requests)
+        return text, await turn.outside.finish(lambda: _keep(turn, cache))
+    finally:
+        if claims:
+            cache.release(key)
+
+
+async def _claimed(turn: "Turn", cache: "ReplyCache", key: str) -> KeptReply | None:
+    """Claim the key; or the answer, where somebody has kept it since the first look."""
+    while True:
+        is_ours = cache.claim(key)
+        kept = cache.find(key, agent=turn.task.agent_name, counts=False)
+        if kept and is_ours:
+            cache.release(key)
+        if kept or is_ours:
+            return kept
+        if turn.left_s <= LOOK_EVERY_S:
+            raise deadline(turn)
+        await turn.outside.pause(LOOK_EVERY_S)
+
+
+def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
+    """Under the key of the request that was answered: a fallback model's answer is not the first one's."""
+    request, reply, parts = turn.request, turn.replies[-1], turn.parts
+    assert request is not None  # noqa: S101 - there is no reply without one
+    cost_usd = parts.prices.cost_usd(reply.model, reply.usage, parts.clock.now(), asked_as=request.model)
+    cache.keep(_key(turn, request), reply, agent=turn.task.agent_name, task=turn.task.text, cost_usd=cost_usd)
+    return KeptReply(reply=reply, cost_usd=cost_usd)
+
+
+def _key(turn: "Turn", request: "Request") -> str:
+    return request_key(request, server=turn.parts.server)
+
+
+def _given(turn: "Turn", kept: KeptReply) -> "tuple[str, Reply]":
+    """An answer that this turn does not pay for; who streams gets it in one piece."""
+    turn.kept = kept
+    if turn.watch.on_text:
+        turn.watch.on_text(kept.reply.text)
+    return read_answer(kept.reply, agent=turn.task.agent_name), kept.reply
