@@ -9,16 +9,21 @@ import errno
 import fcntl
 import hashlib
 import os
+import threading
 import time
-from contextlib import suppress
+import weakref
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from claude_force.base.config import claude_folder, user_folder
 from claude_force.base.records import Execution, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,6 +83,7 @@ class PerformanceTracker:
     def __init__(self, metrics_dir: str | os.PathLike[str], *, enabled: bool = True) -> None:
         self.path = Path(metrics_dir) / "executions.jsonl"
         self.enabled = enabled
+        self._lines = _Lines(self.path)
         self._has_complained = False
 
     def record(self, execution: Execution) -> None:
@@ -85,7 +91,7 @@ class PerformanceTracker:
         if not self.enabled:
             return
         try:
-            _append(self.path, _encode(_line(execution)) + b"\n")
+            self._lines.append(_encode(_line(execution)) + b"\n")
         except (OSError, ValueError) as error:  # a text that is no Unicode is a ValueError
             self._complain(error)
 
@@ -158,34 +164,71 @@ def _line(execution: Execution) -> ExecutionLine:
     )
 
 
+class _Lines:
+    """A file that lines are appended to, kept open: opening it takes as long as all the rest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._guard = threading.Lock()  # threads share the open file, and with it the system's lock
+        self._file: int | None = None
+        self._close: Callable[[], object] = lambda: None
+        self._process = self._inode = 0
+        self._end = -1
+        """Where our last line ended: if the file still does, no other line was cut after it."""
+
+    def append(self, line: bytes) -> None:
+        """Write the line, whole or not at all. Raises `OSError`."""
+        with self._guard:
+            file = self._opened()
+            _lock(file)
+            try:
+                size = os.fstat(file).st_size
+                if size not in {0, self._end} and os.pread(file, 1, size - 1) != b"\n":
+                    line = b"\n" + line  # a line that a crash cut must not swallow this one
+                if os.write(file, line) != len(line):
+                    os.ftruncate(file, size)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._end = size + len(line)
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _opened(self) -> int:
+        """The file that has the name now: another one may have been put in its place, or our process forked."""
+        if self._file is not None and self._process == os.getpid() and self._is_there():
+            return self._file
+        self._close()
+        self._file, self._process, self._end = _open(self._path), os.getpid(), -1
+        self._inode = os.fstat(self._file).st_ino
+        self._close = weakref.finalize(self, os.close, self._file)
+        return self._file
+
+    def _is_there(self) -> bool:
+        try:
+            return os.stat(self._path).st_ino == self._inode  # noqa: PTH116 - half the time that Path.stat takes
+        except OSError:
+            return False
+
+
+def _open(path: Path) -> int:
+    # No links: a cloned repository must not have us append to another file of the user's.
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (path.parent / ".gitignore").write_text("*\n")
+        return os.open(path, flags, 0o600)
+
+
 def _lock(file: int) -> None:
-    """Hold the file for one write; closing it, or dying, lets it go.
+    """Hold the file for one write; dying lets it go.
 
     A process that was stopped while it wrote must not hold up a paid answer: after a second we write without the lock.
     """
     for _ in range(100):
-        with suppress(BlockingIOError):
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.01)
+        else:
             return
-        time.sleep(0.01)
-
-
-def _append(path: Path, line: bytes) -> None:
-    # No links: a cloned repository must not have us append to another file of the user's.
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        file = os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (path.parent / ".gitignore").write_text("*\n")
-        file = os.open(path, flags, 0o600)
-    try:
-        _lock(file)
-        size = os.lseek(file, 0, os.SEEK_END)
-        is_torn = size > 0 and os.pread(file, 1, size - 1) != b"\n"
-        data = b"\n" + line if is_torn else line  # a line that a crash cut must not swallow this one
-        if os.write(file, data) != len(data):
-            os.ftruncate(file, size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    finally:
-        os.close(file)

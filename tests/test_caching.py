@@ -177,7 +177,9 @@ async def test_the_async_face_has_its_own_limits() -> None:
             assert subject.response_cache.get_stats()["max_size_mb"] == 7
 
 
-@pytest.mark.parametrize("bad", [Answer("cut", stop_reason="max_tokens"), Refusal(), ApiFault(400), ""], ids=str)
+@pytest.mark.parametrize(
+    "bad", [Answer("cut", stop_reason="max_tokens"), Answer("", refusal=Refusal()), ApiFault(400), ""], ids=str
+)
 def test_what_is_no_whole_answer_is_not_kept(face: Face, bad: Any) -> None:
     """Cut, refused, failed and empty answers are asked for again."""
     with Simulator(answer="Fine.", faults=[bad]) as simulator, asking(face, simulator) as subject:
@@ -306,11 +308,7 @@ def test_the_second_command_is_answered_by_the_first(project: Path) -> None:
     """The same text on stdout; on stderr how old it is."""
     with Simulator(answer=counted) as simulator:
         first, second = shell(simulator, "x"), shell(simulator, "x")
-        fresh, unkept, third = (
-            shell(simulator, "x", "--refresh"),
-            shell(simulator, "x", "--no-cache"),
-            shell(simulator, "x"),
-        )
+        others = [shell(simulator, "x", *options).stdout for options in (["--refresh"], ["--no-cache"], [])]
     assert first.stdout == second.stdout == "answer 1\n"
     assert "cached, " in second.stderr
     assert " s old" in second.stderr

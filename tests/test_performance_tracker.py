@@ -3,9 +3,11 @@
 import hashlib
 import json
 import logging
+import multiprocessing
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -165,3 +167,37 @@ def test_switched_off_it_writes_nothing(tmp_path: Path) -> None:
     tracker = PerformanceTracker(tmp_path / "metrics", enabled=False)
     tracker.record(execution())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_moved_away_gets_no_more_lines(tmp_path: Path) -> None:
+    """Who moves the ledger, or deletes it, keeps what they have; the next line begins a new one."""
+    tracker = PerformanceTracker(tmp_path)
+    tracker.track_execution("a", "x", success=True, execution_time_ms=1)
+    tracker.path.rename(tmp_path / "old.jsonl")
+    tracker.track_execution("b", "x", success=True, execution_time_ms=1)
+    tracker.path.unlink()
+    tracker.track_execution("c", "x", success=True, execution_time_ms=1)
+    assert [path.read_text().count("agent_name") for path in (tmp_path / "old.jsonl", tracker.path)] == [1, 1]
+    assert '"c"' in tracker.path.read_text()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking is what this is about
+def test_threads_and_a_forked_child_share_the_file(tmp_path: Path) -> None:
+    """An open file is shared by threads and children, and still no line is lost or torn."""
+    tracker = PerformanceTracker(tmp_path)
+
+    def write(_: int) -> None:
+        for _ in range(100):
+            tracker.track_execution("a", "x" * 100, success=True, execution_time_ms=1)
+
+    write(0)
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=write, args=(0,)) for _ in range(3)]
+    for child in children:
+        child.start()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    for child in children:
+        child.join()
+    lines = tracker.path.read_text().splitlines()
+    assert len([json.loads(line) for line in lines]) == 800

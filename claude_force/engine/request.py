@@ -1,5 +1,6 @@
 """From "this agent, this task" to the exact request: checked, fenced, with a model chosen. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, get_args
@@ -101,7 +102,7 @@ def check_task(task: Task, limits: "Limits") -> None:
     _check_length("task", len(task.text), limits.max_task_chars, "limits.max_task_chars")
     for material in task.materials:
         _check_text("the name of a material", material.name)
-        _check_text(material.name, material.text, allowed=_TERMINAL_CODES)
+        _check_text(material.name, material.text, _NUL)
     total = sum(len(material.text) for material in task.materials)
     _check_length("material", total, limits.max_material_chars, "limits.max_material_chars")
 
@@ -120,13 +121,14 @@ def _check_options(task: Task) -> None:
             _check_text("model", model)
 
 
-_TERMINAL_CODES = frozenset(map(chr, range(1, 32)))  # logs are full of colour codes; only NUL says "not a text"
+_CONTROL = re.compile(r"[^\t\n\r\f -\U0010ffff]")
+_NUL = re.compile("\0")  # logs are full of colour codes; only NUL says "not a text"
 
 
-def _check_text(source: str, text: str, allowed: frozenset[str] = frozenset("\t\n\r\f")) -> None:
-    found = next((i for i, char in enumerate(text) if char < " " and char not in allowed), None)
-    if found is not None:
-        where = f"{source!r} holds the control character {text[found]!r} in line {text.count(chr(10), 0, found) + 1}"
+def _check_text(source: str, text: str, refused: re.Pattern[str] = _CONTROL) -> None:
+    if found := refused.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        where = f"{source!r} holds the control character {found[0]!r} in line {line}"
         raise TaskError(f"{where}; give plain text", source=source)
     try:
         text.encode()

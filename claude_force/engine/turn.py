@@ -72,12 +72,9 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
 
 def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
     """The turn as the ledger keeps it: the tokens and the price of *all* its attempts."""
-    replies, kept, last = turn.replies, turn.kept, turn.last
+    kept, last = turn.kept, turn.last
     asked_as = turn.request.model if turn.request else model
-    usages = [reply.usage for reply in replies] + ([Usage()] if kept else [])
-    prices = turn.parts.prices
-    costs = [prices.cost_usd(reply.model, reply.usage, timestamp, asked_as=asked_as) for reply in replies]
-    costs += [Decimal(0)] if kept else []
+    usage, cost_usd = _paid(turn, timestamp, asked_as)
     return Execution(
         timestamp=timestamp,
         agent_name=turn.task.agent_name,
@@ -86,8 +83,8 @@ def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
         success=turn.failure is None,
         duration_ms=turn.elapsed_s * 1000,
         attempts=turn.attempts,
-        usage=None if turn.has_unknown_cost else _total(usages, Usage()),
-        cost_usd=None if turn.has_unknown_cost else _total(costs, Decimal(0)),
+        usage=usage,
+        cost_usd=cost_usd,
         stop_reason=last.stop_reason if last else None,
         request_id=last.request_id if last else None,
         error_type=turn.failure,
@@ -97,6 +94,18 @@ def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
         saved_usd=kept.cost_usd if kept else None,
         workflow_id=turn.task.workflow_id,
     )
+
+
+def _paid(turn: Turn, timestamp: "datetime", asked_as: str) -> tuple[Usage | None, Decimal | None]:
+    """Tokens and price of all that was sent; `None` is not known."""
+    if turn.has_unknown_cost:
+        return None, None
+    if turn.kept and not turn.replies:
+        return Usage(), Decimal(0)
+    usages = [reply.usage for reply in turn.replies]
+    cost_usd = turn.parts.prices.cost_usd
+    costs = [cost_usd(reply.model, reply.usage, timestamp, asked_as=asked_as) for reply in turn.replies]
+    return _total(usages, Usage()), _total(costs, Decimal(0))
 
 
 def _total(parts: "Sequence[Amount | None]", zero: "Amount") -> "Amount | None":
