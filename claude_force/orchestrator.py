@@ -30,7 +30,6 @@ from claude_force.library.materials import read_material
 from claude_force.library.project import agent_library
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
-from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.ports import OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
+    from claude_force.transports.live import LiveTransport
     from claude_force.transports.simulator import Simulator
 
 
@@ -256,7 +256,7 @@ class AgentOrchestrator:
             on_retry=on_retry,
             on_warning=on_warning,
         )
-        return run_now(run_turn(Blocking(self._live), self._project.parts, request, watch))
+        return run_now(run_turn(Blocking(lambda: self._live), self._project.parts, request, watch))
 
     async def execute_agent_async(self, agent_name: str, task: str, **options: Unpack["CallOptions"]) -> "AgentResult":
         """Same as `execute_agent`, awaited."""
@@ -304,9 +304,11 @@ class AgentOrchestrator:
         return self._project.cache
 
     @property
-    def _live(self) -> LiveTransport:
+    def _live(self) -> "LiveTransport":
         with self._making:
             if self._transport is None:
+                from claude_force.transports.live import LiveTransport  # noqa: PLC0415 - the cache may answer all
+
                 api_key, base_url = self._project.address()
                 self._transport = LiveTransport(api_key=api_key, base_url=base_url)
             return self._transport

@@ -30,12 +30,13 @@ class Blocking:
 
     is_blocking = True
 
-    def __init__(self, transport: "Transport") -> None:
+    def __init__(self, transport: Callable[[], "Transport"]) -> None:
+        """The transport is made when something is sent: an answer from the cache needs none."""
         self._transport = transport
 
     async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None") -> "Reply":
         """Ask the model once, blocking this thread."""
-        return self._transport.send(request, timeout_s=timeout_s, on_text=on_text)
+        return self._transport().send(request, timeout_s=timeout_s, on_text=on_text)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; Ctrl-C wakes it."""

@@ -121,7 +121,7 @@ def _check_options(task: Task) -> None:
             _check_text("model", model)
 
 
-_CONTROL = re.compile(r"[^\t\n\r\f -\U0010ffff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f]")  # all below the blank but tab, newline, form feed and return
 _NUL = re.compile("\0")  # logs are full of colour codes; only NUL says "not a text"
 
 

@@ -12,7 +12,7 @@ avoids the known phrases is not found.
 import hashlib
 import re
 from collections.abc import Iterable, Iterator
-from html import escape
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ NOTICE = (
 
 def fence(material: "Material") -> str:
     """The text between tags that it cannot imitate; not a character of it is changed."""
+    from html import escape  # noqa: PLC0415 - a table of 2,000 names, which only material needs
+
     code = hashlib.sha256(f"{material.kind}\0{material.name}\0{material.text}".encode()).hexdigest()[:16]
     kind, name = escape(material.kind), escape(material.name).replace("\n", "&#10;").replace("\r", "&#13;")
     return f'<material-{code} kind="{kind}" name="{name}">\n{material.text}\n</material-{code}>'
@@ -64,13 +66,18 @@ _PATTERNS = {
     "hides text": r"[\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]{2,}|[\U000e0020-\U000e007f]",
     "speaks to AI readers": r"\b(if\s+you\s+are|attention|note\s+to|dear)\s+(an?\s+|the\s+|any\s+)?(ai|llm|language\s+model|assistant)\b",
 }
-_COMPILED = {name: re.compile(pattern) for name, pattern in _PATTERNS.items()}
+
+
+@cache
+def _compiled() -> dict[str, re.Pattern[str]]:
+    """When first needed: compiling takes longer than a call without material."""
+    return {name: re.compile(pattern) for name, pattern in _PATTERNS.items()}
 
 
 def scan(materials: Iterable["Material"]) -> Iterator[Finding]:
     """The first place of each suspicious pattern in each material."""
     for material in materials:
         text = material.text.lower()
-        for name, pattern in _COMPILED.items():
+        for name, pattern in _compiled().items():
             if found := pattern.search(text):
                 yield Finding(material.name, name, text.count("\n", 0, found.start()) + 1)

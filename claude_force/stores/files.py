@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 from pathlib import Path
 
 
@@ -32,6 +31,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 def keep_beside(path: Path) -> Path:
     """Copy the file to `NAME.bak`, or `NAME.bak2` ... where that is taken, and say where it is."""
     candidates = (path.with_name(f"{path.name}.bak{number if number > 1 else ''}") for number in range(1, 1000))
+    import shutil  # noqa: PLC0415 - it brings compression libraries along
+
     kept = next(candidate for candidate in candidates if not candidate.exists())
     shutil.copy(path, kept)  # with its mode: what was private stays so
     return kept

@@ -6,6 +6,7 @@ import textwrap
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from claude_force.library.frontmatter import (
     MAX_FRONT_MATTER_CHARS,
     Document,
     FrontMatterError,
+    _Front,
+    _plain_mapping,
     read_document,
 )
 
@@ -400,3 +403,26 @@ def test_a_line_of_prose_is_never_lost_in_silence(text: str) -> None:
     is_meant = not isinstance(value, str) or text[0] in "#!"
     assert value == text or document.warnings or is_meant
     assert (document.meta["name"], document.meta["model"]) == ("a", "opus")
+
+
+WORD = st.from_regex(r"[A-Za-z][A-Za-z0-9.,;/()'\"+=?!-]{0,8}", fullmatch=True)
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,8}", fullmatch=True)
+PAIRS = st.lists(st.tuples(NAMES, st.lists(WORD, min_size=1, max_size=5).map(" ".join)), min_size=1, max_size=4)
+
+
+@given(PAIRS)
+def test_plain_lines_are_read_as_yaml_reads_them(pairs: list[tuple[str, str]]) -> None:
+    """The short way round the YAML parser gives what the parser gives, or is not taken."""
+    lines = [f"{key}: {value}" for key, value in pairs]
+    plain = _plain_mapping(_Front(lines, 2))
+    if plain is not None:
+        assert plain == yaml.load("\n".join(lines), yaml.SafeLoader)
+
+
+@pytest.mark.parametrize(
+    "line", ["a: yes", "a: null", "no: b", "a: 12", "a: b: c", "a: b #c", "a: [b]", "a:", "- a", "a: 'b'"]
+)
+def test_what_yaml_takes_for_more_than_text_is_left_to_it(line: str) -> None:
+    """Truth values, numbers, lists, quotes, comments and what is broken go through the parser."""
+    assert _plain_mapping(_Front([line], 2)) is None
+    assert _plain_mapping(_Front(["a: b", "a: c"], 2)) is None
