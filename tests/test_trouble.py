@@ -264,6 +264,15 @@ def test_another_model_answers(face: Face, project: Path, fault: ApiFault) -> No
     assert "claude-haiku-5-5 is not available, so claude-sonnet-5-5 is asked" in heard[0]
 
 
+def test_another_model_has_its_own_price(face: Face, project: Path) -> None:
+    """What the config says the first model costs is not what the one that answered costs."""
+    configure(project, pricing={"claude-haiku-5-5": {"input": 1000.0, "output": 1000.0}}, defaults={"max_retries": 0})
+    down = Rule(ApiFault(529), when=lambda request: "haiku" in model_of(request))
+    with Simulator(answer="Fine.", rules=[down]) as simulator, asking(face, simulator) as subject:
+        fallen_back = subject.execute_agent("reviewer", "x", fallback_models=["opus"])
+        assert fallen_back.cost_usd == subject.execute_agent("reviewer", "y", model="opus").cost_usd
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [

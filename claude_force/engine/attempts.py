@@ -46,7 +46,6 @@ async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
 
 async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> str:
     """Send until there is an answer, the error is final, or the time is over."""
-    turn.request = request
     max_retries, roll = turn.parts.config.defaults.max_retries, turn.parts.clock.roll
     failures = 0
     while True:
@@ -81,6 +80,7 @@ async def _attempt(turn: "Turn", request: "Request") -> "Reply":
         own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
         timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
         outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text)
+        turn.asked.append(request)
         turn.replies.append(outcome)
     except ClaudeForceError as error:
         outcome = error

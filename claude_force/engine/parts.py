@@ -54,8 +54,8 @@ class Turn:
     started_s: float
     replies: list["Reply"] = field(default_factory=list)
     """Every reply that this turn paid for, the last one last."""
-    request: "Request | None" = None
-    """What was asked last."""
+    asked: list["Request"] = field(default_factory=list)
+    """The request that each of them answers."""
     kept: "KeptReply | None" = None
     """The reply that was paid for before, or by another turn."""
     attempts: int = 0

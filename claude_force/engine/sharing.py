@@ -94,8 +94,7 @@ async def _claimed(turn: "Turn", cache: "ReplyCache", key: str) -> KeptReply | N
 
 def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
     """Under the key of the request that was answered: a fallback model's answer is not the first one's."""
-    request, reply, parts = turn.request, turn.replies[-1], turn.parts
-    assert request is not None  # noqa: S101 - there is no reply without one
+    request, reply, parts = turn.asked[-1], turn.replies[-1], turn.parts
     cost_usd = parts.prices.cost_usd(reply.model, reply.usage, parts.clock.now(), asked_as=request.model)
     cache.keep(_key(turn, request), reply, agent=turn.task.agent_name, task=turn.task.text, cost_usd=cost_usd)
     return KeptReply(reply=reply, cost_usd=cost_usd)

@@ -73,13 +73,12 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
 def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
     """The turn as the ledger keeps it: the tokens and the price of *all* its attempts."""
     kept, last = turn.kept, turn.last
-    asked_as = turn.request.model if turn.request else model
-    usage, cost_usd = _paid(turn, timestamp, asked_as)
+    usage, cost_usd = _paid(turn, timestamp)
     return Execution(
         timestamp=timestamp,
         agent_name=turn.task.agent_name,
         task=turn.task.text,
-        model=last.model if last else asked_as,
+        model=last.model if last else model,
         success=turn.failure is None,
         duration_ms=turn.elapsed_s * 1000,
         attempts=turn.attempts,
@@ -96,7 +95,7 @@ def _execution(turn: Turn, model: str, timestamp: "datetime") -> Execution:
     )
 
 
-def _paid(turn: Turn, timestamp: "datetime", asked_as: str) -> tuple[Usage | None, Decimal | None]:
+def _paid(turn: Turn, timestamp: "datetime") -> tuple[Usage | None, Decimal | None]:
     """Tokens and price of all that was sent; `None` is not known."""
     if turn.has_unknown_cost:
         return None, None
@@ -104,7 +103,8 @@ def _paid(turn: Turn, timestamp: "datetime", asked_as: str) -> tuple[Usage | Non
         return Usage(), Decimal(0)
     usages = [reply.usage for reply in turn.replies]
     cost_usd = turn.parts.prices.cost_usd
-    costs = [cost_usd(reply.model, reply.usage, timestamp, asked_as=asked_as) for reply in turn.replies]
+    asked = zip(turn.replies, turn.asked, strict=False)  # a Ctrl-C may have come between the two
+    costs = [cost_usd(reply.model, reply.usage, timestamp, asked_as=request.model) for reply, request in asked]
     return _total(usages, Usage()), _total(costs, Decimal(0))
 
 
