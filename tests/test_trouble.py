@@ -19,6 +19,7 @@ from claude_force import (
     ClaudeForceError,
     CredentialsError,
     DeadlineError,
+    InvalidRequestError,
     OverloadedError,
     RateLimitError,
     TaskError,
@@ -327,6 +328,20 @@ def test_one_retry_after_holds_back_the_others(face: Face, project: Path) -> Non
         assert subject.execute_agent("reviewer", "second", model="opus") == "Fine."  # another model, another limit
     assert 25 < (caught.value.retry_after_s or 0) <= 30
     assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining"),
+    [("-1", "-1"), ("0", "0"), ("9" * 400, "5"), ("60000", "-60000000"), ("100", "9" * 400), ("100", "many")],
+    ids=["negative", "nothing", "too large", "a debt", "too much left", "a word"],
+)
+def test_absurd_limits_hold_back_nobody(face: Face, limit: str, remaining: str) -> None:
+    """What no limit can be, as some gateways send it, counts as not said."""
+    headers = {"anthropic-ratelimit-requests-limit": limit, "anthropic-ratelimit-requests-remaining": remaining}
+    refusal = ApiFault(400, headers=headers)
+    with Simulator(answer="Fine.", faults=[refusal]) as simulator, asking(face, simulator) as subject:
+        assert isinstance(outcome(lambda: subject.execute_agent("reviewer", "first")), InvalidRequestError)
+        assert subject.execute_agent("reviewer", "second", timeout_seconds=5) == "Fine."
 
 
 # ---------------------------------------------------------------- attempts

@@ -169,9 +169,11 @@ def read_limits(headers: Mapping[str, str]) -> RateLimits | None:
 def _allowance(headers: Mapping[str, str], kind: str) -> Allowance | None:
     try:
         limit = int(headers.get(f"anthropic-ratelimit-{kind}-limit", ""))
-        return Allowance(limit, int(headers.get(f"anthropic-ratelimit-{kind}-remaining", "")))
+        remaining = int(headers.get(f"anthropic-ratelimit-{kind}-remaining", ""))
     except ValueError:
         return None
+    # Gateways say -1 for "no limit"; and nobody can count to more than the clock's floats can.
+    return Allowance(limit, min(max(remaining, 0), limit)) if 0 < limit < 2**53 else None
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
