@@ -22,6 +22,7 @@ from claude_force import (
     InvalidRequestError,
     OverloadedError,
     RateLimitError,
+    ServerError,
     TaskError,
     TimedOutError,
 )
@@ -243,6 +244,31 @@ def test_what_is_no_outage_opens_nothing(face: Face, project: Path, fault: ApiFa
         for number in range(6):
             assert isinstance(outcome(lambda: subject.execute_agent("reviewer", f"task {number}")), ClaudeForceError)  # noqa: B023
         assert subject.execute_agent("reviewer", "one more") == "Fine."
+
+
+def test_who_waits_in_line_is_not_sent_to_a_server_that_went_down(face: Face, project: Path) -> None:
+    """The circuit may open while a call waits for the limits: then it is refused as any other."""
+    configure(project, breaker={"failure_threshold": 1}, defaults={"max_retries": 0})
+    faults = [ApiFault(429, headers=SOON), ApiFault(500)]
+    with (
+        Simulator(answer="Fine.", faults=faults) as simulator,
+        asking(face, simulator) as subject,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        assert isinstance(outcome(lambda: subject.execute_agent("reviewer", "one at a time")), RateLimitError)
+        simulator.hold()
+        first = pool.submit(outcome, lambda: subject.execute_agent("reviewer", "first"))
+        simulator.wait_until(lambda stats: stats.in_flight == 1)
+        second = pool.submit(outcome, lambda: subject.execute_agent("reviewer", "second", timeout_seconds=30))
+        limits = subject._project.parts.traffic.gate("claude-haiku-5-5").limits
+        end = time.monotonic() + 20
+        while not limits._line:
+            assert time.monotonic() < end, "it does not wait"
+            threading.Event().wait(0.002)
+        simulator.release()
+        assert isinstance(first.result(), ServerError)
+        assert isinstance(second.result(), CircuitOpenError)
+        assert simulator.stats.calls["/v1/messages"] == 2
 
 
 # ---------------------------------------------------------------- other models

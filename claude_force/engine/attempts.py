@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from claude_force.base.records import Reply, Request
     from claude_force.engine.breaker import Permit
-    from claude_force.engine.limits import Limits, Ticket
+    from claude_force.engine.limits import Ticket
     from claude_force.engine.parts import Turn
+    from claude_force.engine.traffic import Gate
 
 
 async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
@@ -71,11 +72,11 @@ async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> 
 async def _attempt(turn: "Turn", request: "Request") -> "Reply":
     """One request, sent when breaker and limits let it. Both are told how it ended, however it ends."""
     gate = turn.parts.traffic.gate(request.model)
-    permit = gate.breaker.enter()
     ticket = gate.limits.join(request, is_blocking=turn.outside.is_blocking)
+    permit: Permit | None = None
     outcome: Reply | ClaudeForceError | None = None
     try:
-        await _admitted(turn, gate.limits, ticket)
+        permit = await _admitted(turn, gate, ticket)
         turn.attempts += 1
         own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
         timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
@@ -86,14 +87,23 @@ async def _attempt(turn: "Turn", request: "Request") -> "Reply":
         outcome = error
         raise
     finally:
-        gate.limits.leave(ticket, outcome)
-        _tell(permit, outcome)
+        if permit is not None:
+            _tell(permit, outcome)
+        gate.limits.leave(ticket, outcome)  # last, for it wakes the next one, who asks the breaker
     return outcome
 
 
-async def _admitted(turn: "Turn", limits: "Limits", ticket: "Ticket") -> None:
-    """Wait until the limits let this ticket go. A wait that would end after the deadline is not begun."""
-    while (wait := limits.try_start(ticket)) is not None:
+async def _admitted(turn: "Turn", gate: "Gate", ticket: "Ticket") -> "Permit":
+    """Wait until the limits let this ticket go. A wait that would end after the deadline is not begun.
+
+    The breaker is asked anew after each wait: it may have opened since, and a probe must not stand in a line.
+    """
+    while True:
+        permit = gate.breaker.enter()
+        wait = gate.limits.try_start(ticket)
+        if wait is None:
+            return permit
+        permit.abandoned()
         left_s = turn.left_s
         if left_s <= 0 or left_s <= wait < math.inf:
             model = ticket.request.model
