@@ -110,11 +110,15 @@ class Awaiting:
         return await self._begun(function)
 
     async def finish(self, function: Callable[[], T]) -> T:
-        """As `call`, to its end; that it was cancelled meanwhile stays in `Task.cancelling`, for whoever goes on."""
-        done = self._begun(function)
+        """As `call`, to its end. If the task is cancelled meanwhile, it hears of it where it waits next."""
+        done, is_cancelled = self._begun(function), False
         while not done.done():
-            with suppress(self._asyncio.CancelledError):
+            try:
                 await self._asyncio.shield(done)
+            except self._asyncio.CancelledError:
+                is_cancelled = True
+        if is_cancelled and (task := self._asyncio.current_task()):
+            self._loop.call_soon(_cancel_again, task)
         return done.result()
 
     def later(self, function: Callable[[], object]) -> None:
@@ -152,6 +156,13 @@ class Awaiting:
                 done.set_result(value)
             else:
                 done.set_exception(error)
+
+
+def _cancel_again(task: "asyncio.Task[Any]") -> None:
+    """Unless it has ended, or an `asyncio.timeout` that has been left meanwhile took its cancellation back."""
+    if not task.done() and task.cancelling():
+        task.cancel()
+        task.uncancel()  # it is the same request, and counts once
 
 
 def _outcomes(functions: list[Callable[[], Any]]) -> list[_Outcome]:

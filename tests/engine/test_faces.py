@@ -1,10 +1,11 @@
-"""The sync face finishes a coroutine in one step, and says so when it cannot."""
+"""The sync face finishes a coroutine in one step, and says so when it cannot; the async face loses no cancellation."""
 
 import asyncio
+import threading
 
 import pytest
 
-from claude_force.engine.faces import run_now
+from claude_force.engine.faces import Awaiting, run_now
 
 
 async def answer(value: int) -> int:
@@ -46,3 +47,56 @@ def test_an_error_passes_through() -> None:
 
     with pytest.raises(ValueError, match="no"):
         run_now(fail())
+
+
+class Ledger:
+    """Takes its time to write something down."""
+
+    def __init__(self) -> None:
+        self.is_writing = threading.Event()
+        self.may_end = threading.Event()
+
+    def write(self) -> str:
+        self.is_writing.set()
+        assert self.may_end.wait(20)
+        return "written"
+
+
+async def test_a_cancellation_waits_for_the_end_of_a_turn() -> None:
+    """What is paid is handed over, and then the task ends as it was told to."""
+    log: list[str] = []
+    ledger = Ledger()
+
+    async def turns() -> None:
+        outside = Awaiting(None)  # type: ignore[arg-type] # it sends nothing
+        while True:
+            log.append(await outside.finish(ledger.write))
+            await asyncio.sleep(0)
+            log.append("went on")
+
+    task = asyncio.create_task(turns())
+    await asyncio.to_thread(ledger.is_writing.wait, 20)
+    task.cancel()
+    await asyncio.sleep(0)
+    ledger.may_end.set()
+    ended, _ = await asyncio.wait([task], timeout=5)
+    task.cancel()
+    assert [task.cancelled() for task in ended] == [True]
+    assert log == ["written"]
+
+
+async def test_a_timeout_that_was_left_in_time_cancels_nothing_later() -> None:
+    """`asyncio.timeout` that struck while the turn ended is over with its block."""
+    ledger = Ledger()
+    async with asyncio.timeout(None) as limit:
+
+        async def strike() -> None:
+            await asyncio.to_thread(ledger.is_writing.wait, 20)
+            limit.reschedule(0)
+            asyncio.get_running_loop().call_soon(ledger.may_end.set)
+
+        striking = asyncio.create_task(strike())
+        assert await Awaiting(None).finish(ledger.write) == "written"  # type: ignore[arg-type] # it sends nothing
+    assert limit.expired()
+    await striking
+    await asyncio.sleep(0)
