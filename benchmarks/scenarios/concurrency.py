@@ -1,6 +1,7 @@
 """Many agents at once: makespan against the ideal, and CPU a call against the bare SDK doing the same calls."""
 
 import asyncio
+import itertools
 import math
 import os
 import subprocess
@@ -114,7 +115,8 @@ async def _ours(url: str, limit: int) -> AsyncIterator[Call]:
         (agents / "a.md").write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
         os.utime(agents / "a.md", (0, 0))  # a file that was just written is read again each time, in case it changes
         async with AsyncAgentOrchestrator(None, "k", limit, base_url=url, project_dir=folder) as subject:
-            yield lambda number: subject.execute_agent("a", f"task {number}")
+            tasks = itertools.count()  # none twice: an answer from the cache would be no call
+            yield lambda _: subject.execute_agent("a", f"task {next(tasks)}")
 
 
 @asynccontextmanager

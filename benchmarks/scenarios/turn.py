@@ -1,5 +1,6 @@
 """What a full turn costs over the bare SDK making the same request to the same simulator."""
 
+import itertools
 import os
 import tempfile
 import time
@@ -32,11 +33,12 @@ def run(iterations: int) -> dict[str, float]:
                         pass
                     stream.get_final_message()
 
+            count = itertools.count(1000)  # no task twice: an answer from the cache would be no call
             subjects = {
                 "bare": lambda: messages.create(**body),
-                "turn": lambda: orchestrator.execute_agent("a", "Why?"),
+                "turn": lambda: orchestrator.execute_agent("a", f"Why {next(count)}?"),
                 "bare_stream": bare_stream,
-                "turn_stream": lambda: orchestrator.execute_agent("a", "Why?", on_text=lambda _: None),
+                "turn_stream": lambda: orchestrator.execute_agent("a", f"Why {next(count)}?", on_text=lambda _: None),
             }
             wall = medians_in_turn(iterations, **{name: _many(subject) for name, subject in subjects.items()})
             cpu = {name: _cpu(subject, iterations) for name, subject in subjects.items()}

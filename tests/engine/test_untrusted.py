@@ -124,4 +124,4 @@ def test_no_text_makes_the_scan_slow(piece: str) -> None:
         return time.perf_counter() - started
 
     short = min(seconds(20_000) for _ in range(3))
-    assert seconds(160_000) < 32 * short + 0.05
+    assert min(seconds(160_000) for _ in range(3)) < 32 * short + 0.05

@@ -1,0 +1,79 @@
+"""What an answer from the cache takes: through both faces, key, ledger and all, and as a command from the shell."""
+
+import asyncio
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
+from claude_force.testing import Simulator
+
+HITS = 1000
+COMMAND = ["-m", "claude_force", "execute", "a", "x"]
+
+
+def run(iterations: int) -> dict[str, float]:
+    """Medians; an answer of 4 KB that is in memory, and for the shell on disk."""
+    with _project() as (folder, url):
+        return {**_sync(folder, url, iterations), **asyncio.run(_async(folder, url, iterations)), **_shell(folder, url)}
+
+
+@contextmanager
+def _project() -> Iterator[tuple[Path, str]]:
+    with tempfile.TemporaryDirectory() as name, Simulator(answer="x" * 4096) as simulator:
+        folder = Path(name)
+        (folder / ".claude/agents").mkdir(parents=True)
+        agent = folder / ".claude/agents/a.md"
+        agent.write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
+        os.utime(agent, (0, 0))  # a file that was just written is read again each time, in case it changes
+        yield folder, simulator.base_url
+
+
+def _sync(folder: Path, url: str, iterations: int) -> dict[str, float]:
+    with AgentOrchestrator(api_key="k", base_url=url, project_dir=folder) as subject:
+        subject.execute_agent("a", "x")
+        times = []
+        for _ in range(iterations):
+            started = time.perf_counter()
+            for _ in range(HITS):
+                subject.execute_agent("a", "x")
+            times.append((time.perf_counter() - started) / HITS)
+    return {"hit through execute_agent, sync, us": statistics.median(times) * 1e6}
+
+
+async def _async(folder: Path, url: str, iterations: int) -> dict[str, float]:
+    async with AsyncAgentOrchestrator(api_key="k", base_url=url, project_dir=folder) as subject:
+        await subject.execute_agent("a", "x")
+        times = []
+        for _ in range(iterations):
+            started = time.perf_counter()
+            for _ in range(HITS):
+                await subject.execute_agent("a", "x")
+            times.append((time.perf_counter() - started) / HITS)
+    return {"hit through execute_agent, async, us": statistics.median(times) * 1e6}
+
+
+def _shell(folder: Path, url: str) -> dict[str, float]:
+    environment = os.environ | {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "k"}
+    ours: list[float] = []
+    bare: list[float] = []
+    for _ in range(15):  # in turns, because machines drift
+        for times, arguments in ((ours, COMMAND), (bare, ["-c", "pass"])):
+            started = time.perf_counter()
+            subprocess.run(
+                [sys.executable, *arguments],
+                cwd=folder,
+                env=environment,
+                check=True,
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+            )
+            times.append(time.perf_counter() - started)
+    command, python = statistics.median(ours), statistics.median(bare)
+    return {"hit from the shell, ms": command * 1e3, "hit from the shell over `python -c pass`": command / python}
