@@ -31,7 +31,7 @@ def test_for_probes(run: Run, simulator: Simulator) -> None:
     """`--json` has every figure, and executions of the last hour are among them."""
     simulator.script(None, ApiFault(500))
     run("execute", "reviewer", "x")
-    run("execute", "reviewer", "x")
+    run("execute", "reviewer", "y")
     data = json.loads(run("health", "--json").stdout)
     checks = {check["name"]: check for check in data["checks"]}
     assert data["status"] == "ok"
