@@ -690,7 +690,7 @@ def test_a_full_disk_costs_no_answer(tmp_path: Path) -> None:
     """What fits is kept, what does not is not, one warning says so, and the file is whole afterwards."""
     # Coverage could not be written down either, and would say so.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    command = [sys.executable, "-c", FULL_DISK, tmp_path]
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "kept\n"
     assert done.stderr.count("\n") == 1

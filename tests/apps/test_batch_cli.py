@@ -335,7 +335,7 @@ def test_a_full_disk(project: Path, write: Any, simulator: Simulator) -> None:
     command = f"ulimit -f 4; exec {sys.executable} -m claude_force {' '.join(KEEPING)} --max-concurrent 1"
     done = subprocess.run(
         ["bash", "-c", f"trap '' XFSZ; {command}"],
-        cwd=project, env=unmeasured() | environment(simulator.base_url), stdin=subprocess.DEVNULL,
+        cwd=project, env={**unmeasured(), **environment(simulator.base_url)}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
