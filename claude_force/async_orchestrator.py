@@ -205,16 +205,22 @@ class AsyncAgentOrchestrator:
     async def _outcomes(
         self, tasks: Iterable[AgentTask | tuple[str, str]], *, stops_at_any_error: bool, options: CallOptions
     ) -> AsyncGenerator[Outcome]:
-        waiting = enumerate(tasks)  # drawn from one by one: ten thousand tasks are never ten thousand coroutines
+        # Drawn from one by one: ten thousand tasks are never ten thousand coroutines.
+        waiting = ((number, AgentTask(*item)) for number, item in enumerate(tasks))
         outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
         endings: list[ClaudeForceError] = []  # errors that end the batch, the first one first
 
         async def work() -> None:
-            for number, (agent, task, own) in ((number, AgentTask(*item)) for number, item in waiting):
-                result = await self._attempt(agent, task, options | own, endings, stops_at_any_error=stops_at_any_error)
-                outcomes.put_nowait(Outcome(number, result))
-                if (me := asyncio.current_task()) and me.cancelling():  # an answer came to its end all the same
-                    return
+            try:
+                for number, (agent, task, own) in waiting:
+                    result = await self._attempt(
+                        agent, task, options | own, endings, stops_at_any_error=stops_at_any_error
+                    )
+                    outcomes.put_nowait(Outcome(number, result))
+                    if (me := asyncio.current_task()) and me.cancelling():  # an answer came to its end all the same
+                        return
+            finally:
+                waiting.close()  # whatever ended one worker, nothing more is sent: no defect is paid for twice
 
         workers = [asyncio.create_task(work()) for _ in range(self.max_concurrent)]
         for worker in workers:
@@ -225,7 +231,8 @@ class AsyncAgentOrchestrator:
                     yield outcome
             await asyncio.gather(*workers)  # a defect of ours, or of the iterable, is raised here
         except asyncio.CancelledError:
-            await _cancelled(*workers)
+            with suppress(asyncio.CancelledError):  # a second one
+                await _cancelled(*workers)
             for outcome in _rest(outcomes):
                 yield outcome
             raise
@@ -237,6 +244,7 @@ class AsyncAgentOrchestrator:
     ) -> AgentResult | ClaudeForceError:
         """How one task of a batch ends; an error that ends the batch is added to `endings`."""
         if endings:
+            await asyncio.sleep(0)  # who loops over the outcomes hears of it before the tasks, or the memory, end
             return _not_run(agent, endings[0])
         try:
             return await self.execute_agent(agent, task, **options)
@@ -357,12 +365,19 @@ def _rest(outcomes: asyncio.Queue[Outcome | None]) -> Iterator[Outcome]:
 
 
 async def _cancelled(*tasks: asyncio.Task[object]) -> None:
-    """Cancel what still runs, and wait until it has ended."""
+    """Cancel what still runs, and wait until all has ended, however; then raise a cancellation that came meanwhile."""
+    cancellation: asyncio.CancelledError | None = None
     for task in tasks:
         task.cancel()
+    while running := [task for task in tasks if not task.done()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError as error:
+            cancellation = error
     for task in tasks:
-        with suppress(asyncio.CancelledError, ClaudeForceError):
-            await task
+        _ = task.cancelled() or task.exception()  # seen, or asyncio would complain
+    if cancellation is not None:
+        raise cancellation
 
 
 async def _read_material(path: str) -> "Material":

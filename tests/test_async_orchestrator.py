@@ -1,10 +1,12 @@
 """Many agents at once: what users of the async face rely on."""
 
 import asyncio
+import fcntl
 import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +298,73 @@ async def test_a_cancelled_batch_gives_what_had_ended() -> None:
         with pytest.raises(asyncio.CancelledError):
             await batch
     assert given == ["0"]
+
+
+@pytest.mark.usefixtures("no_leak")
+async def test_a_cancellation_while_a_stream_is_left_is_not_lost(project: Path) -> None:
+    """Leaving takes as long as the ledger does; who is cancelled meanwhile ends."""
+    ledger = project / ".claude/metrics/executions.jsonl"
+    ledger.parent.mkdir()
+
+    async def leave() -> None:
+        stream = subject.stream("reviewer", "x", max_tokens=100_000)
+        await anext(stream)
+        await stream.aclose()
+
+    with Simulator(answer="word " * 50_000) as simulator, ledger.open("w") as file:
+        async with orchestrator(simulator) as subject:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            leaving = asyncio.create_task(leave())
+            await until(simulator, lambda stats: stats.calls != {} and stats.in_flight == 0)
+            leaving.cancel()
+            await asyncio.sleep(0)
+            fcntl.flock(file, fcntl.LOCK_UN)
+            with pytest.raises(asyncio.CancelledError):
+                await leaving
+
+
+# ---------------------------------------------------------------- tasks that are none
+
+
+@pytest.mark.usefixtures("no_leak")
+async def test_a_defect_ends_the_batch() -> None:
+    """What is no task is raised once what is in flight has ended; nothing is paid for after it."""
+    broken: list[Any] = [*tasks(2), ("reviewer", "x", "no options"), *tasks(50)]
+    with Simulator(answer=echo) as simulator:
+        async with orchestrator(simulator, max_concurrent=3) as subject:
+            with pytest.raises(TypeError):
+                await subject.execute_multiple(broken)
+            assert simulator.stats.calls["/v1/messages"] <= 2
+
+
+@pytest.mark.usefixtures("no_leak")
+async def test_a_batch_with_a_defect_may_be_left() -> None:
+    """Leaving it ends all of it, and raises nothing of its own."""
+    broken: list[Any] = [*tasks(1), ("reviewer", "x", "no options")]
+    with Simulator(answer=echo, faults=[None, Hang()]) as simulator:
+        async with orchestrator(simulator, max_concurrent=3) as subject:
+            batch = subject.as_completed(broken)
+            assert (await anext(batch)).result == "0"
+            await batch.aclose()
+
+
+async def test_tasks_without_an_end_may_be_stopped_by_an_error() -> None:
+    """A terminal error is heard of at once, however many tasks are left."""
+    drawn = 0
+
+    def endless() -> Iterator[tuple[str, str]]:
+        nonlocal drawn
+        while drawn < 100_000:
+            drawn += 1
+            yield "reviewer", f"task {drawn}"
+
+    with Simulator(rules=[Rule(ApiFault(401))]) as simulator:
+        subject = orchestrator(simulator, max_concurrent=3)
+        async with subject, aclosing(subject.as_completed(endless())) as outcomes:
+            async for _, result in outcomes:
+                if isinstance(result, NotRunError):
+                    break
+    assert drawn < 20
 
 
 # ---------------------------------------------------------------- loops and threads
