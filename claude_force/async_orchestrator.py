@@ -15,7 +15,7 @@ import aiofiles
 
 from claude_force.base.errors import ClaudeForceError, InputError, NotRunError
 from claude_force.base.records import AgentResult
-from claude_force.engine.faces import Awaiting
+from claude_force.engine.faces import Awaiting, run_now
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
 from claude_force.orchestrator import AgentTask, CallOptions, Project, each, prepare
@@ -147,7 +147,7 @@ class AsyncAgentOrchestrator:
             on_retry=on_retry,
             on_warning=on_warning,
         )
-        lane = await self._lane()
+        lane = self._lane()
         async with lane.places:
             return await run_turn(lane.outside, self._project.parts, request, watch)
 
@@ -281,8 +281,7 @@ class AsyncAgentOrchestrator:
     @property
     def async_client(self) -> "anthropic.AsyncAnthropic":
         """The SDK's client for the running event loop, of which it must be asked; its own retries are off."""
-        with self._making:
-            transport = self._lane_of(asyncio.get_running_loop()).transport
+        transport = self._lane().transport
         if not isinstance(transport, AsyncLiveTransport):
             raise RuntimeError(  # noqa: TRY004 - nobody gave a wrong type
                 "features.async_enabled is false, so calls go through the sync client; set it to true"
@@ -298,22 +297,17 @@ class AsyncAgentOrchestrator:
         """The agent of that name, read without blocking the loop."""
         return await asyncio.to_thread(lambda: self._project.parts.agents.find(name))
 
-    async def _lane(self) -> _Lane:
+    def _lane(self) -> _Lane:
+        """That of the running loop, made at the first question."""
+        loop = asyncio.get_running_loop()
         with self._making:
-            known = len(self._lanes)
-            lane = self._lane_of(asyncio.get_running_loop())
-            is_new = len(self._lanes) > known
-        if is_new:
-            await anext(lane.keeper)
-        return lane
-
-    def _lane_of(self, loop: asyncio.AbstractEventLoop) -> _Lane:
-        if loop not in self._lanes:
-            transport = self._transport()
-            places = asyncio.Semaphore(self.max_concurrent)
-            outside = Awaiting(transport)
-            self._lanes[loop] = _Lane(outside, transport, places, self._keep(loop, outside, transport))
-        return self._lanes[loop]
+            if loop not in self._lanes:
+                transport, places = self._transport(), asyncio.Semaphore(self.max_concurrent)
+                outside = Awaiting(transport)
+                keeper = self._keep(loop, outside, transport)
+                run_now(keeper.asend(None))  # only one that has begun is closed with the loop
+                self._lanes[loop] = _Lane(outside, transport, places, keeper)
+            return self._lanes[loop]
 
     def _transport(self) -> "AsyncTransport":
         api_key, base_url = self._project.address()

@@ -390,6 +390,15 @@ def test_one_orchestrator_serves_loops_in_threads() -> None:
     assert threading.active_count() < 20
 
 
+async def test_a_client_that_was_looked_at_first_is_closed_too() -> None:
+    """`async_client` opens what the calls will use, and closing closes it."""
+    with Simulator(answer=echo) as simulator:
+        async with orchestrator(simulator) as subject:
+            client = subject.async_client
+            assert await subject.execute_agent("reviewer", "task 1") == "1"
+        assert client.is_closed()
+
+
 async def test_the_sync_class_has_async_methods() -> None:
     """They share its config and its ledger, and give the same answers."""
     with Simulator(answer=echo) as simulator, AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
