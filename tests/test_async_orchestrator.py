@@ -23,7 +23,7 @@ from claude_force import (
     NotRunError,
     OverloadedError,
 )
-from claude_force.testing import Answer, ApiFault, Hang, Rule, SeenRequest, Simulator
+from claude_force.testing import Answer, ApiFault, Hang, Rule, SeenRequest, Simulator, Stall
 
 AGENT = "---\nname: reviewer\ndescription: Reviews code.\nmodel: haiku\n---\nYou review code.\n"
 SOON = {"retry-after-ms": "1"}
@@ -417,6 +417,26 @@ async def test_switched_off_it_falls_back_to_the_sync_client(project: Path) -> N
             with pytest.raises(RuntimeError, match="async_enabled"):
                 _ = subject.async_client
         assert simulator.stats.max_in_flight == 1
+
+
+async def test_switched_off_it_still_streams(project: Path) -> None:
+    """Pieces come as they arrive, in the loop's own thread; what their watcher raises is raised."""
+    (project / ".claude/claude.json").write_text('{"features": {"async_enabled": false}}')
+    threads: set[int] = set()
+
+    def refuse(_: str) -> None:
+        threads.add(threading.get_ident())
+        raise ValueError("no")
+
+    with Simulator(answer="word " * 100, faults=[Stall(20), Stall(20)]) as simulator:
+        async with orchestrator(simulator) as subject:
+            with pytest.raises(ValueError, match="no"):
+                await subject.execute_agent("reviewer", "x", on_text=refuse)
+            stream = subject.stream("reviewer", "y", timeout_seconds=10)
+            async with asyncio.timeout(5):
+                assert (await anext(stream)).startswith("word")
+            await stream.aclose()
+    assert threads == {threading.get_ident()}
 
 
 async def test_config_and_agents_are_read_beside_the_loop() -> None:

@@ -170,11 +170,30 @@ class ThreadedTransport:
         self._transport = transport
 
     async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
-        """As `LiveTransport.send`; a cancellation waits for its end."""
+        """As `LiveTransport.send`; `on_text` is called in the loop's own thread, as it may touch what belongs there.
+
+        A cancellation does not wait for the thread, which ends with the answer, or at its next piece of text.
+        """
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
-        send = functools.partial(self._transport.send, request, timeout_s=timeout_s, on_text=on_text)
-        return await asyncio.to_thread(send)
+        loop, is_over = asyncio.get_running_loop(), asyncio.Event()
+
+        async def tell(text: str) -> None:
+            if is_over.is_set():
+                raise asyncio.CancelledError
+            if on_text is not None:
+                on_text(text)
+
+        def tell_home(text: str) -> None:
+            asyncio.run_coroutine_threadsafe(tell(text), loop).result()
+
+        send = functools.partial(
+            self._transport.send, request, timeout_s=timeout_s, on_text=None if on_text is None else tell_home
+        )
+        try:
+            return await asyncio.to_thread(send)
+        finally:
+            is_over.set()
 
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""
