@@ -246,6 +246,16 @@ def test_what_is_no_outage_opens_nothing(face: Face, project: Path, fault: ApiFa
         assert subject.execute_agent("reviewer", "one more") == "Fine."
 
 
+def test_a_wait_for_the_circuit_is_told_as_of_the_attempt_to_come(face: Face, project: Path) -> None:
+    """Attempts are counted from 1, also where the first could not be made at once."""
+    configure(project, breaker={"failure_threshold": 1, "timeout_seconds": 0.2}, defaults={"max_retries": 0})
+    heard: list[Any] = []
+    with Simulator(answer="Fine.", faults=[ApiFault(500)]) as simulator, asking(face, simulator) as subject:
+        assert isinstance(outcome(lambda: subject.execute_agent("reviewer", "first")), ServerError)
+        assert subject.execute_agent("reviewer", "second", on_retry=heard.append) == "Fine."
+    assert {(retry.attempt, retry.max_attempts) for retry in heard} <= {(1, 1)}
+
+
 def test_who_waits_in_line_is_not_sent_to_a_server_that_went_down(face: Face, project: Path) -> None:
     """The circuit may open while a call waits for the limits: then it is refused as any other."""
     configure(project, breaker={"failure_threshold": 1}, defaults={"max_retries": 0})

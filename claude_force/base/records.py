@@ -162,7 +162,7 @@ class Retry:
     """A failed attempt that will be made again; handed to whoever watches the turn."""
 
     attempt: int
-    """Which attempt failed, counted from 1."""
+    """Which attempt failed, or could not be made because a circuit breaker was open; counted from 1."""
     max_attempts: int
     wait_s: float
     error: Exception

@@ -65,7 +65,8 @@ async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> 
                     raise deadline(turn, error) from error
                 raise
             if turn.watch.on_retry:
-                turn.watch.on_retry(Retry(attempt=failures, max_attempts=max_retries + 1, wait_s=wait, error=error))
+                tried = failures + is_open
+                turn.watch.on_retry(Retry(attempt=tried, max_attempts=max_retries + 1, wait_s=wait, error=error))
         await turn.outside.pause(wait)
 
 
