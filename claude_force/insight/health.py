@@ -83,7 +83,8 @@ def check_health(
     start = start or project_of(config_path)
     configured = check_config(config_path, start=start)
     checks = [configured.check, _agents(configured.settings, start), check_folder("metrics", metrics_folder(start))]
-    if (cache := (claude_folder(start) or start) / "cache").is_dir():
+    cache = (claude_folder(start) or start) / "cache"
+    if os.path.isdir(cache):  # noqa: PTH112 - Path.is_dir() may raise
         checks.append(check_folder("cache", cache))
     checks.append(_executions(configured.settings, start, now=clock.now()))
     checks.append(_breakers(breakers))
@@ -138,7 +139,7 @@ def _agents(settings: Settings, start: Path) -> Check:
 
 def check_folder(name: str, folder: Path) -> Check:
     """Whether the folder, or the one that it would be made in, can be written, and how much room is there."""
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = next(place for place in (folder, *folder.parents) if os.path.exists(place))  # noqa: PTH110 - or it may raise
     facts: dict[str, Any] = {"path": str(folder), "writable": False}
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         fix = f"make {existing} a folder that you may write to"

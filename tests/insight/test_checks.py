@@ -124,3 +124,19 @@ def test_a_folder_without_rights(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     assert check_folder("metrics", tmp_path / "a" / "b").status == "degraded"
     tmp_path.chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")
+@pytest.mark.parametrize("closed", [".", ".claude"])
+def test_a_project_that_cannot_be_looked_at(project: Path, closed: str) -> None:
+    """It is failing; the check itself does not fail."""
+    (project / closed).chmod(0)
+    try:
+        assert check_health(start=project).status == "failing"
+    finally:
+        (project / closed).chmod(0o700)
+
+
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    """A path that the system refuses is ill, and raises nothing."""
+    assert check_health(start=tmp_path / ("x" * 300)).status == "failing"
