@@ -21,6 +21,7 @@ import msgspec
 
 from claude_force.base.config import claude_folder, user_folder
 from claude_force.base.records import Execution, Usage
+from claude_force.stores.files import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -215,8 +216,7 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, flags, 0o600)
     except FileNotFoundError:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (path.parent / ".gitignore").write_text("*\n")
+        make_private_folder(path.parent)
         return os.open(path, flags, 0o600)
 
 

@@ -221,12 +221,18 @@ class ResponseCache:
         self.keep(entry)
 
     def lookup(
-        self, key: str, *, agent_name: str, simulated: bool | None = False, counts_miss: bool = True
+        self,
+        key: str,
+        *,
+        agent_name: str,
+        simulated: bool | None = False,
+        counts_miss: bool = True,
+        in_memory: bool = False,
     ) -> CacheEntry | None:
         """The fresh entry under this key, or `None`. Counts a hit or a miss for the agent; never raises for the disk.
 
         `simulated` says which answers are wanted: those of a model, those of the simulator, or, with `None`, either.
-        Who looks again for the same answer does not count another miss.
+        Who looks again for the same answer does not count another miss. `in_memory` leaves the disk alone.
         """
         if not self._takes(agent_name):
             return None
@@ -234,7 +240,7 @@ class ResponseCache:
             self._look_around()
         with self._lock:
             entry = self._memory.get(key)
-        if entry is None:
+        if entry is None and not in_memory:
             entry = self._read(key)
         if entry is not None and (simulated not in {None, entry.simulated} or not self.is_fresh(entry)):
             entry = None
@@ -594,11 +600,17 @@ class KeptReplies:
         self._cache = cache
         self._claims = Claims(cache.cache_dir / "claims")
 
-    def find(self, key: str, *, agent: str, counts: bool = True) -> KeptReply | None:
+    def recall(self, key: str, *, agent: str) -> KeptReply | None:
+        """The reply under this key, if it is in memory."""
+        entry = self._cache.lookup(key, agent_name=agent, simulated=None, counts_miss=False, in_memory=True)
+        return self._kept(entry) if entry else None
+
+    def find(self, key: str, *, agent: str, counts: bool) -> KeptReply | None:
         """The reply under this key; who answered it is part of the key."""
         entry = self._cache.lookup(key, agent_name=agent, simulated=None, counts_miss=counts)
-        if entry is None:
-            return None
+        return self._kept(entry) if entry else None
+
+    def _kept(self, entry: CacheEntry) -> KeptReply:
         reply = Reply(
             model=entry.model,
             text=entry.response,

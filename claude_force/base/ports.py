@@ -63,8 +63,11 @@ class Pricer(Protocol):
 class ReplyCache(Protocol):
     """Where replies are kept for whoever asks the same again. Nothing here raises: a cache must not cost an answer."""
 
-    def find(self, key: str, *, agent: str, counts: bool = True) -> "KeptReply | None":
-        """The reply under this key, in microseconds. `counts`: whether a miss is one of the figures."""
+    def recall(self, key: str, *, agent: str) -> "KeptReply | None":
+        """The reply under this key, if it is in memory."""
+
+    def find(self, key: str, *, agent: str, counts: bool) -> "KeptReply | None":
+        """The reply under this key, wherever it is. `counts`: whether a miss is one of the figures."""
 
     def keep(self, key: str, reply: "Reply", *, agent: str, task: str, cost_usd: "Decimal | None") -> None:
         """Keep a reply, if it may be kept."""

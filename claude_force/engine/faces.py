@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from claude_force.engine.outside import Signal
 
 # Under load, a hop to a thread for each call costs as much CPU as all the rest of a turn; one for many does not, and
-# nobody who waits for a model notices five milliseconds.
-REST_S = 0.005
+# nobody who waits for a model notices two milliseconds.
+REST_S = 0.002
 
 T = TypeVar("T")
 _Outcome = tuple[Any, BaseException | None]

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from claude_force.engine.traffic import Traffic
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from claude_force.base.clock import Clock
     from claude_force.base.config import Config
     from claude_force.base.ports import AgentFinder, Ledger, OnRetry, OnText, Pricer, ReplyCache
-    from claude_force.base.records import KeptReply, Reply, Request
+    from claude_force.base.records import Execution, KeptReply, Reply, Request
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Task
 
@@ -50,8 +52,11 @@ class Turn:
     parts: Parts
     task: "Task"
     watch: Watch
+    model: str
+    """The one that was chosen."""
     timeout_s: float
     started_s: float
+    timestamp: "datetime"
     replies: list["Reply"] = field(default_factory=list)
     """Every reply that this turn paid for, the last one last."""
     asked: list["Request"] = field(default_factory=list)
@@ -64,6 +69,8 @@ class Turn:
     """An attempt failed after its answer had begun: it is billed, and nobody said how much."""
     failure: str | None = "Interrupted"
     """Until something else is known; a Ctrl-C or a cancellation leaves it so."""
+    execution: "Execution | None" = None
+    """What was entered in the ledger, once it was."""
     warnings: list[str] = field(default_factory=list)
 
     @property

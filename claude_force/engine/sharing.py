@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from claude_force.base.errors import ClaudeForceError
 from claude_force.base.records import KeptReply
+from claude_force.engine import books
 from claude_force.engine.answer import read_answer
 from claude_force.engine.attempts import ask_models, deadline
 from claude_force.engine.key import request_key
@@ -32,7 +33,7 @@ async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Rep
     if use_cache is False:
         return await ask_models(turn, requests), turn.replies[-1]
     key = _key(turn, requests[0])
-    if cache and use_cache != "refresh" and (kept := cache.find(key, agent=turn.task.agent_name)):
+    if cache and use_cache != "refresh" and (kept := cache.recall(key, agent=turn.task.agent_name)):
         return _given(turn, kept)
     models = (request.model for request in requests[1:])  # who takes no other model's answer must not be given one
     return await _share(turn, requests, key, flight="/".join((key, str(use_cache), *models)))
@@ -68,25 +69,28 @@ async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits:
         text = await ask_models(turn, requests)
         return text, KeptReply(reply=turn.replies[-1], cost_usd=None)
     claims = waits and turn.task.use_cache != "refresh"
-    if claims and (kept := await _claimed(turn, cache, key)):
+    if turn.task.use_cache != "refresh" and (kept := await _claimed(turn, cache, key, waits=waits)):
         return _given(turn, kept)[0], kept
     try:
         text = await ask_models(turn, requests)
+        books.close(turn)
         return text, await turn.outside.finish(lambda: _keep(turn, cache))
     finally:
         if claims:
             cache.release(key)
 
 
-async def _claimed(turn: "Turn", cache: "ReplyCache", key: str) -> KeptReply | None:
-    """Claim the key; or the answer, where somebody has kept it since the first look."""
+async def _claimed(turn: "Turn", cache: "ReplyCache", key: str, *, waits: bool) -> KeptReply | None:
+    """The answer that somebody has kept; else the key is claimed, unless nobody may be waited for."""
+    is_first = True
     while True:
-        is_ours = cache.claim(key)
-        kept = cache.find(key, agent=turn.task.agent_name, counts=False)
+        is_ours = waits and cache.claim(key)
+        kept = cache.find(key, agent=turn.task.agent_name, counts=is_first)
         if kept and is_ours:
             cache.release(key)
-        if kept or is_ours:
+        if kept or is_ours or not waits:
             return kept
+        is_first = False
         if turn.left_s <= LOOK_EVERY_S:
             raise deadline(turn)
         await turn.outside.pause(LOOK_EVERY_S)
@@ -95,6 +99,7 @@ async def _claimed(turn: "Turn", cache: "ReplyCache", key: str) -> KeptReply | N
 def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
     """Under the key of the request that was answered: a fallback model's answer is not the first one's."""
     request, reply, parts = turn.asked[-1], turn.replies[-1], turn.parts
+    books.enter(turn)  # in the same hop to a thread
     cost_usd = parts.prices.cost_usd(reply.model, reply.usage, parts.clock.now(), asked_as=request.model)
     cache.keep(_key(turn, request), reply, agent=turn.task.agent_name, task=turn.task.text, cost_usd=cost_usd)
     return KeptReply(reply=reply, cost_usd=cost_usd)

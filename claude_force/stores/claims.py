@@ -11,6 +11,8 @@ import threading
 import weakref
 from pathlib import Path
 
+from claude_force.stores.files import make_private_folder
+
 _PLACES = 1 << 62  # more than two keys that meet in a billion years; the largest offset there is, is twice this
 
 
@@ -73,7 +75,7 @@ def _opened(path: Path) -> _File:
     with _OPENING:
         file = _FILES.get(name)
         if file is None or file.process != os.getpid():  # a forked child has none of its parent's locks
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             file = _FILES[name] = _File(path)
         return file
 

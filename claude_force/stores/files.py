@@ -5,6 +5,13 @@ import secrets
 from pathlib import Path
 
 
+def make_private_folder(folder: Path) -> None:
+    """A folder for this user alone, which git passes over; one that is there already is left as it is."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n")
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write the file so that a reader sees the old content or the new, whatever happens in between.
 

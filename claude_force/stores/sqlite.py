@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES, AgentCounts, StoreBusyError, Stored, StoreError, Totals
-from claude_force.stores.files import link_once
+from claude_force.stores.files import link_once, make_private_folder
 
 VERSION = 1
 
@@ -357,10 +357,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
 
 def _make(path: Path) -> None:
     """A new file, private, complete before it gets its name; what another process has made meanwhile is left."""
-    folder = path.parent
-    if not folder.exists():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / ".gitignore").write_text("*\n")
+    make_private_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:

@@ -1,0 +1,70 @@
+"""What a turn used and cost, all its attempts together, as the ledger keeps it. Each turn is entered once."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeVar
+
+from claude_force.base.records import WHOLE_STOP_REASONS, Execution, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from claude_force.engine.parts import Turn
+
+Amount = TypeVar("Amount", Usage, Decimal)
+
+
+def close(turn: "Turn") -> None:
+    """The turn has its answer: what is entered from now on is a success, or an answer that was cut."""
+    turn.failure = None if turn.last and turn.last.stop_reason in WHOLE_STOP_REASONS else "CutAnswer"
+
+
+def enter(turn: "Turn") -> Execution:
+    """Write the turn down, unless that was done. May stall: the price list is loaded, a file is written."""
+    if turn.execution is None:
+        turn.execution = execution_of(turn)
+        turn.parts.ledger.record(turn.execution)
+    return turn.execution
+
+
+def execution_of(turn: "Turn") -> Execution:
+    """The turn as the ledger keeps it: the tokens and the price of *all* its attempts."""
+    kept, last = turn.kept, turn.last
+    usage, cost_usd = _paid(turn)
+    return Execution(
+        timestamp=turn.timestamp,
+        agent_name=turn.task.agent_name,
+        task=turn.task.text,
+        model=last.model if last else turn.model,
+        success=turn.failure is None,
+        duration_ms=turn.elapsed_s * 1000,
+        attempts=turn.attempts,
+        usage=usage,
+        cost_usd=cost_usd,
+        stop_reason=last.stop_reason if last else None,
+        request_id=last.request_id if last else None,
+        error_type=turn.failure,
+        simulated=bool(last and last.simulated),
+        cached=kept is not None,
+        cache_age_s=kept.age_s if kept else None,
+        saved_usd=kept.cost_usd if kept else None,
+        workflow_id=turn.task.workflow_id,
+    )
+
+
+def _paid(turn: "Turn") -> tuple[Usage | None, Decimal | None]:
+    """Tokens and price of all that was sent; `None` is not known."""
+    if turn.has_unknown_cost:
+        return None, None
+    if turn.kept and not turn.replies:
+        return Usage(), Decimal(0)
+    usages = [reply.usage for reply in turn.replies]
+    cost_usd = turn.parts.prices.cost_usd
+    asked = zip(turn.replies, turn.asked, strict=False)  # a Ctrl-C may have come between the two
+    costs = [cost_usd(reply.model, reply.usage, turn.timestamp, asked_as=request.model) for reply, request in asked]
+    return _total(usages, Usage()), _total(costs, Decimal(0))
+
+
+def _total(parts: "Sequence[Amount | None]", zero: "Amount") -> "Amount | None":
+    """The sum; `None` if there is nothing to add, or one part is not known."""
+    known = [part for part in parts if part is not None]
+    return sum(known, zero) if known and len(known) == len(parts) else None
