@@ -227,7 +227,7 @@ class SqliteEntries:
         if self._counts:
             with suppress(StoreError), self._transaction(wait_s=1.0) as writer:
                 self._write_notes(writer)
-        with self._opening, self._reading, self._writing:
+        with self._reading, self._writing, self._opening:
             connections, self._reader, self._writer = (self._writer, self._reader), None, None
             for connection in connections:
                 if connection is not None:
@@ -243,8 +243,8 @@ class SqliteEntries:
 
     def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         try:
-            reader = self._reader or self._opened()[0]
             with self._reading:
+                reader = self._reader or self._opened()[0]
                 return reader.execute(query, values).fetchall()
         except _FAULTS as error:
             raise _explained(error, self.path) from error
@@ -253,16 +253,18 @@ class SqliteEntries:
     def _transaction(self, *, wait_s: float = WRITE_WAIT_S) -> Iterator[sqlite3.Connection]:
         """All or nothing; raises `StoreError`."""
         try:
-            writer = self._writer or self._opened()[1]
             if not self._writing.acquire(timeout=wait_s):
                 raise StoreBusyError(f"{str(self.path)!r}: another thread is writing")
             try:
+                writer = self._writer or self._opened()[1]  # not before it is ours: another thread may close it
                 _begin(writer, wait_s)
-                yield writer
-                writer.execute("COMMIT")
+                try:
+                    yield writer
+                    writer.execute("COMMIT")
+                finally:
+                    if writer.in_transaction:
+                        writer.execute("ROLLBACK")
             finally:
-                if writer.in_transaction:
-                    writer.execute("ROLLBACK")
                 self._writing.release()
         except _FAULTS as error:
             raise _explained(error, self.path) from error

@@ -1,6 +1,7 @@
 """The SQLite store: the laws of every store, and what is special about a file."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
@@ -58,4 +59,21 @@ def test_a_scan_keeps_nobody_from_writing(tmp_path: Path) -> None:
         store.remove(stored)
     assert seen == [str(number) for number in range(250)]
     assert store.totals().entries == 0
+    store.close()
+
+
+def test_closing_while_others_write_holds_up_nobody(tmp_path: Path) -> None:
+    """What is closed under a writer's hands is opened anew, and no lock stays behind."""
+    store = SqliteEntries(tmp_path / "x.db")
+
+    def write(thread: int) -> None:
+        for number in range(100):
+            store.write(f"{thread} {number}", b"kept", max_bytes=10**6)
+            assert store.read(f"{thread} {number}")
+            if thread == 0:
+                store.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    assert store.totals().entries == 400
     store.close()
