@@ -8,7 +8,6 @@ docs/explanation/cache.md.
 
 import hashlib
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -46,6 +45,9 @@ _MOST_AHEAD_S = 300.0
 _LOOK_EVERY_S = 1.0
 # What an entry takes in memory beside its two long texts: the record, its other fields, its place in a dictionary.
 _RECORD_BYTES = 1_000
+# A character of a text that is not ASCII: two or four bytes, and its UTF-8, which stays with the text once it was
+# encoded. So `sys.getsizeof` grows meanwhile, and what is dropped would count more than when it was put.
+_WIDE_BYTES = 5
 _MOST_MB = 1e9  # a petabyte is a mistake
 
 
@@ -722,7 +724,9 @@ def _secret_path() -> Path:
 
 
 def _bytes_of(entry: CacheEntry) -> int:
-    return sys.getsizeof(entry.response) + sys.getsizeof(entry.task) + _RECORD_BYTES
+    return _RECORD_BYTES + sum(
+        len(text) * (1 if text.isascii() else _WIDE_BYTES) for text in (entry.response, entry.task)
+    )
 
 
 def _rate(hits: int, misses: int) -> str:

@@ -457,6 +457,16 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert stats["memory_mb"] <= 0.05
 
 
+def test_memory_is_bounded_for_every_script(tmp_path: Path) -> None:
+    """A text that is not ASCII takes more room, and counts as much when it goes as when it came."""
+    cache = make(tmp_path, memory_mb=0.05)
+    for number in range(100):
+        cache.set("linter", f"{number} €", "haiku", f"{number}" + "€" * 3000, 1, 1, 0.1)
+    stats = cache.get_stats()
+    assert stats["memory_entries"] == 3
+    assert 0 < stats["memory_mb"] <= 0.05
+
+
 @pytest.mark.parametrize("options", [{"ttl_hours": 0}, {"max_size_mb": -1}, {"agent_ttl_hours": {"a": 0}}], ids=repr)
 def test_a_limit_that_is_none_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     """Nothing and less is a mistake; off is said otherwise."""
