@@ -198,6 +198,7 @@ class _Lines:
         if self._file is not None and self._process == os.getpid() and self._is_there():
             return self._file
         self._close()
+        self._file = None  # its number may soon be that of a file of somebody else, and ours cannot be opened
         self._file, self._process, self._end = _open(self._path), os.getpid(), -1
         self._inode = os.fstat(self._file).st_ino
         self._close = weakref.finalize(self, os.close, self._file)

@@ -182,6 +182,21 @@ def test_a_file_that_was_moved_away_gets_no_more_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forking is what this is about
+def test_a_ledger_that_comes_back_gets_its_lines_and_no_other_file_does(tmp_path: Path) -> None:
+    """While the name was a link, the system gave the number of our closed file to another one."""
+    tracker = PerformanceTracker(tmp_path)
+    tracker.record(execution())
+    tracker.path.rename(tmp_path / "away")
+    tracker.path.symlink_to(tmp_path / "elsewhere")
+    tracker.record(execution())  # refused
+    with (tmp_path / "other").open("wb"):
+        tracker.path.unlink()
+        (tmp_path / "away").rename(tracker.path)
+        tracker.record(execution())
+    assert (tmp_path / "other").read_bytes() == b""
+    assert len(lines(tracker)) == 2
+
+
 def test_threads_and_a_forked_child_share_the_file(tmp_path: Path) -> None:
     """An open file is shared by threads and children, and still no line is lost or torn."""
     tracker = PerformanceTracker(tmp_path)
