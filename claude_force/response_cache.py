@@ -242,7 +242,7 @@ class ResponseCache:
             self._look_around()
         with self._lock:
             entry = self._memory.get(key)
-        if entry is None and not in_memory:
+        if not in_memory and (entry is None or not self.is_fresh(entry)):  # another process may have asked anew since
             entry = self._read(key)
         if entry is not None and (simulated not in {None, entry.simulated} or not self.is_fresh(entry)):
             entry = None

@@ -553,6 +553,17 @@ def test_another_process_is_noticed(tmp_path: Path) -> None:
     assert got(mine) is None
 
 
+def test_an_answer_that_another_process_renewed_is_taken_at_once(tmp_path: Path) -> None:
+    """Ours in memory expired, theirs did not: who waited for it does not pay once more."""
+    clock = Clock()
+    mine, other = make(tmp_path, memory_mb=16, clock=clock), make(tmp_path, clock=clock)
+    put(mine)
+    clock.pass_time(25 * 3600)
+    assert got(mine) is None  # so this second's look at the others is over
+    put(other, response="Newer.")
+    assert got(mine) == "Newer."
+
+
 # ---------------------------------------------------------------- bundles
 
 
