@@ -408,3 +408,34 @@ def test_a_slow_answer_is_none_of_its_business(face: Face) -> None:
         asking(face, simulator) as subject,
     ):
         assert subject.execute_agent("reviewer", "x", attempt_timeout_seconds=5).attempts == 4
+
+
+def test_a_misspelt_fallback_is_not_the_batchs_end(face: Face, project: Path) -> None:
+    """The error is that of the model that was meant, and a warning names the one that is unknown."""
+    configure(project, defaults={"max_retries": 0})
+    down = Rule(ApiFault(529), when=lambda request: "haiku" in model_of(request))
+    heard: list[str] = []
+    with (
+        Simulator(answer="Fine.", rules=[down]) as simulator,
+        asking(face, simulator) as subject,
+        pytest.raises(OverloadedError),
+    ):
+        subject.execute_agent("reviewer", "x", fallback_models="sonet", on_warning=heard.append)
+    assert "'sonet' is unknown" in heard[-1]
+
+
+@pytest.mark.parametrize("callback", ["on_text", "on_retry", "on_warning"])
+def test_what_a_watcher_raises_is_not_the_servers_fault(face: Face, callback: str) -> None:
+    """An error of our own family, raised by a callback, is raised as it is: no retry, no other model."""
+    raised = OverloadedError("mine")
+
+    def fail(_: object) -> None:
+        raise raised
+
+    faults = [ApiFault(500, headers=SOON)] if callback == "on_retry" else []
+    down = [Rule(ApiFault(529), when=lambda request: "haiku" in model_of(request))] if callback == "on_warning" else []
+    with Simulator(answer="Fine.", faults=faults, rules=down) as simulator, asking(face, simulator) as subject:
+        with pytest.raises(OverloadedError) as caught:
+            subject.execute_agent("reviewer", "x", fallback_models=["opus", "sonnet"], **{callback: fail})
+        assert caught.value is raised
+        assert "claude-sonnet-5-5" not in {model_of(request) for request in simulator.requests}

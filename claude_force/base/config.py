@@ -8,9 +8,11 @@
 It never holds a key or a server's address: a repository must not decide where your credentials are sent.
 """
 
+import errno
 import itertools
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -255,6 +257,8 @@ def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: P
 def read_config(path: Path) -> dict[str, Any]:
     """The JSON object in the file, unchecked. Raises `ConfigError`."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe, or a device, that a repository brought along
+            raise OSError(errno.EINVAL, "it is no regular file")  # noqa: TRY301 - as if the system had said so
         data = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except FileNotFoundError as error:
         raise ConfigError(f"no config file at {str(path)!r}; `claude-force init` writes one", path=str(path)) from error

@@ -1,7 +1,6 @@
 """Until there is an answer: attempts under one deadline, each past the model's circuit breaker and its limits."""
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from claude_force.base.errors import (
@@ -10,6 +9,7 @@ from claude_force.base.errors import (
     CircuitOpenError,
     ClaudeForceError,
     DeadlineError,
+    ModelNotFoundError,
     OverloadedError,
     RateLimitError,
     ServerError,
@@ -35,14 +35,21 @@ async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
     A model is left for the next one only where it is overloaded or fails on its side: never for credentials, spent
     limits, rate limits or bad requests, which another model would not mend.
     """
-    for request, following in pairwise(requests):
+    first: ClaudeForceError | None = None
+    for request, following in zip(requests, [*requests[1:], None], strict=True):
         try:
-            return await _ask(turn, request, waits_for_circuit=False)
+            return await _ask(turn, request, waits_for_circuit=following is None)
         except (OverloadedError, ServerError, CircuitOpenError) as error:
-            if turn.left_s <= 0:
+            if following is None or turn.left_s <= 0:
                 raise
             turn.warn(f"{request.model} is not available, so {following.model} is asked: {error.args[0]}")
-    return await _ask(turn, requests[-1], waits_for_circuit=True)
+            first = first or error
+        except ModelNotFoundError as error:
+            if first is None:
+                raise
+            turn.warn(f"the fallback model {request.model!r} is unknown: {error.args[0]}")
+            raise first from error  # a misspelt fallback must not end the batch
+    raise AssertionError("there is at least one request")
 
 
 async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> str:

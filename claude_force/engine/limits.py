@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Until answers have come: a token has about 3.5 characters, and an answer about a page.
 FIRST_TOKENS_PER_CHAR = 1 / 3.5
+FIRST_PROMPT_CHARS = 3500.0
 FIRST_OUTPUT_TOKENS = 1000.0
 # How much the last answer weighs in an estimate: an average over some ten of them.
 WEIGHT = 0.1
@@ -97,7 +98,7 @@ class Limits:
         self._window: float | None = None
         """How many may be under way; `None` as long as there was no trouble."""
         self._before_trouble = 0
-        self._tokens_per_char = FIRST_TOKENS_PER_CHAR
+        self._tokens, self._chars = FIRST_PROMPT_CHARS * FIRST_TOKENS_PER_CHAR, FIRST_PROMPT_CHARS
         self._output_tokens = FIRST_OUTPUT_TOKENS
 
     @property
@@ -162,7 +163,7 @@ class Limits:
     def _estimate(self, request: "Request") -> tuple[float, float, float]:
         """Requests, input and output tokens that it will use. `max_tokens` is no measure: it does not count."""
         output = min(self._output_tokens, request.max_tokens)
-        return 1.0, _length_chars(request) * self._tokens_per_char, output
+        return 1.0, _length_chars(request) * self._tokens / self._chars, output
 
     def _reserve(self, ticket: Ticket, now_s: float) -> None:
         ticket.reserved = self._estimate(ticket.request)
@@ -181,7 +182,8 @@ class Limits:
         if usage is not None:
             inputs = usage.prompt_tokens - usage.cache_read_tokens  # reads do not count to the limit
             used = (1.0, float(inputs), float(usage.output_tokens))
-            self._tokens_per_char += WEIGHT * (inputs / max(_length_chars(ticket.request), 1) - self._tokens_per_char)
+            self._tokens += WEIGHT * (inputs - self._tokens)  # sums, so that tiny prompts do not weigh as much as large
+            self._chars += WEIGHT * (max(_length_chars(ticket.request), 1) - self._chars)
             self._output_tokens += WEIGHT * (usage.output_tokens - self._output_tokens)
             for bucket, reserved, spent in zip(self._buckets, ticket.reserved, used, strict=True):
                 bucket.take(spent - reserved, now)

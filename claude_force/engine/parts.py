@@ -1,8 +1,8 @@
 """What a turn works with, who looks on, and how far it has come."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from claude_force.engine.traffic import Traffic
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from claude_force.base.records import Execution, KeptReply, Reply, Request
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Task
+
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,14 @@ class Parts:
     """Who answers, as far as it decides the answer: empty for Claude itself."""
 
 
+class WatcherError(Exception):
+    """Carries what a watcher raised out of the turn: it says nothing about the server, whatever its family."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 @dataclass(frozen=True, slots=True)
 class Watch:
     """Who looks on while a turn happens."""
@@ -42,6 +53,23 @@ class Watch:
     on_retry: "OnRetry | None" = None
     on_warning: "OnText | None" = None
     """Gets each warning as it comes up; most do before anything is sent."""
+
+    def guarded(self) -> "Watch":
+        """The same; what they raise is a `WatcherError`."""
+        return Watch(_guarded(self.on_text), _guarded(self.on_retry), _guarded(self.on_warning))
+
+
+def _guarded(callback: Callable[[Seen], None] | None) -> Callable[[Seen], None] | None:
+    if callback is None:
+        return None
+
+    def call(seen: Seen) -> None:
+        try:
+            callback(seen)
+        except Exception as error:
+            raise WatcherError(error) from error
+
+    return call
 
 
 @dataclass(slots=True, kw_only=True)

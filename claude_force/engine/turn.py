@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from claude_force.base.records import AgentResult
 from claude_force.engine import books
-from claude_force.engine.parts import Parts, Turn, Watch
+from claude_force.engine.parts import Parts, Turn, Watch, WatcherError
 from claude_force.engine.request import Task, build_request
 from claude_force.engine.sharing import answer
 
@@ -29,18 +29,21 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         outside=outside,
         parts=parts,
         task=task,
-        watch=watch,
+        watch=watch.guarded(),
         model=prepared.request.model,
         timeout_s=parts.config.defaults.timeout_seconds if task.timeout_s is None else task.timeout_s,
         started_s=parts.clock.monotonic(),
         timestamp=parts.clock.now(),
     )
-    for warning in prepared.warnings:
-        turn.warn(warning)
     try:
+        for warning in prepared.warnings:
+            turn.warn(warning)
         text, reply = await answer(turn, (prepared.request, *prepared.fallbacks))
         books.close(turn)
-    except Exception as error:  # ours, or of whoever watches
+    except WatcherError as error:
+        turn.failure = type(error.error).__name__
+        raise error.error from error.error.__cause__
+    except Exception as error:
         turn.failure = type(error).__name__
         raise
     finally:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -274,3 +275,10 @@ def test_the_shipped_schema_is_fresh() -> None:
     """The JSON Schema for editors describes the config that this code reads."""
     shipped = Path(__file__).parents[2] / "docs" / "reference" / "claude.schema.json"
     assert json.loads(shipped.read_text()) == json.loads(msgspec.json.encode(config_schema()))
+
+
+def test_a_pipe_is_no_config(tmp_path: Path) -> None:
+    """A repository can bring a pipe or a device along; reading it would never end."""
+    os.mkfifo(tmp_path / "claude.json")
+    with pytest.raises(ConfigError, match="no regular file"):
+        load_settings(tmp_path / "claude.json")
