@@ -485,7 +485,8 @@ class ResponseCache:
         if entry is None:
             self._store.note_miss(agent_name)
         else:
-            self._store.note_hit(agent_name, entry.key, entry.estimated_cost)
+            saved = None if entry.simulated else entry.estimated_cost  # what nobody would have paid is not saved
+            self._store.note_hit(agent_name, entry.key, saved)
 
     def _takes(self, agent_name: str) -> bool:
         return self.enabled and agent_name not in self.exclude_agents

@@ -199,6 +199,15 @@ def test_another_models_answer_is_kept_as_its_own(face: Face) -> None:
     assert (again.model, again.cached) == ("claude-haiku-5-5", False)
 
 
+def test_simulated_savings_are_none(face: Face) -> None:
+    """What the simulator answered again has saved nobody a cent, and the figures do not say so."""
+    with Simulator(answer=counted) as simulator, asking(face, simulator) as subject:
+        for _ in range(2):
+            subject.execute_agent("reviewer", "x")
+        stats = subject.response_cache.get_stats()
+    assert (stats["hits"], stats["misses"], stats["saved_usd"]) == (1, 1, 0.0)
+
+
 def test_a_stream_of_a_cached_answer_has_its_text(face: Face) -> None:
     """Whoever watches gets the text of a kept answer, too."""
     pieces: list[str] = []
