@@ -20,7 +20,7 @@ from claude_force.base.errors import ClaudeForceError
 # name of the command: one line of help. The command itself is `claude_force.apps.commands.<name>.command`.
 COMMANDS = {
     "agents": "See and check the agents that can be called.",
-    "cache": "See, check, prune and share the answers that are kept.",
+    "cache": "See, check, prune, share and warm the answers that are kept.",
     "completion": "Print the script that completes commands in your shell.",
     "config": "See, check and upgrade the configuration.",
     "doctor": "Say what is found, what is wrong, and how to mend it.",

@@ -1,10 +1,13 @@
 """A tasks file, from the first line to the last: read, checked, asked, each answer written down as it comes."""
 
 import asyncio
+import dataclasses
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +17,10 @@ from claude_force.apps.console import is_terminal, note, print_json
 from claude_force.apps.tally import Tally, shown
 from claude_force.apps.task_file import FileTask, ResultLine, ResultsFile, read_tasks, result_line, unanswered
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
-from claude_force.base.errors import InputError, TasksFileError
+from claude_force.base.errors import CacheError, InputError, TasksFileError
+from claude_force.engine.budget import Purse, worst_case_usd
 from claude_force.library.materials import read_material
-from claude_force.orchestrator import CallOptions, Project
+from claude_force.orchestrator import AgentTask, CallOptions, Project
 
 if TYPE_CHECKING:
     from claude_force.base.records import Retry
@@ -25,6 +29,8 @@ Keep = Callable[[ResultLine], None]
 
 # Nobody reads more than these before a batch begins; every result has its own.
 MOST_WARNINGS = 20
+# The exit code where a budget left tasks out, as for a spent limit of the account.
+OVER_BUDGET = 4
 
 
 def run_tasks_file(
@@ -49,6 +55,60 @@ def run_tasks_file(
         raise InputError("standard output is closed, so the answers would be lost; give --output")
     project = Project(config_path, offline=offline)
     options["materials"] = tuple(map(read_material, files))  # once, and not for every task
+    tasks = _checked(project, tasks_file, agent, options)
+    with ResultsFile(output) if output is not None else nullcontext() as results:
+        to_ask = tasks if results is None else unanswered(tasks, results.known)
+        tally = Tally(total=len(to_ask), before=len(tasks) - len(to_ask))
+        _say_start(tally, tasks, results)
+        orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
+        with _told(tally, output), shown(tally, is_alone=output is not None or not is_terminal(sys.stdout)) as show:
+            asyncio.run(_ask(orchestrator, to_ask, options, _print if results is None else results.append, tally, show))
+    if as_json:
+        print_json(_facts(tally))
+    return tally.exit_code
+
+
+def warm_cache(
+    tasks_file: str,
+    *,
+    agent: str,
+    max_usd: float | None,
+    max_concurrent: int | None,
+    config_path: Path | None,
+    offline: bool,
+    as_json: bool,
+) -> int:
+    """Ask all tasks of the file whose answers are not in the cache yet; gives the exit code.
+
+    With `max_usd` they are asked one at a time, and one whose worst case does not fit what is left is not asked.
+    Nothing is sent before the whole file was checked.
+    """
+    project = Project(config_path, offline=offline)
+    tasks = _checked(project, tasks_file, agent, CallOptions())
+    missing = _missing(project, tasks)
+    tally = Tally(total=len(missing), before=len(tasks) - len(missing))
+    budget = None if max_usd is None else _Budget(project, max_usd, missing, tally)
+    orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent if budget is None else 1)
+    given = 0  # by the cache after all: a task that stands there twice, or that another process has asked
+
+    def count(line: ResultLine) -> None:
+        nonlocal given
+        given += bool(line.status == "done" and line.result and line.result["cached"])
+
+    try:
+        with shown(tally, is_alone=True) as show:
+            to_ask = missing if budget is None else budget.affordable()
+            asyncio.run(_ask(orchestrator, to_ask, CallOptions(), count, tally, show))
+    finally:
+        _say_warmed(tally, given, budget)
+    code = tally.exit_code if tally.ending or not (budget and budget.left_out) else OVER_BUDGET
+    if as_json:
+        print_json(_warmed(tally, given) | {"over_budget": budget.left_out if budget else 0, "exit_code": code})
+    return code
+
+
+def _checked(project: Project, tasks_file: str, agent: str, options: CallOptions) -> list[FileTask]:
+    """The tasks of the file. What the user should know before anything is sent has been said."""
     tasks, warnings = read_tasks(
         _content(tasks_file),
         path=None if tasks_file == "-" else tasks_file,
@@ -62,21 +122,12 @@ def run_tasks_file(
         note(warning, kind="warning")
     if len(warnings) > MOST_WARNINGS:
         note(f"and {len(warnings) - MOST_WARNINGS} more; each result has its own", kind="warning")
-    with ResultsFile(output) if output is not None else nullcontext() as results:
-        to_ask = tasks if results is None else unanswered(tasks, results.known)
-        tally = Tally(total=len(to_ask), before=len(tasks) - len(to_ask))
-        _say_start(tally, tasks, results)
-        orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
-        with _told(tally, output), shown(tally, is_alone=output is not None or not is_terminal(sys.stdout)) as show:
-            asyncio.run(_ask(orchestrator, to_ask, options, _print if results is None else results.append, tally, show))
-    if as_json:
-        print_json(_facts(tally))
-    return tally.exit_code
+    return tasks
 
 
 async def _ask(
     orchestrator: AsyncAgentOrchestrator,
-    tasks: list[FileTask],
+    tasks: Iterable[FileTask],
     options: CallOptions,
     keep: Keep,
     tally: Tally,
@@ -87,10 +138,17 @@ async def _ask(
         show()
 
     options["on_retry"] = count
-    outcomes = orchestrator.as_completed((task.call for task in tasks), **options)
+    drawn: list[FileTask] = []
+
+    def calls() -> Iterator[AgentTask]:
+        for task in tasks:
+            drawn.append(task)
+            yield task.call
+
+    outcomes = orchestrator.as_completed(calls(), **options)
     async with orchestrator, aclosing(outcomes):
         async for number, result in outcomes:
-            line = result_line(tasks[number], result)
+            line = result_line(drawn[number], result)
             keep(line)
             tally.add(line, result)
             show()
@@ -119,6 +177,67 @@ def _print(line: ResultLine) -> None:
     click.echo(line.to_json(), nl=False)
 
 
+# ---------------------------------------------------------------- the cache
+
+
+def _missing(project: Project, tasks: list[FileTask]) -> list[FileTask]:
+    """The tasks without an answer in the cache. Raises `InputError` or `CacheError` where none would be kept."""
+    cache = project.parts.cache
+    if cache is None:
+        raise InputError("the cache is off, so no answer would be kept; set cache.enabled and features.cache_enabled")
+    for task in tasks:
+        if task.call.agent_name in project.cache.exclude_agents:
+            name = task.call.agent_name
+            raise InputError(f"answers of {name!r} are not kept (line {task.number}); see cache.exclude_agents")
+    if not project.cache.get_stats()["on_disk"]:
+        folder = str(project.cache.cache_dir)
+        raise CacheError(f"no answer can be kept in {folder!r}; `claude-force doctor` says why", path=folder)
+    return [task for task in tasks if cache.find(task.key, agent=task.call.agent_name, counts=False) is None]
+
+
+class _Budget:
+    """Which of the missing tasks can be paid. Raises `InputError` where that cannot be known."""
+
+    def __init__(self, project: Project, max_usd: float, missing: list[FileTask], tally: Tally) -> None:
+        if not 0 <= max_usd < math.inf:
+            raise InputError(f"--max-usd is {max_usd!r}; give US dollars, such as 0.50")
+        self.left_out = 0
+        """Tasks that did not fit."""
+        self._parts = parts = project.parts
+        self._tally = tally
+        self._purse = Purse(Decimal(str(max_usd)), parts.ledger)
+        project.parts = dataclasses.replace(parts, ledger=self._purse)
+        self._missing = [(task, self._worst_usd(task)) for task in missing]
+
+    def affordable(self) -> Iterator[FileTask]:
+        """The next task that fits what is left by then; to be drawn from when the one before has ended."""
+        cache = self._parts.cache
+        for task, worst_usd in self._missing:
+            if cache and cache.find(task.key, agent=task.call.agent_name, counts=False):  # it stands there twice
+                self._tally.total -= 1
+                self._tally.before += 1
+            elif self._purse.stakes(worst_usd):
+                yield task
+            else:
+                self._tally.not_run += 1
+                self.left_out += 1
+                if self.left_out <= MOST_WARNINGS:
+                    left = f"${max(self._purse.left_usd, Decimal(0)):.6f} is left"
+                    note(f"line {task.number} is not run: it could cost ${worst_usd:.6f}, and {left}", kind="warning")
+
+    def _worst_usd(self, task: FileTask) -> Decimal:
+        parts = self._parts
+        attempts = parts.config.defaults.max_retries + 1
+        worst_usd = worst_case_usd(task.extent, parts.prices, parts.clock.now(), attempts=attempts)
+        if worst_usd is None:
+            models = " or ".join(map(repr, task.extent.models))
+            raise InputError(
+                f"line {task.number}: the price of {models} is not known (input, output and cache_write_5m count), so"
+                " --max-usd cannot be kept; set it under `pricing` in the config, or leave --max-usd out"
+            )
+        return worst_usd
+
+
 # ---------------------------------------------------------------- what is said
 
 
@@ -144,13 +263,17 @@ def _told(tally: Tally, output: Path | None) -> Iterator[None]:
         _say_end(tally, output)
 
 
-def _say_end(tally: Tally, output: Path | None) -> None:
+def _say_failure(tally: Tally) -> None:
     if tally.simulated:
         note("simulated: no model was asked, nothing was paid")
     if (failure := tally.first_failure) is not None and failure.error is not None:
         note(f"line {failure.number}: {failure.error.type}: {failure.error.message}", kind="error")
     if tally.ending is not None:
         note("that error would meet every task, so nothing more was sent", kind="error")
+
+
+def _say_end(tally: Tally, output: Path | None) -> None:
+    _say_failure(tally)
     done = f"{tally.done} done" + (f" and {tally.before} before" if tally.before else "")
     missing = tally.total - tally.done - tally.failed
     seconds = time.monotonic() - tally.started
@@ -161,6 +284,22 @@ def _say_end(tally: Tally, output: Path | None) -> None:
             if output is not None
             else "with --output FILE, the same command could go on from here"
         )
+
+
+def _say_warmed(tally: Tally, given: int, budget: _Budget | None) -> None:
+    _say_failure(tally)
+    if budget and budget.left_out > MOST_WARNINGS:
+        note(f"and {budget.left_out - MOST_WARNINGS} more did not fit what was left", kind="warning")
+    facts = _warmed(tally, given)
+    counts = "{kept} were kept already, {asked} asked, {failed} failed, {not_run} not run".format_map(facts)
+    note(f"{counts}, {tally.cost()}", kind="done")
+
+
+def _warmed(tally: Tally, given: int) -> dict[str, Any]:
+    """What became of the tasks; those that failed are among those that were asked."""
+    facts = _facts(tally) | {"not_run": tally.total - tally.done - tally.failed}
+    del facts["done"], facts["done_before"]
+    return {"kept": tally.before + given, "asked": tally.done - given + tally.failed} | facts
 
 
 def _facts(tally: Tally) -> dict[str, Any]:

@@ -147,4 +147,4 @@ def _bar(tally: Tally) -> Iterator[Callable[[], None]]:
     words = SoFar(table_column=Column(no_wrap=True, overflow="ellipsis"))
     with Progress(BarColumn(20), words, console=console, transient=True, redirect_stdout=False) as progress:
         task = progress.add_task("", total=tally.total)
-        yield lambda: progress.update(task, completed=tally.ended)
+        yield lambda: progress.update(task, total=tally.total, completed=tally.ended)

@@ -23,6 +23,7 @@ import msgspec
 
 from claude_force.base.errors import ClaudeForceError, InputError, NotRunError, TasksFileError
 from claude_force.base.records import AgentResult, Effort
+from claude_force.engine.budget import Extent, extent_of
 from claude_force.engine.key import request_key
 from claude_force.engine.request import Task, build_request
 from claude_force.library.materials import read_material
@@ -61,6 +62,10 @@ class FileTask(NamedTuple):
     id: str | int | None
     hash: str
     call: AgentTask
+    key: str
+    """Of its request: what the cache knows its answer by."""
+    extent: Extent
+    """The most that it can use."""
 
 
 class CheckedTasks(NamedTuple):
@@ -138,7 +143,8 @@ class _Check:
         call = AgentTask(line.agent or self._agent, line.task, own)
         prepared = self._prepared(call, (*map(read_material, files), *self._common.get("materials", ())))
         self.warnings.update(dict.fromkeys(prepared.warnings))
-        return FileTask(number, line.id, self._hash(call.agent_name, line.id, prepared), call)
+        key = request_key(prepared.request, server=self._parts.server)
+        return FileTask(number, line.id, self._hash(call.agent_name, line.id, key), call, key, extent_of(prepared))
 
     def _prepared(self, call: AgentTask, materials: "tuple[Material, ...]") -> "Prepared":
         options = self._common | call.options
@@ -164,9 +170,8 @@ class _Check:
             raise found
         return found
 
-    def _hash(self, agent: str, name: str | int | None, prepared: "Prepared") -> str:
+    def _hash(self, agent: str, name: str | int | None, key: str) -> str:
         """Without the fallback models: who adds one because of an overload wants to go on, and not to begin anew."""
-        key = request_key(prepared.request, server=self._parts.server)
         asked = hashlib.sha256(msgspec.json.encode((agent, name, key)))
         digest = asked.digest()
         self._seen[digest] += 1

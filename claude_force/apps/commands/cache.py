@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import (
     age,
     config_option,
@@ -33,7 +34,7 @@ _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0, "w": 168.0}
 
 @click.group()
 def command() -> None:
-    """See, check, prune and share the answers that are kept."""
+    """See, check, prune, share and warm the answers that are kept."""
 
 
 @command.command(epilog=example("claude-force cache stats", "claude-force cache stats --json | python -m json.tool"))
@@ -202,6 +203,54 @@ def import_(file: Path, config_path: Path | None) -> None:
     """
     with _cache(config_path) as cache:
         click.echo(f"{cache.import_bundle(file):,} imported")
+
+
+@command.command(epilog=example("claude-force cache warm code-reviewer --tasks-file tasks.jsonl --max-usd 0.50"))
+@click.argument("agent", shell_complete=complete_agent, help="The agent's name; `agents list` shows them.")
+@click.option(
+    "--tasks-file",
+    required=True,
+    type=click.Path(allow_dash=True),
+    help="As for `execute`: one JSON string or object a line; `-` reads them from standard input.",
+)
+@click.option(
+    "--max-usd",
+    type=float,
+    help="Never pay more: tasks are asked one at a time, as only then what is left is known, and one that could cost"
+    " more than that is not asked.",
+)
+@click.option("--max-concurrent", type=click.IntRange(min=1), help="This many at once, at most; not with --max-usd.")
+@click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
+@config_option
+@json_option
+def warm(
+    agent: str,
+    tasks_file: str,
+    max_usd: float | None,
+    max_concurrent: int | None,
+    offline: bool,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask what is not in the cache yet; prints no answers.
+
+    With --max-usd a task must fit what is left at its worst: all of its prompt as dear as it can be, and max_tokens
+    of output, for each try and fallback model. Exit code 4 says that some did not fit.
+    """
+    if max_usd is not None and max_concurrent not in {None, 1}:
+        raise click.UsageError("with --max-usd tasks are asked one at a time; leave --max-concurrent out")
+    from claude_force.apps.batch import warm_cache  # noqa: PLC0415 - no other command asks anything
+
+    code = warm_cache(
+        tasks_file,
+        agent=agent,
+        max_usd=max_usd,
+        max_concurrent=max_concurrent,
+        config_path=config_path,
+        offline=offline,
+        as_json=as_json,
+    )
+    raise SystemExit(code)
 
 
 def _cache(config_path: Path | None) -> "ResponseCache":

@@ -1,0 +1,82 @@
+"""A budget that is never passed: what a turn can cost at the most, and a purse that knows what is left. Pure."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from claude_force.base.records import Usage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from claude_force.base.ports import Ledger, Pricer
+    from claude_force.base.records import Execution
+    from claude_force.engine.request import Prepared
+
+# What the API counts beside our texts, such as who speaks: about 8 tokens for a short message, and some for each block.
+FRAME_TOKENS = 100
+
+
+class Extent(NamedTuple):
+    """The most that one attempt of a turn can use, as far as its requests say."""
+
+    models: tuple[str, ...]
+    """The one that was chosen, then those to fall back to."""
+    prompt_tokens: int
+    output_tokens: int
+
+
+def extent_of(prepared: "Prepared") -> Extent:
+    """No token is shorter than a byte of UTF-8, and thinking is part of `max_tokens`."""
+    request = prepared.request
+    texts = (*request.system, *request.prompt)
+    return Extent(
+        models=(request.model, *(fallback.model for fallback in prepared.fallbacks)),
+        prompt_tokens=sum(len(text.encode()) for text in texts) + FRAME_TOKENS * len(texts),
+        output_tokens=request.max_tokens,
+    )
+
+
+def worst_case_usd(extent: Extent, prices: "Pricer", at: "datetime", *, attempts: int) -> Decimal | None:
+    """The price of a turn where every attempt, by each of its models, is billed in full; `None` if one has no price.
+
+    The prompt costs most where all of it is fresh, or all of it is written to the prompt cache, for 5 minutes as the
+    transports ask. A turn goes on to the next model only after its `attempts` with the one before, so all add up.
+    """
+    prompts = (
+        Usage(input_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens),
+        Usage(cache_write_5m_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens),
+    )
+    total = Decimal(0)
+    for model in extent.models:
+        costs = [cost for usage in prompts if (cost := prices.cost_usd(model, usage, at)) is not None]
+        if len(costs) < len(prompts):
+            return None
+        total += max(costs) * attempts
+    return total
+
+
+class Purse:
+    """A budget, and the ledger through which each turn pays from it. For one turn at a time.
+
+    A turn whose cost is not known has cost its worst case. So has one that was tried again: what failed may have been
+    billed without a word. What the cache gives costs nothing.
+    """
+
+    def __init__(self, budget_usd: Decimal, ledger: "Ledger") -> None:
+        self.left_usd = budget_usd
+        self._ledger = ledger
+        self._at_stake_usd = Decimal(0)
+
+    def stakes(self, worst_usd: Decimal) -> bool:
+        """Whether there is room for a turn that costs this at the most; if so, it comes next."""
+        has_room = worst_usd <= self.left_usd
+        if has_room:
+            self._at_stake_usd = worst_usd
+        return has_room
+
+    def record(self, execution: "Execution") -> None:
+        """Take off what the turn has cost, and pass it on to the ledger."""
+        if not execution.cached:
+            cost_usd = execution.cost_usd if execution.attempts == 1 else None
+            self.left_usd -= self._at_stake_usd if cost_usd is None else cost_usd
+        self._ledger.record(execution)

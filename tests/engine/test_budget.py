@@ -1,0 +1,124 @@
+"""A budget that is never passed: no bill within a request's bounds is higher than its worst case."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_force.base.config import Config
+from claude_force.base.models import CURRENT
+from claude_force.base.pricing import ModelPrice, Prices
+from claude_force.base.records import AgentDefinition, Execution, Material, Usage
+from claude_force.engine.budget import FRAME_TOKENS, Extent, Purse, extent_of, worst_case_usd
+from claude_force.engine.request import Task, build_request
+
+DAY = datetime(2026, 11, 20, tzinfo=UTC)
+MODELS = st.sampled_from([*CURRENT.values(), "claude-sonnet-4-5"])
+PRICES = Prices()
+
+
+@st.composite
+def bills(draw: st.DrawFn) -> tuple[Extent, int, list[tuple[str, Usage]]]:
+    """An extent, so many attempts, and what each attempt of each model may use within it."""
+    models = draw(st.lists(MODELS, min_size=1, max_size=3, unique=True))
+    extent = Extent(tuple(models), draw(st.integers(0, 500_000)), draw(st.integers(1, 100_000)))
+    attempts = draw(st.integers(1, 4))
+    used = []
+    for model in models:
+        for _ in range(draw(st.integers(0, attempts))):
+            prompt = draw(st.integers(0, extent.prompt_tokens))
+            first, second = sorted(draw(st.tuples(st.integers(0, prompt), st.integers(0, prompt))))
+            output = draw(st.integers(0, extent.output_tokens))
+            usage = Usage(
+                input_tokens=first,
+                cache_read_tokens=second - first,
+                cache_write_5m_tokens=prompt - second,
+                output_tokens=output,
+            )
+            used.append((model, usage))
+    return extent, attempts, used
+
+
+@given(bills())
+def test_no_bill_is_higher(case: tuple[Extent, int, list[tuple[str, Usage]]]) -> None:
+    """Whatever the models, the retries, the price bands and the luck with the prompt cache."""
+    extent, attempts, used = case
+    worst = worst_case_usd(extent, PRICES, DAY, attempts=attempts)
+    costs = [PRICES.cost_usd(model, usage, DAY) for model, usage in used]
+    assert worst is not None
+    assert sum((cost for cost in costs if cost is not None), Decimal(0)) <= worst
+    assert None not in costs
+
+
+def test_the_worst_case_can_happen() -> None:
+    """It is a price and no fancy: a prompt that is written to the prompt cache, and all of the output, each time."""
+    price = ModelPrice(input=Decimal(2), output=Decimal(10), cache_write_5m=Decimal("2.5"))
+    extent = Extent(("m",), 1_000_000, 100_000)
+    assert worst_case_usd(extent, Prices({"m": price}), DAY, attempts=3) == 3 * (Decimal("2.5") + 1)
+
+
+@pytest.mark.parametrize("models", [("nobody",), ("claude-haiku-5-5", "nobody"), ("half",)])
+def test_one_unknown_price_is_enough(models: tuple[str, ...]) -> None:
+    """Where one model, or one rate that may be needed, has no price, there is no worst case."""
+    prices = Prices({"half": ModelPrice(input=Decimal(1), output=Decimal(1))})
+    assert worst_case_usd(Extent(models, 10, 10), prices, DAY, attempts=1) is None
+
+
+@given(task=st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1).filter(str.strip))
+def test_every_byte_counts(task: str) -> None:
+    """The agent's prompt, the fenced material and the task are all in the extent, by their bytes."""
+    agent = AgentDefinition(name="a", description="A.", prompt="You are \N{HEAVY BLACK HEART}.", model="haiku")
+    asked = Task(
+        agent_name="a", text=task, materials=(Material("f", "x = 1"),), max_tokens=7, fallback_models=("opus",)
+    )
+    prepared = build_request(asked, agent, Config(), {})
+    extent = extent_of(prepared)
+    texts = (*prepared.request.system, *prepared.request.prompt)
+    assert extent.models == ("claude-haiku-5-5", "claude-opus-5-5")
+    assert extent.prompt_tokens == len("".join(texts).encode()) + FRAME_TOKENS * len(texts)
+    assert extent.output_tokens == 7
+
+
+class Written(list[Execution]):
+    """A ledger that is a list."""
+
+    record = list.append
+
+
+def turn(cost: str | None, *, attempts: int = 1, cached: bool = False) -> Execution:
+    """A turn that has ended so."""
+    return Execution(
+        timestamp=DAY,
+        agent_name="a",
+        task="x",
+        model="m",
+        success=True,
+        duration_ms=1.0,
+        attempts=attempts,
+        usage=None,
+        cost_usd=None if cost is None else Decimal(cost),
+        cached=cached,
+    )
+
+
+@pytest.mark.parametrize(
+    ("execution", "left"),
+    [
+        (turn("0.25"), "0.75"),
+        (turn(None), "0.5"),
+        (turn("0.25", attempts=2), "0.5"),
+        (turn("0", attempts=0, cached=True), "1"),
+    ],
+    ids=["known", "unknown", "tried again", "cached"],
+)
+def test_what_is_left(execution: Execution, left: str) -> None:
+    """What is sure is taken off; what is not counts as the worst case; and the ledger has it either way."""
+    ledger = Written()
+    purse = Purse(Decimal(1), ledger)
+    assert purse.stakes(Decimal("0.5"))
+    purse.record(execution)
+    assert (purse.left_usd, ledger) == (Decimal(left), [execution])
+    assert purse.stakes(Decimal(left))
+    assert not purse.stakes(Decimal(left) + Decimal("0.000001"))
