@@ -19,6 +19,11 @@ MODELS = st.sampled_from([*CURRENT.values(), "claude-sonnet-4-5"])
 PRICES = Prices()
 
 
+def up_to(most: int) -> st.SearchStrategy[int]:
+    """Any number of so many, and often all of them: that is where a bound is too low."""
+    return st.just(most) | st.integers(0, most)
+
+
 @st.composite
 def bills(draw: st.DrawFn) -> tuple[Extent, int, list[tuple[str, Usage]]]:
     """An extent, so many attempts, and what each attempt of each model may use within it."""
@@ -27,10 +32,11 @@ def bills(draw: st.DrawFn) -> tuple[Extent, int, list[tuple[str, Usage]]]:
     attempts = draw(st.integers(1, 4))
     used = []
     for model in models:
-        for _ in range(draw(st.integers(0, attempts))):
-            prompt = draw(st.integers(0, extent.prompt_tokens))
-            first, second = sorted(draw(st.tuples(st.integers(0, prompt), st.integers(0, prompt))))
-            output = draw(st.integers(0, extent.output_tokens))
+        for _ in range(draw(up_to(attempts))):
+            prompt = draw(up_to(extent.prompt_tokens))
+            second = draw(up_to(prompt) | st.just(0))
+            first = draw(up_to(second))
+            output = draw(up_to(extent.output_tokens))
             usage = Usage(
                 input_tokens=first,
                 cache_read_tokens=second - first,
