@@ -491,6 +491,10 @@ class ResponseCache:
     def _takes(self, agent_name: str) -> bool:
         return self.enabled and agent_name not in self.exclude_agents
 
+    def _shares(self, agent_name: str) -> bool:
+        """Whether other processes will find this agent's answers."""
+        return self._takes(agent_name) and self._reached() is not None
+
     def now(self) -> float:
         """The time that entries are dated by, in Unix seconds."""
         return self._clock.now().timestamp()
@@ -647,13 +651,13 @@ class KeptReplies:
         )
         self._cache.keep(entry)
 
-    def claim(self, key: str) -> bool:
-        """Whether this process may ask; true where the cache has no folder to say so."""
-        return self._claims.claim(key)
+    def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
+        """See `ReplyCache.claim`. Granted at once where the answer will not be kept for others to find."""
+        return self._claims.claim(key, is_blocking=is_blocking) if self._cache._shares(agent) else _nothing  # noqa: SLF001 - its own module
 
-    def release(self, key: str) -> None:
-        """Let others ask."""
-        self._claims.release(key)
+
+def _nothing() -> None:
+    """The end of a claim that nobody has to wait for."""
 
 
 class _Memory:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from claude_force import AsyncAgentOrchestrator, ClaudeForceError, OverloadedError
+from claude_force import AsyncAgentOrchestrator, ClaudeForceError, OverloadedError, TaskError
 from claude_force.testing import Answer, ApiFault, Refusal, Rule, SeenRequest, Simulator
 
 AGENT = "---\nname: reviewer\ndescription: Reviews code.\nmodel: haiku\n---\nYou review code.\n"
@@ -141,6 +141,15 @@ def test_use_cache_decides(face: Face) -> None:
             subject.execute_agent("reviewer", "x", use_cache=use) for use in (None, False, True, "refresh", None, False)
         ]
     assert answers == ["answer 1", "answer 2", "answer 1", "answer 3", "answer 3", "answer 4"]
+
+
+@pytest.mark.parametrize("use_cache", ["no", "", 0, 1])
+def test_a_word_that_use_cache_does_not_know_is_refused(face: Face, use_cache: Any) -> None:
+    """`0` and `"no"` do not quietly mean yes."""
+    with Simulator() as simulator, asking(face, simulator) as subject:
+        with pytest.raises(TaskError, match="use_cache"):
+            subject.execute_agent("reviewer", "x", use_cache=use_cache)
+        assert calls(simulator) == 0
 
 
 @pytest.mark.parametrize(
@@ -291,6 +300,34 @@ def test_two_orchestrators_of_one_process_pay_once() -> None:
     with Simulator(answer=Answer("Fine.", latency_s=0.2)) as simulator, ThreadPoolExecutor(4) as pool:
         assert list(pool.map(ask, range(4))) == ["Fine."] * 4
         assert calls(simulator) == 1
+
+
+def test_processes_do_not_wait_for_an_answer_that_is_not_kept(project: Path) -> None:
+    """An excluded agent's: nobody would find it, and the last of eight would wait for seven calls."""
+    (project / ".claude/claude.json").write_text(json.dumps({"cache": {"exclude_agents": ["reviewer"]}}))
+    with Simulator(answer="Fine.") as simulator:
+        simulator.hold()
+        processes = [asker(simulator) for _ in range(2)]
+        try:
+            simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=10)
+        finally:
+            simulator.release()
+            assert [process.communicate(timeout=60)[0] for process in processes] == ["Fine.\n"] * 2
+
+
+def test_who_asks_the_same_from_within_does_not_wait_for_itself(face: Face) -> None:
+    """A callback that asks through another orchestrator holds up the very thread that would get the answer."""
+    from claude_force import AgentOrchestrator
+
+    with Simulator(answer="Fine.") as simulator, asking(AgentOrchestrator, simulator) as inner:
+        within: list[str] = []
+
+        def ask(_: str) -> None:
+            within.append(inner.execute_agent("reviewer", "same", timeout_seconds=5))
+
+        with asking(face, simulator) as outer:
+            assert outer.execute_agent("reviewer", "same", on_text=ask) == "Fine."
+    assert set(within) == {"Fine."}
 
 
 def test_if_the_process_that_asks_fails_another_asks(face: Face) -> None:

@@ -72,11 +72,11 @@ class ReplyCache(Protocol):
     def keep(self, key: str, reply: "Reply", *, agent: str, task: str, cost_usd: "Decimal | None") -> None:
         """Keep a reply, if it may be kept."""
 
-    def claim(self, key: str) -> bool:
-        """Whether this process may ask for this key; false while another one does. Ended by `release`."""
+    def claim(self, key: str, *, agent: str, is_blocking: bool) -> "Callable[[], object] | None":
+        """What ends the claim, if we may ask for this key now; `None` while somebody else does, who will keep it.
 
-    def release(self, key: str) -> None:
-        """Let other processes ask."""
+        Who blocks its thread may always ask where that very thread has the claim: it would wait for itself.
+        """
 
 
 class Ledger(Protocol):

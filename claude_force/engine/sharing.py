@@ -17,7 +17,7 @@ from claude_force.engine.attempts import ask_models, deadline
 from claude_force.engine.key import request_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from claude_force.base.ports import ReplyCache
     from claude_force.base.records import Reply, Request
@@ -36,7 +36,8 @@ async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Rep
     if cache and use_cache != "refresh" and (kept := cache.recall(key, agent=turn.task.agent_name)):
         return _given(turn, kept)
     models = (request.model for request in requests[1:])  # who takes no other model's answer must not be given one
-    return await _share(turn, requests, key, flight="/".join((key, str(use_cache), *models)))
+    kind = "refresh" if use_cache == "refresh" else ""
+    return await _share(turn, requests, key, flight="/".join((key, kind, *models)))
 
 
 async def _share(turn: "Turn", requests: "Sequence[Request]", key: str, *, flight: str) -> "tuple[str, Reply]":
@@ -68,32 +69,32 @@ async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits:
     if cache is None:
         text = await ask_models(turn, requests)
         return text, KeptReply(reply=turn.replies[-1], cost_usd=None)
-    claims = waits and turn.task.use_cache != "refresh"
-    if turn.task.use_cache != "refresh" and (kept := await _claimed(turn, cache, key, waits=waits)):
-        return _given(turn, kept)[0], kept
+    agent, is_blocking = turn.task.agent_name, turn.outside.is_blocking
+    release: Callable[[], object] | None = None
+    is_first = True
     try:
+        while turn.task.use_cache != "refresh" and not release:
+            release = cache.claim(key, agent=agent, is_blocking=is_blocking) if waits else None
+            if kept := cache.find(key, agent=agent, counts=is_first):
+                return _given(turn, kept)[0], kept
+            if not waits:
+                break
+            if not release:
+                await _rest(turn)
+            is_first = False
         text = await ask_models(turn, requests)
         books.close(turn)
         return text, await turn.outside.finish(lambda: _keep(turn, cache))
     finally:
-        if claims:
-            cache.release(key)
+        if release:
+            release()
 
 
-async def _claimed(turn: "Turn", cache: "ReplyCache", key: str, *, waits: bool) -> KeptReply | None:
-    """The answer that somebody has kept; else the key is claimed, unless nobody may be waited for."""
-    is_first = True
-    while True:
-        is_ours = waits and cache.claim(key)
-        kept = cache.find(key, agent=turn.task.agent_name, counts=is_first)
-        if kept and is_ours:
-            cache.release(key)
-        if kept or is_ours or not waits:
-            return kept
-        is_first = False
-        if turn.left_s <= LOOK_EVERY_S:
-            raise deadline(turn)
-        await turn.outside.pause(LOOK_EVERY_S)
+async def _rest(turn: "Turn") -> None:
+    """Wait until it is time to look again whether somebody has the answer."""
+    if turn.left_s <= LOOK_EVERY_S:
+        raise deadline(turn)
+    await turn.outside.pause(LOOK_EVERY_S)
 
 
 def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:

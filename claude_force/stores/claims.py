@@ -9,6 +9,9 @@ import fcntl
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from claude_force.stores.files import make_private_folder
@@ -23,19 +26,21 @@ class Claims:
         self._path = path
         self._file: _File | None = None
 
-    def claim(self, key: str) -> bool:
-        """Whether the key is ours now; false while somebody else has it, in this process or another. Never waits."""
-        try:
-            if self._file is None:
-                self._file = _opened(self._path)
-            return self._file.lock(_place(key))
-        except OSError:
-            return True
+    def claim(self, key: str, *, is_blocking: bool = False) -> Callable[[], object] | None:
+        """What lets go of the key, if it is ours now; `None` while somebody else has it, here or in another process.
 
-    def release(self, key: str) -> None:
-        """Let go of a claim; without one, nothing happens."""
-        if self._file is not None:
-            self._file.unlock(_place(key))
+        Never waits. Who would block the very thread that has the claim shares it: it would wait for itself.
+        """
+        try:
+            if self._file is None or self._file.process != os.getpid():
+                self._file = _opened(self._path)
+            return self._file.lock(_place(key), is_blocking=is_blocking)
+        except OSError:
+            return _nothing
+
+
+def _nothing() -> None:
+    """The end of a claim where there is no file to say so."""
 
 
 class _File:
@@ -44,40 +49,62 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         weakref.finalize(self, os.close, self._descriptor)
-        self._guard = threading.Lock()  # protects the set
-        self._held: set[int] = set()
+        self._guard = threading.Lock()  # protects the dictionary
+        self._held: dict[int, list[int]] = {}  # the places, and the threads of those who share each claim
         self.process = os.getpid()
 
-    def lock(self, place: int) -> bool:
+    def lock(self, place: int, *, is_blocking: bool) -> Callable[[], object] | None:
+        me = threading.get_ident()
         with self._guard:
-            if place in self._held:
-                return False
-            try:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
-            except (BlockingIOError, PermissionError):
-                return False
-            self._held.add(place)
-            return True
+            holders = self._held.get(place)
+            if holders is None:
+                try:
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                except (BlockingIOError, PermissionError):
+                    return None
+                self._held[place] = [me]
+            elif is_blocking and me in holders:
+                holders.append(me)
+            else:
+                return None
+        return partial(self._unlock, place, me)
 
-    def unlock(self, place: int) -> None:
+    def _unlock(self, place: int, holder: int) -> None:
+        if self.process != os.getpid():
+            return  # forked meanwhile: it is the parent's claim, and the parent ends it
         with self._guard:
-            if place in self._held:
-                self._held.discard(place)
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+            holders = self._held[place]
+            holders.remove(holder)
+            if not holders:
+                del self._held[place]
+                with suppress(OSError):  # a network disk that is gone must not cost the answer
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
 
 
 _FILES: "weakref.WeakValueDictionary[str, _File]" = weakref.WeakValueDictionary()
 _OPENING = threading.Lock()  # protects the dictionary
+_INHERITED: list[_File] = []
+"""A forked child has none of its parent's locks, and would drop its own if it closed one of these."""
 
 
 def _opened(path: Path) -> _File:
     name = os.path.realpath(path)
     with _OPENING:
         file = _FILES.get(name)
-        if file is None or file.process != os.getpid():  # a forked child has none of its parent's locks
+        if file is None:
             make_private_folder(path.parent)
             file = _FILES[name] = _File(path)
         return file
+
+
+def _after_fork() -> None:
+    global _OPENING  # noqa: PLW0603 - another thread may have held it
+    _OPENING = threading.Lock()
+    _INHERITED.extend(_FILES.values())
+    _FILES.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _place(key: str) -> int:
