@@ -116,6 +116,8 @@ def _check_options(task: Task) -> None:
         raise TaskError(f"max_tokens is {task.max_tokens!r}; give 1 or more")
     if task.effort is not None and task.effort not in get_args(Effort):
         raise TaskError(f"effort is {task.effort!r}; give one of {', '.join(get_args(Effort))}")
+    if not (task.use_cache is None or isinstance(task.use_cache, bool) or task.use_cache == "refresh"):
+        raise TaskError(f"use_cache is {task.use_cache!r}; give True, False or 'refresh'")
     for model in (task.model, *(task.fallback_models or ())):
         if model is not None:
             _check_text("model", model)
