@@ -176,6 +176,7 @@ class _Lines:
         self._process = self._inode = 0
         self._end = -1
         """Where our last line ended: if the file still does, no other line was cut after it."""
+        _ALIVE.add(self)
 
     def append(self, line: bytes) -> None:
         """Write the line, whole or not at all. Raises `OSError`."""
@@ -209,6 +210,18 @@ class _Lines:
             return os.stat(self._path).st_ino == self._inode  # noqa: PTH116 - half the time that Path.stat takes
         except OSError:
             return False
+
+
+_ALIVE: "weakref.WeakSet[_Lines]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A thread that was writing is not in the child, and would never let go."""
+    for lines in _ALIVE:
+        lines._guard = threading.Lock()  # noqa: SLF001 - its own module
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _open(path: Path) -> int:

@@ -7,6 +7,7 @@ import multiprocessing
 import stat
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -216,3 +217,28 @@ def test_threads_and_a_forked_child_share_the_file(tmp_path: Path) -> None:
         child.join()
     lines = tracker.path.read_text().splitlines()
     assert len([json.loads(line) for line in lines]) == 800
+
+
+def test_a_child_that_is_forked_while_a_thread_writes_can_write(tmp_path: Path) -> None:
+    """The thread that had the lock is not in the child."""
+    tracker = PerformanceTracker(tmp_path)
+    is_over = threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            tracker.record(execution())
+
+    context = multiprocessing.get_context("fork")
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(write) for _ in range(2)]
+        children = [context.Process(target=tracker.record, args=(execution(),)) for _ in range(5)]
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(3)
+        is_over.set()
+    for child in children:
+        child.kill()
+        child.join()
+    assert [writer.result() for writer in writers] == [None, None]
+    assert [child.exitcode for child in children] == [0] * 5
