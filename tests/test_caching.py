@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -328,6 +329,30 @@ def test_who_asks_the_same_from_within_does_not_wait_for_itself(face: Face) -> N
         with asking(face, simulator) as outer:
             assert outer.execute_agent("reviewer", "same", on_text=ask) == "Fine."
     assert set(within) == {"Fine."}
+
+
+def test_a_forked_child_reads_its_own_answers() -> None:
+    """On the connection of its parent it would read the other's, and keep them as its own."""
+    from claude_force import AgentOrchestrator
+
+    def echo(request: SeenRequest) -> Answer:
+        return Answer(request.body["messages"][0]["content"][-1]["text"], latency_s=0.01)
+
+    with Simulator(answer=echo) as simulator, asking(AgentOrchestrator, simulator) as subject:
+
+        def ask(name: str) -> None:
+            for number in range(10):
+                assert f"{name} {number}" in subject.execute_agent("reviewer", f"{name} {number}")
+
+        subject.execute_agent("reviewer", "open a connection")
+        context = multiprocessing.get_context("fork")
+        children = [context.Process(target=ask, args=(name,)) for name in ("one", "two")]
+        for child in children:
+            child.start()
+        ask("parent")
+        for child in children:
+            child.join(30)
+        assert [child.exitcode for child in children] == [0, 0]
 
 
 def test_if_the_process_that_asks_fails_another_asks(face: Face) -> None:

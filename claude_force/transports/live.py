@@ -38,6 +38,8 @@ class LiveTransport:
         self._base_url = base_url
         self._client: anthropic.Anthropic | None = None
         self._making = threading.Lock()  # so that two threads in their first call make one client
+        self._ending: weakref.finalize[[], LiveTransport] | None = None
+        _ALIVE.add(self)
 
     @property
     def client(self) -> "anthropic.Anthropic":
@@ -53,7 +55,7 @@ class LiveTransport:
                         api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http_client
                     )
                     _check_allowed(str(client.base_url))
-                    weakref.finalize(self, client.close)  # for whoever forgets to
+                    self._ending = weakref.finalize(self, client.close)  # for whoever forgets to
                     self._client = client
         return self._client
 
@@ -92,6 +94,26 @@ class LiveTransport:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _after_fork(self) -> None:
+        if self._ending is not None:
+            self._ending.detach()
+        _INHERITED.append(self._client)
+        self._client, self._making = None, threading.Lock()
+
+
+_ALIVE: "weakref.WeakSet[LiveTransport]" = weakref.WeakSet()
+_INHERITED: list[object] = []
+"""A forked child must not even close its parent's connections: that would end them in mid-word."""
+
+
+def _after_fork() -> None:
+    """A child opens connections of its own: on a shared one, each would read the answers of the other."""
+    for transport in _ALIVE:
+        transport._after_fork()  # noqa: SLF001 - its own module
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class AsyncLiveTransport:
