@@ -94,6 +94,7 @@ class Project:
         self._cache_max_size_mb = cache_max_size_mb
         self._starting = threading.Lock()  # so that two threads in their first call start one simulator
         self._simulator: Simulator | None = None
+        _ALIVE.add(self)
 
     @functools.cached_property
     def settings(self) -> Settings:
@@ -166,6 +167,19 @@ class Project:
             simulator, self._simulator = self._simulator, None
         if simulator is not None:
             simulator.stop()
+
+
+_ALIVE: "weakref.WeakSet[Project]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child must not wait for turns of its parent's threads, which are not in it: it counts its own."""
+    for project in _ALIVE:
+        project.__dict__.pop("parts", None)
+        project._starting = threading.Lock()  # noqa: SLF001 - its own module
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class AgentOrchestrator:

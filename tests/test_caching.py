@@ -355,6 +355,26 @@ def test_a_forked_child_reads_its_own_answers() -> None:
         assert [child.exitcode for child in children] == [0, 0]
 
 
+def test_a_child_that_is_forked_during_a_call_gets_its_answer() -> None:
+    """From the cache, as any other process: the thread that asks is not in the child."""
+    from claude_force import AgentOrchestrator
+
+    with Simulator(answer="Fine.") as simulator, asking(AgentOrchestrator, simulator) as subject:
+        simulator.hold()
+        with ThreadPoolExecutor(1) as pool:
+            leader = pool.submit(subject.execute_agent, "reviewer", "same")
+            simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=30)
+            child = multiprocessing.get_context("fork").Process(
+                target=subject.execute_agent, args=("reviewer", "same"), kwargs={"timeout_seconds": 10}
+            )
+            child.start()
+            simulator.release()
+            assert leader.result() == "Fine."
+        child.join(30)
+        assert child.exitcode == 0
+        assert calls(simulator) == 1
+
+
 def test_if_the_process_that_asks_fails_another_asks(face: Face) -> None:
     """Its claim ends with its failure."""
     faults = [ApiFault(529, headers={"retry-after": "900"})]
