@@ -329,6 +329,14 @@ def _make_room(writer: sqlite3.Connection, max_bytes: int) -> None:
         writer.execute("UPDATE totals SET evictions = evictions + ?", (evicted,))
 
 
+class _Connection(sqlite3.Connection):
+    """Closes when nobody holds it any more: from Python 3.13 on, one that is merely forgotten warns."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):
+            self.close()
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """A connection to our file; raises `StoreError` if it is none of ours, or of a newer version."""
     connection = sqlite3.connect(
@@ -337,6 +345,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         timeout=WRITE_WAIT_S,
         isolation_level=None,
         check_same_thread=False,
+        factory=_Connection,
     )
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
