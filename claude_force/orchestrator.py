@@ -11,7 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 import msgspec
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from claude_force.transports.live import LiveTransport
     from claude_force.transports.simulator import Simulator
 
+T = TypeVar("T")
+
 
 def assemble(
     settings: Settings, *, start: Path, ledger: PerformanceTracker, environment: "Mapping[str, str]" = os.environ
@@ -62,6 +64,14 @@ def assemble(
         config=msgspec.structs.replace(config, defaults=msgspec.structs.replace(config.defaults, model=model)),
         aliases={family: name for family, name in names.items() if name},
     )
+
+
+class _MadeOnce(functools.cached_property[T]):
+    """A `cached_property` of a `Project` that only one thread makes: since Python 3.12, two could make one each."""
+
+    def __get__(self, project: "Project", owner: type["Project"] | None = None) -> T:  # type: ignore[override]
+        with project._making:  # noqa: SLF001 - its own module
+            return super().__get__(project, owner)
 
 
 class Project:
@@ -92,22 +102,22 @@ class Project:
         self._enable_cache = enable_cache
         self._cache_ttl_hours = cache_ttl_hours
         self._cache_max_size_mb = cache_max_size_mb
-        self._starting = threading.Lock()  # so that two threads in their first call start one simulator
+        self._making = threading.RLock()  # so that two threads in their first call make one of each part
         self._simulator: Simulator | None = None
         _ALIVE.add(self)
 
-    @functools.cached_property
+    @_MadeOnce
     def settings(self) -> Settings:
         """The configuration, and where it came from. Raises `ConfigError`."""
         return load_settings(self._config_path, start=self.start)
 
-    @functools.cached_property
+    @_MadeOnce
     def tracker(self) -> PerformanceTracker:
         """The ledger of executions."""
         enabled = self._enable_tracking and self.settings.config.tracking.enabled
         return PerformanceTracker(metrics_folder(self.start), enabled=enabled)
 
-    @functools.cached_property
+    @_MadeOnce
     def cache(self) -> ResponseCache:
         """The response cache."""
         config = self.settings.config
@@ -126,7 +136,7 @@ class Project:
             encrypt=cache.encrypt,
         )
 
-    @functools.cached_property
+    @_MadeOnce
     def parts(self) -> Parts:
         """The parts of a turn."""
         # The models of another server, which the environment may name, are none of the simulator's.
@@ -153,7 +163,7 @@ class Project:
         """API key and base URL to call with; offline, those of a simulator that this starts."""
         if not self._offline:
             return self._address
-        with self._starting:
+        with self._making:
             if self._simulator is None:
                 from claude_force.transports.simulator import Simulator  # noqa: PLC0415 - only --offline needs a server
 
@@ -163,7 +173,7 @@ class Project:
 
     def close(self) -> None:
         """Stop the simulator, if there is one; a later call starts another."""
-        with self._starting:
+        with self._making:
             simulator, self._simulator = self._simulator, None
         if simulator is not None:
             simulator.stop()
@@ -176,7 +186,7 @@ def _after_fork() -> None:
     """A child must not wait for turns of its parent's threads, which are not in it: it counts its own."""
     for project in _ALIVE:
         project.__dict__.pop("parts", None)
-        project._starting = threading.Lock()  # noqa: SLF001 - its own module
+        project._making = threading.RLock()  # noqa: SLF001 - its own module
 
 
 os.register_at_fork(after_in_child=_after_fork)
