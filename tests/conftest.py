@@ -2,9 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from claude_force import AgentOrchestrator
-from claude_force.testing import Simulator, environment
 
 if TYPE_CHECKING:
     from claude_force import AgentResult
@@ -62,58 +58,12 @@ def face(request: pytest.FixtureRequest) -> type[AgentOrchestrator] | type[Await
     return kind
 
 
-# ---------------------------------------------------------------- the command line
-
-AGENT = "---\nname: reviewer\ndescription: Reviews code. Slowly.\nmodel: haiku\n---\nYou review code.\n"
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
-
-
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A repository with one agent, and no retries, so that a fault is seen at once."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one agent, which is the current folder."""
     (tmp_path / ".git").mkdir()
     agent = tmp_path / ".claude/agents/reviewer.md"
     agent.parent.mkdir(parents=True)
-    agent.write_text(AGENT)
-    (tmp_path / ".claude/claude.json").write_text('{"defaults": {"max_retries": 0}}')
+    agent.write_text("---\nname: reviewer\ndescription: Reviews code. Slowly.\nmodel: haiku\n---\nYou review code.\n")
+    monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A server for the command to talk to."""
-    with Simulator(answer="Looks good.") as running:
-        yield running
-
-
-@pytest.fixture
-def start(project: Path, simulator: Simulator) -> Start:
-    """Starts the command in the project, against the simulator."""
-
-    def start(*args: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "claude_force", *args],
-            cwd=project,
-            env=os.environ | environment(simulator.base_url) | env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    return start
-
-
-@pytest.fixture
-def run(start: Start) -> Run:
-    """Runs the command to its end; no traceback is ever shown."""
-
-    def run(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-        process = start(*args, **env)
-        out, err = process.communicate(stdin, timeout=60)
-        assert "Traceback" not in err
-        return subprocess.CompletedProcess(args, process.returncode, out, err)
-
-    return run

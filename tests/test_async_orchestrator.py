@@ -25,18 +25,10 @@ from claude_force import (
 )
 from claude_force.testing import Answer, ApiFault, Hang, Rule, SeenRequest, Simulator, Stall
 
-AGENT = "---\nname: reviewer\ndescription: Reviews code.\nmodel: haiku\n---\nYou review code.\n"
 SOON = {"retry-after-ms": "1"}
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one agent, which is the current folder."""
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".claude/agents").mkdir(parents=True)
-    (tmp_path / ".claude/agents/reviewer.md").write_text(AGENT)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("project")
 
 
 @pytest.fixture

@@ -19,19 +19,13 @@ import pytest
 from claude_force import AsyncAgentOrchestrator, ClaudeForceError, OverloadedError, TaskError
 from claude_force.testing import Answer, ApiFault, Refusal, Rule, SeenRequest, Simulator
 
-AGENT = "---\nname: reviewer\ndescription: Reviews code.\nmodel: haiku\n---\nYou review code.\n"
 Face = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one agent, which is the current folder."""
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".claude/agents").mkdir(parents=True)
-    (tmp_path / ".claude/agents/reviewer.md").write_text(AGENT)
-    (tmp_path / "a.py").write_text("x = 1\n")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def _file(project: Path) -> None:
+    """Something to ask about."""
+    (project / "a.py").write_text("x = 1\n")
 
 
 def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
@@ -83,7 +77,8 @@ def test_another_orchestrator_finds_it_on_disk(face: Face) -> None:
 
 def edit_agent(project: Path, _: dict[str, Any]) -> None:
     """One line more."""
-    (project / ".claude/agents/reviewer.md").write_text(AGENT + "Be brief.\n")
+    with (project / ".claude/agents/reviewer.md").open("a") as agent:
+        agent.write("Be brief.\n")
 
 
 def edit_file(project: Path, _: dict[str, Any]) -> None:

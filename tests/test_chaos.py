@@ -14,7 +14,6 @@ from claude_force.testing import ApiFault, ApiLimits, CutStream, Rule, SeenReque
 if TYPE_CHECKING:
     from claude_force import ClaudeForceError
 
-AGENT = "---\nname: reviewer\ndescription: Reviews code.\nmodel: haiku\n---\nYou review code.\n"
 COUNT = 1000
 RULES = (
     Rule(ApiFault(529, headers={"retry-after-ms": "2"}), probability=0.10),
@@ -25,18 +24,14 @@ RULES = (
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one agent, whose breaker is patient, as the trouble here is a rule and no outage."""
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".claude/agents").mkdir(parents=True)
-    (tmp_path / ".claude/agents/reviewer.md").write_text(AGENT)
+def project(project: Path) -> Path:
+    """The project of all tests, with a patient breaker, as the trouble here is a rule and no outage."""
     settings = {
         "breaker": {"failure_threshold": 30, "timeout_seconds": 0.5},
         "defaults": {"attempt_timeout_seconds": 0.5},
     }
-    (tmp_path / ".claude/claude.json").write_text(json.dumps(settings))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    (project / ".claude/claude.json").write_text(json.dumps(settings))
+    return project
 
 
 def echo(request: SeenRequest) -> str:

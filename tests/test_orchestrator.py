@@ -49,24 +49,8 @@ from claude_force.testing import (
 if TYPE_CHECKING:
     from claude_force.base.records import Retry
 
-AGENT = """---
-name: reviewer
-description: Reviews code.
-model: haiku
----
-You review code.
-"""
 SOON = {"retry-after-ms": "1"}
 Face = Callable[..., Any]
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one agent, which is the current folder."""
-    (tmp_path / ".git").mkdir()
-    write(tmp_path / ".claude/agents/reviewer.md", AGENT)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def write(path: Path, text: str) -> Path:
@@ -484,7 +468,8 @@ def test_an_edited_agent_is_used_at_once(face: Face, project: Path) -> None:
     """No restart is needed after an edit."""
     with Simulator() as simulator, asking(face, simulator) as subject:
         subject.execute_agent("reviewer", "x")
-        write(project / ".claude/agents/reviewer.md", AGENT.replace("You review code.", "You review prose."))
+        agent = project / ".claude/agents/reviewer.md"
+        agent.write_text(agent.read_text().replace("You review code.", "You review prose."))
         subject.execute_agent("reviewer", "x")
         assert [request.system for request in simulator.requests] == ["You review code.", "You review prose."]
 

@@ -28,19 +28,11 @@ from claude_force import (
 )
 from claude_force.testing import Answer, ApiFault, Hang, Rule, SeenRequest, Simulator
 
-AGENT = "---\nname: reviewer\ndescription: Reviews code.\nmodel: haiku\n---\nYou review code.\n"
 SOON = {"retry-after-ms": "1"}
 Face = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one agent, which is the current folder."""
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".claude/agents").mkdir(parents=True)
-    (tmp_path / ".claude/agents/reviewer.md").write_text(AGENT)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("project")
 
 
 def configure(project: Path, **sections: dict[str, Any]) -> None:
@@ -86,7 +78,7 @@ def wait_for_followers(subject: Any, count: int) -> None:
 
 def test_identical_requests_share_one_call(face: Face, project: Path) -> None:
     """Eight threads ask the same at once: one call is paid, all get its answer, and the ledger says who paid."""
-    with Simulator(answer="Fine.") as simulator, asking(face, simulator) as subject, ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, Simulator(answer="Fine.") as simulator, asking(face, simulator) as subject:
         simulator.hold()
         calls = [pool.submit(subject.execute_agent, "reviewer", "same") for _ in range(8)]
         wait_for_followers(subject, 7)
@@ -104,7 +96,7 @@ def test_identical_requests_share_one_call(face: Face, project: Path) -> None:
 
 def test_different_requests_do_not(face: Face) -> None:
     """One word more is another question."""
-    with Simulator() as simulator, asking(face, simulator) as subject, ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(2) as pool, Simulator() as simulator, asking(face, simulator) as subject:
         simulator.hold()
         calls = [pool.submit(subject.execute_agent, "reviewer", f"task {number}") for number in range(2)]
         simulator.wait_until(lambda stats: stats.in_flight == 2)
@@ -115,9 +107,9 @@ def test_different_requests_do_not(face: Face) -> None:
 def test_if_the_leader_fails_another_leads(face: Face) -> None:
     """A refused request of one turn is not the end of those that waited for it."""
     with (
+        ThreadPoolExecutor(5) as pool,  # the last to end, or a failed test would wait for a call that is held
         Simulator(answer="Fine.", faults=[ApiFault(400)]) as simulator,
         asking(face, simulator) as subject,
-        ThreadPoolExecutor(5) as pool,
     ):
         simulator.hold()
         calls = [pool.submit(outcome, lambda: subject.execute_agent("reviewer", "same")) for _ in range(5)]
@@ -131,9 +123,9 @@ def test_if_the_leader_fails_another_leads(face: Face) -> None:
 def test_a_terminal_error_is_shared(face: Face) -> None:
     """What every further call would meet is met once."""
     with (
+        ThreadPoolExecutor(5) as pool,
         Simulator(rules=[Rule(ApiFault(401))]) as simulator,
         asking(face, simulator) as subject,
-        ThreadPoolExecutor(5) as pool,
     ):
         simulator.hold()
         calls = [pool.submit(outcome, lambda: subject.execute_agent("reviewer", "same")) for _ in range(5)]
@@ -146,7 +138,7 @@ def test_a_terminal_error_is_shared(face: Face) -> None:
 def test_followers_get_the_text_and_keep_their_deadline(face: Face) -> None:
     """Who streams and follows gets the whole text at once; who has no more time is told so."""
     pieces: list[str] = []
-    with Simulator(answer="Fine.") as simulator, asking(face, simulator) as subject, ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(3) as pool, Simulator(answer="Fine.") as simulator, asking(face, simulator) as subject:
         simulator.hold()
         leader = pool.submit(subject.execute_agent, "reviewer", "same")
         simulator.wait_until(lambda stats: stats.in_flight == 1)
@@ -226,9 +218,9 @@ def test_who_has_time_waits_for_the_probe(face: Face, project: Path) -> None:
     configure(project, breaker={"failure_threshold": 2, "timeout_seconds": 0.3}, defaults={"max_retries": 9})
     busy = [ApiFault(529, headers=SOON)] * 2
     with (
+        ThreadPoolExecutor(6) as pool,
         Simulator(answer="Fine.", faults=busy) as simulator,
         asking(face, simulator) as subject,
-        ThreadPoolExecutor(6) as pool,
     ):
         assert subject.execute_agent("reviewer", "first") == "Fine."
         assert simulator.stats.calls["/v1/messages"] == 3
@@ -261,9 +253,9 @@ def test_who_waits_in_line_is_not_sent_to_a_server_that_went_down(face: Face, pr
     configure(project, breaker={"failure_threshold": 1}, defaults={"max_retries": 0})
     faults = [ApiFault(429, headers=SOON), ApiFault(500)]
     with (
+        ThreadPoolExecutor(2) as pool,
         Simulator(answer="Fine.", faults=faults) as simulator,
         asking(face, simulator) as subject,
-        ThreadPoolExecutor(2) as pool,
     ):
         assert isinstance(outcome(lambda: subject.execute_agent("reviewer", "one at a time")), RateLimitError)
         simulator.hold()
@@ -330,7 +322,8 @@ def test_what_another_model_would_not_mend_is_raised(face: Face, fault: ApiFault
 def test_the_agents_file_may_name_them(face: Face, project: Path) -> None:
     """The file's list wins over the config's, the call's over both; an empty one means none."""
     configure(project, defaults={"max_retries": 0, "fallback_models": ["opus"]})
-    (project / ".claude/agents/reviewer.md").write_text(AGENT.replace("model:", "fallback_models: [fable]\nmodel:"))
+    agent = project / ".claude/agents/reviewer.md"
+    agent.write_text(agent.read_text().replace("model:", "fallback_models: [fable]\nmodel:"))
     down = Rule(ApiFault(529), when=lambda request: "haiku" in model_of(request))
     with Simulator(answer="Fine.", rules=[down]) as simulator, asking(face, simulator) as subject:
         assert subject.execute_agent("reviewer", "x").model == "claude-fable-5-2"

@@ -38,8 +38,3 @@ class Traffic:
                 breaker = CircuitBreaker(self._failure_threshold, self._timeout_s, name=model, clock=self._clock)
                 self._gates[model] = Gate(breaker, Limits(self._clock))
             return self._gates[model]
-
-    def breakers(self) -> tuple[CircuitBreaker, ...]:
-        """Those of all models that were asked so far."""
-        with self._lock:
-            return tuple(gate.breaker for gate in self._gates.values())

@@ -15,24 +15,7 @@ import pytest
 
 from claude_force.testing import Answer, ApiFault, Hang, Latency, Refusal, Simulator, environment
 
-AGENT = "---\nname: reviewer\ndescription: Reviews code. Slowly.\nmodel: haiku\n---\nYou review code.\n"
 COMMAND = (sys.executable, "-m", "claude_force")
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A repository with one agent, and no retries, so that a fault is seen at once."""
-    (tmp_path / ".git").mkdir()
-    write(tmp_path / ".claude/agents/reviewer.md", AGENT)
-    write(tmp_path / ".claude/claude.json", '{"defaults": {"max_retries": 0}}')
-    return tmp_path
-
-
-@pytest.fixture
-def simulator() -> Iterator[Simulator]:
-    """A server for the command to talk to."""
-    with Simulator(answer="Looks good.") as running:
-        yield running
 
 
 def write(path: Path, text: str) -> Path:

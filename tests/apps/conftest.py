@@ -1,0 +1,59 @@
+"""What the tests of the command line share: a project, a server, and the command as a process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from claude_force.testing import Simulator, environment
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def project(project: Path) -> Path:
+    """The project of all tests, with no retries, so that a fault is seen at once."""
+    (project / ".claude/claude.json").write_text('{"defaults": {"max_retries": 0}}')
+    return project
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A server for the command to talk to."""
+    with Simulator(answer="Looks good.") as running:
+        yield running
+
+
+@pytest.fixture
+def start(project: Path, simulator: Simulator) -> Start:
+    """Starts the command in the project, against the simulator."""
+
+    def start(*args: str, **env: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "claude_force", *args],
+            cwd=project,
+            env=os.environ | environment(simulator.base_url) | env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run(start: Start) -> Run:
+    """Runs the command to its end; no traceback is ever shown."""
+
+    def run(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        process = start(*args, **env)
+        out, err = process.communicate(stdin, timeout=60)
+        assert "Traceback" not in err
+        return subprocess.CompletedProcess(args, process.returncode, out, err)
+
+    return run
