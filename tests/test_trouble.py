@@ -385,7 +385,7 @@ def test_an_attempt_that_hangs_is_made_again(face: Face) -> None:
 
 def test_the_config_may_bound_attempts(face: Face, project: Path) -> None:
     """The error says that it was an attempt, and how many there were."""
-    configure(project, defaults={"attempt_timeout_seconds": 0.1, "max_retries": 1})
+    configure(project, defaults={"attempt_timeout_seconds": 0.5, "max_retries": 1})
     with Simulator(rules=[Rule(Hang())]) as simulator, asking(face, simulator) as subject:
         with pytest.raises(TimedOutError, match="2 attempts"):
             subject.execute_agent("reviewer", "x")

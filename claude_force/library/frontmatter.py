@@ -333,12 +333,18 @@ def _load(front: _Front, warnings: list[str]) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "it cannot be parsed"
         last_line = front.first_line + max(len(front.lines) - 1, 0)  # YAML may report the line after the last
+        if "nesting depth" in str(reason):  # libyaml may see it before we do
+            raise _too_deep(front.first_line) from error
         raise _YamlError(str(reason), mark and min(front.first_line + mark.line, last_line)) from error
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         # What PyYAML lets through: `!!int x`, `!!bool x`, a number of 5,000 digits.
         raise _YamlError(f"a value is not what its tag says ({error!r})", front.first_line) from error
     warnings.extend(found)
     return meta
+
+
+def _too_deep(line: int) -> FrontMatterError:
+    return FrontMatterError(f"the front matter is nested more than {MAX_DEPTH} levels deep; flatten it", line)
 
 
 def _refuse_bombs(front: _Front) -> None:
@@ -357,7 +363,7 @@ def _refuse_bombs(front: _Front) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MAX_DEPTH:
-            raise FrontMatterError(f"the front matter is nested more than {MAX_DEPTH} levels deep; flatten it", line)
+            raise _too_deep(line)
         if not isinstance(event, yaml.AliasEvent) and getattr(event, "anchor", None):
             raise FrontMatterError(
                 f"'&{event.anchor}' is a YAML anchor, which is not taken; write the value out, or put it in quotes",
