@@ -1,34 +1,23 @@
 """Cached answers in one SQLite file: `SqliteEntries`, an `EntryStore`.
 
-- One connection reads and one writes, each behind a lock: a read takes 10 µs and never waits for a writer, in this
-  process or another (write-ahead log). With a connection for each, eight threads would read up to twice as fast, and
-  nothing could be sure to close them.
+- The file, its connections and how others are kept from planting one are those of `stores.database`. A read takes
+  10 µs. With a connection for each, eight threads would read up to twice as fast, and nothing could be sure to close
+  them.
 - Sizes and counts are kept by triggers, in the transaction of whatever changes them, so they cannot drift.
 - Uses are numbered, not timed, so no clock can disturb their order. They lie apart from the entries, where they are
   dense: writing 500 of them down touches a few pages instead of 500.
-- The file gets its name when it is complete. A file whose tables are not exactly ours is not used: a repository that
-  somebody cloned may bring one along.
-
-The log reaches the disk at checkpoints only (`synchronous=NORMAL`): a power cut may cost the last answers, never the
-file. A killed process costs nothing that was written.
 """
 
-import os
-import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES, AgentCounts, StoreBusyError, Stored, StoreError, Totals
-from claude_force.stores.files import link_once, make_private_folder
-
-VERSION = 1
+from claude_force.stores.database import Database, Design
+from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES, AgentCounts, Stored, StoreError, Totals
 
 _SIZE = f"length({{}}.sealed) + {ENTRY_OVERHEAD_BYTES}"
 _NEW, _OLD = _SIZE.format("new"), _SIZE.format("old")
@@ -63,6 +52,15 @@ SCHEMA = tuple(
     """.split(";;")  # noqa: S608 - constants
 )
 
+
+def _m001_entries(connection: sqlite3.Connection) -> None:
+    for statement in SCHEMA:
+        connection.execute(statement)
+    connection.execute("INSERT INTO totals (id) VALUES (1)")
+
+
+_DESIGN = Design("cache", "move it away, or give another cache_dir", (_m001_entries,))
+
 # A damaged or planted file may hold anything anywhere.
 _STORED = "id, CAST(key AS TEXT), CAST(sealed AS BLOB)"
 _THIS = "WHERE id = ? AND CAST(sealed AS BLOB) = ?"
@@ -86,14 +84,10 @@ _MEASURE = (
     f"SELECT coalesce(sum(length(sealed) + {ENTRY_OVERHEAD_BYTES}), 0), count(*) FROM quarantine",  # noqa: S608
 )
 
-WRITE_WAIT_S = 5.0
-"""How long a write waits for those of other processes; each takes well below a millisecond."""
-_POLL_S = 0.0003  # about as long as a write takes
 MOST_NOTES = 512
 """Used keys that are noted before they are written down; settling so many takes about 3 ms."""
 _PICO = Decimal("1e12")  # money lies in the file as a whole number: exact sums, and 9 million dollars fit
 _PAGE = 100  # entries read at once by a scan: enough to be fast, few enough to hold in memory
-_FAULTS = (sqlite3.Error, OSError, MemoryError, OverflowError, UnicodeError)
 
 
 @dataclass(slots=True)
@@ -105,17 +99,12 @@ class _Counts:
     saved: Decimal = Decimal(0)
 
 
-class SqliteEntries:
+class SqliteEntries(Database):
     """A store in one file. Making the object touches no disk; the file is made or opened by the first call."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._opening = threading.Lock()
-        self._reading = threading.Lock()  # each: one statement, or one transaction, at a time on its connection
-        self._writing = threading.Lock()
+        super().__init__(path, _DESIGN)
         self._noting = threading.Lock()  # for the two dictionaries below
-        self._reader: sqlite3.Connection | None = None
-        self._writer: sqlite3.Connection | None = None
         self._uses: dict[str, int] = {}  # hits by key, the last used last
         self._counts: dict[str, _Counts] = {}
 
@@ -227,47 +216,12 @@ class SqliteEntries:
         if self._counts:
             with suppress(StoreError), self._transaction(wait_s=1.0) as writer:
                 self._write_notes(writer)
-        with self._reading, self._writing, self._opening:
-            connections, self._reader, self._writer = (self._writer, self._reader), None, None
-            for connection in connections:
-                if connection is not None:
-                    with suppress(sqlite3.Error):
-                        connection.close()
+        super().close()
 
     def after_fork(self) -> None:
         """See `EntryStore.after_fork`."""
-        _INHERITED.extend(connection for connection in (self._reader, self._writer) if connection is not None)
+        super().after_fork()
         SqliteEntries.__init__(self, self.path)
-
-    # ------------------------------------------------------------ the file
-
-    def _rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        try:
-            with self._reading:
-                reader = self._reader or self._opened()[0]
-                return reader.execute(query, values).fetchall()
-        except _FAULTS as error:
-            raise _explained(error, self.path) from error
-
-    @contextmanager
-    def _transaction(self, *, wait_s: float = WRITE_WAIT_S) -> Iterator[sqlite3.Connection]:
-        """All or nothing; raises `StoreError`."""
-        try:
-            if not self._writing.acquire(timeout=wait_s):
-                raise StoreBusyError(f"{str(self.path)!r}: another thread is writing")
-            try:
-                writer = self._writer or self._opened()[1]  # not before it is ours: another thread may close it
-                _begin(writer, wait_s)
-                try:
-                    yield writer
-                    writer.execute("COMMIT")
-                finally:
-                    if writer.in_transaction:
-                        writer.execute("ROLLBACK")
-            finally:
-                self._writing.release()
-        except _FAULTS as error:
-            raise _explained(error, self.path) from error
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
         """Within a transaction. Notes are taken first: if it fails, a moment's figures are lost and nothing else."""
@@ -280,42 +234,6 @@ class SqliteEntries:
             rows = [(agent, noted.hits, noted.misses, int(noted.saved * _PICO)) for agent, noted in counts.items()]
             writer.executemany(_COUNT, rows)
 
-    def _opened(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-        with self._opening:
-            if self._reader is None or self._writer is None:
-                _refuse_links(self.path)
-                if not self.path.exists():
-                    _make(self.path)
-                self._writer, self._reader = _connect(self.path), _connect(self.path)
-                self._writer.execute("PRAGMA busy_timeout = 0")  # `_begin` waits
-            return self._reader, self._writer
-
-
-# Closing one of them in a child process would drop the parent's locks, so they are kept until the child ends.
-_INHERITED: list[sqlite3.Connection] = []
-
-
-def _begin(writer: sqlite3.Connection, wait_s: float) -> None:
-    """Start a transaction that writes, as soon as no other process does.
-
-    SQLite's own way to wait sleeps up to 100 ms at a time; with eight writers this one gets a third more done.
-    """
-    give_up_at = time.monotonic() + wait_s
-    while True:
-        try:
-            writer.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() >= give_up_at:
-                raise
-        else:
-            return
-        time.sleep(_POLL_S)
-
-
-def _is_busy(error: BaseException) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says why it is busy
-    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-
 
 def _make_room(writer: sqlite3.Connection, max_bytes: int) -> None:
     """Remove what is in quarantine, then the least recently used, until all fits."""
@@ -327,76 +245,3 @@ def _make_room(writer: sqlite3.Connection, max_bytes: int) -> None:
             evicted += 1
     if evicted:
         writer.execute("UPDATE totals SET evictions = evictions + ?", (evicted,))
-
-
-class _Connection(sqlite3.Connection):
-    """Closes when nobody holds it any more: from Python 3.13 on, one that is merely forgotten warns."""
-
-    def __del__(self) -> None:
-        with suppress(sqlite3.Error):
-            self.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """A connection to our file; raises `StoreError` if it is none of ours, or of a newer version."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        timeout=WRITE_WAIT_S,
-        isolation_level=None,
-        check_same_thread=False,
-        factory=_Connection,
-    )
-    try:
-        connection.execute("PRAGMA trusted_schema = OFF")
-        _check_schema(connection, path)
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    if version > VERSION:
-        raise StoreError(f"{str(path)!r} was written by a newer claude-force; upgrade, or give another cache_dir")
-    found = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-    if version != VERSION or sorted(sql for (sql,) in found) != sorted(SCHEMA):  # VACUUM reorders them
-        raise StoreError(f"{str(path)!r} is no cache of claude-force; move it away, or give another cache_dir")
-
-
-def _make(path: Path) -> None:
-    """A new file, private, complete before it gets its name; what another process has made meanwhile is left."""
-    make_private_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    try:
-        connection = sqlite3.connect(temporary, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            connection.execute("BEGIN")
-            for statement in SCHEMA:
-                connection.execute(statement)
-            connection.execute("INSERT INTO totals (id) VALUES (1)")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
-        finally:
-            connection.close()
-        link_once(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _refuse_links(path: Path) -> None:
-    """A cloned repository must not have us write to another file of the user's, by way of a link."""
-    for name in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
-        if name.is_symlink():
-            raise StoreError(f"{str(name)!r} is a link; remove it, or give another cache_dir")
-
-
-def _explained(error: BaseException, path: Path) -> StoreError:
-    if isinstance(error, StoreError):
-        return error
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return (StoreBusyError if _is_busy(error) else StoreError)(f"{str(path)!r}: {reason}")
