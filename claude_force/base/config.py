@@ -13,16 +13,17 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
 from claude_force.base.errors import ConfigError, InputError
 from claude_force.base.pricing import ModelPrice
 from claude_force.base.records import Effort
+from claude_force.base.sections import Section, faults, nearest
 
 SCHEMA_VERSION = "2.3"
 
@@ -34,11 +35,7 @@ PositiveFloat = Annotated[float, msgspec.Meta(gt=0)]
 Rate = Annotated[float, msgspec.Meta(ge=0)]
 
 
-class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A part of the configuration; a key that it does not know is a fault."""
-
-
-class AgentEntry(_Section, frozen=True):
+class AgentEntry(Section, frozen=True):
     """An agent that is named in the config instead of being found in `.claude/agents`."""
 
     path: Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+$")]
@@ -46,7 +43,7 @@ class AgentEntry(_Section, frozen=True):
     keywords: list[str] = msgspec.field(default_factory=list)
 
 
-class Defaults(_Section, frozen=True):
+class Defaults(Section, frozen=True):
     """What a call uses unless it, or the agent's file, says otherwise."""
 
     model: str | None = None
@@ -62,7 +59,7 @@ class Defaults(_Section, frozen=True):
     max_retries: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
 
 
-class Limits(_Section, frozen=True):
+class Limits(Section, frozen=True):
     """How much text is accepted before anything is sent, in characters."""
 
     max_task_chars: Positive = 200_000
@@ -71,20 +68,20 @@ class Limits(_Section, frozen=True):
     """Files and piped input together; about a context window of 1M tokens."""
 
 
-class Security(_Section, frozen=True):
+class Security(Section, frozen=True):
     """What happens when material looks like a prompt injection."""
 
     injection: Literal["warn", "refuse", "off"] = "warn"
 
 
-class Performance(_Section, frozen=True):
+class Performance(Section, frozen=True):
     """Many agents at once."""
 
     async_enabled: bool = True
     max_concurrent_agents: Positive = 10
 
 
-class Breaker(_Section, frozen=True):
+class Breaker(Section, frozen=True):
     """The circuit breaker of each model."""
 
     failure_threshold: Positive = 5
@@ -93,7 +90,7 @@ class Breaker(_Section, frozen=True):
     """Until one request may try again."""
 
 
-class Cache(_Section, frozen=True):
+class Cache(Section, frozen=True):
     """The response cache."""
 
     enabled: bool = True
@@ -106,13 +103,13 @@ class Cache(_Section, frozen=True):
     """On disk; needs the `encryption` extra."""
 
 
-class Tracking(_Section, frozen=True):
+class Tracking(Section, frozen=True):
     """The line per execution in `.claude/metrics`."""
 
     enabled: bool = True
 
 
-class Features(_Section, frozen=True):
+class Features(Section, frozen=True):
     """Switches that turn a part off at once."""
 
     async_enabled: bool = True
@@ -120,7 +117,7 @@ class Features(_Section, frozen=True):
     parallel_workflows_enabled: bool = True
 
 
-class Price(_Section, frozen=True):
+class Price(Section, frozen=True):
     """US dollars per million tokens; overrides the price list for one model id."""
 
     input: Rate
@@ -130,7 +127,7 @@ class Price(_Section, frozen=True):
     cache_write_1h: Rate | None = None
 
 
-class Config(_Section, frozen=True):
+class Config(Section, frozen=True):
     """All of `.claude/claude.json`."""
 
     schema_url: str | None = msgspec.field(name="$schema", default=None)
@@ -279,7 +276,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def validate_config(data: Mapping[str, Any], *, path: Path | None = None) -> Config:
     """The checked configuration. Raises one `ConfigError` that lists every fault."""
-    if problems := tuple(_faults(dict(data), Config, "")):
+    if problems := tuple(faults(dict(data), Config)):
         _raise_faults(problems, path)
     return msgspec.convert(data, Config)
 
@@ -298,7 +295,7 @@ def check_files(settings: Settings) -> None:
     """
     folder = settings.folder or Path()
     problems = tuple(
-        f"agents.{name}.path: no file {entry.path!r}{_nearest(Path(entry.path).name, _listing(folder / entry.path))}"
+        f"agents.{name}.path: no file {entry.path!r}{nearest(Path(entry.path).name, _listing(folder / entry.path))}"
         for name, entry in settings.config.agents.items()
         if not os.path.isfile(folder / entry.path)  # noqa: PTH113 - Path.is_file() may raise
     )
@@ -317,61 +314,6 @@ def config_schema() -> dict[str, Any]:
     """JSON Schema of the configuration, for editors."""
     schema = msgspec.json.schema(Config)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "claude-force configuration", **schema}
-
-
-# ---------------------------------------------------------------- faults
-
-
-def _faults(data: object, kind: type[_Section], path: str) -> Iterator[str]:
-    """Every fault in `data`, each with its key's path; msgspec alone stops at the first and hides dictionary keys."""
-    if not isinstance(data, dict):
-        yield f"{path or 'the file'}: expected an object, got {_json_type(data)}"
-        return
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    for key, value in data.items():
-        where = f"{path}.{key}" if path else key
-        if key in fields:
-            yield from _value_faults(value, fields[key].type, where)
-        else:
-            yield f"{where}: unknown key{_suggestion(key, fields)}"
-    for key, field in fields.items():
-        if field.required and key not in data:
-            yield f"{path}.{key}: missing"
-
-
-def _value_faults(value: object, kind: Any, where: str) -> Iterator[str]:  # noqa: ANN401 - a type form
-    if isinstance(kind, type) and issubclass(kind, _Section):
-        yield from _faults(value, kind, where)
-    elif get_origin(kind) is dict and isinstance(value, dict):
-        for key, item in value.items():
-            yield from _value_faults(item, get_args(kind)[1], f"{where}.{key}")
-    else:
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            text, _, inner = str(error).partition(" - at `$")
-            choices = [
-                choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)
-            ]
-            hint = _suggestion(str(value), choices) if choices else ""
-            yield f"{where}{inner.rstrip('`')}: {text[0].lower()}{text[1:].replace('`', '')}{hint}"
-
-
-def _suggestion(key: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    return _nearest(key, known) or f"; known here: {', '.join(known)}"
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    import difflib  # noqa: PLC0415 - only a fault needs it
-
-    nearest = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {nearest[0]!r}?" if nearest else ""
-
-
-def _json_type(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 # ---------------------------------------------------------------- migration
