@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         AgentNotFoundError,
         AnswerError,
         ApiError,
+        BudgetError,
         CacheError,
         CircuitOpenError,
         ClaudeForceError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         InjectionError,
         InputError,
         InvalidRequestError,
+        JournalError,
         ModelNotFoundError,
         NotRunError,
         OverloadedError,
@@ -34,16 +36,22 @@ if TYPE_CHECKING:
         RateLimitError,
         RefusalError,
         RequestTooLargeError,
+        RunError,
+        RunNotFoundError,
         ServerError,
         TaskError,
         TasksFileError,
         TimedOutError,
+        WorkflowError,
     )
     from claude_force.base.records import AgentDefinition, AgentResult, Material, Usage
+    from claude_force.base.results import StepResult, WorkflowResult
     from claude_force.engine.breaker import CircuitBreaker
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import CacheCheck, CacheEntry, ResponseCache
+    from claude_force.workflow_dag import WorkflowDAG, WorkflowStep
+    from claude_force.workflows.events import RunEvent
 
 __version__ = "2.3.0"
 
@@ -60,6 +68,7 @@ __all__ = [
     "AnswerError",
     "ApiError",
     "AsyncAgentOrchestrator",
+    "BudgetError",
     "CacheCheck",
     "CacheEntry",
     "CacheError",
@@ -75,6 +84,7 @@ __all__ = [
     "InjectionError",
     "InputError",
     "InvalidRequestError",
+    "JournalError",
     "Material",
     "ModelNotFoundError",
     "NotRunError",
@@ -85,11 +95,19 @@ __all__ = [
     "RefusalError",
     "RequestTooLargeError",
     "ResponseCache",
+    "RunError",
+    "RunEvent",
+    "RunNotFoundError",
     "ServerError",
+    "StepResult",
     "TaskError",
     "TasksFileError",
     "TimedOutError",
     "Usage",
+    "WorkflowDAG",
+    "WorkflowError",
+    "WorkflowResult",
+    "WorkflowStep",
     "__version__",
     "migrate_config",
 ]
@@ -106,7 +124,12 @@ _HOMES = {
     "Material": "base.records",
     "PerformanceTracker": "performance_tracker",
     "ResponseCache": "response_cache",
+    "RunEvent": "workflows.events",
+    "StepResult": "base.results",
     "Usage": "base.records",
+    "WorkflowDAG": "workflow_dag",
+    "WorkflowResult": "base.results",
+    "WorkflowStep": "workflow_dag",
     "migrate_config": "base.config",
 }
 

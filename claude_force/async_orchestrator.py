@@ -7,9 +7,9 @@ and closed with it, so one orchestrator can serve several loops, in turn or in s
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 
 import aiofiles
 
@@ -18,17 +18,26 @@ from claude_force.base.records import AgentResult
 from claude_force.engine.faces import Awaiting, run_now
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
-from claude_force.orchestrator import AgentTask, CallOptions, Project, each, prepare
+from claude_force.orchestrator import AgentTask, CallOptions, Project, WorkflowOptions, each, prepare
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import anthropic
 
     from claude_force.base.config import Config, Settings
     from claude_force.base.ports import AsyncTransport, OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, Effort, Material
+    from claude_force.base.results import WorkflowResult
+    from claude_force.engine.parts import Parts, Watch
+    from claude_force.engine.request import Task
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import ResponseCache
+    from claude_force.workflows.events import OnEvent
+    from claude_force.workflows.plan import Plan
+    from claude_force.workflows.run import Run
+    from claude_force.workflows.unit import Unit
 
 
 class Outcome(NamedTuple):
@@ -45,6 +54,38 @@ class _Lane(NamedTuple):
     places: asyncio.Semaphore
     keeper: AsyncGenerator[None]
     """Suspended until the loop ends; the loop closes its generators, and with this one the connections."""
+
+
+class _Crew:
+    """Many steps of a run at once, in one event loop. Implements `workflows.crew.Crew`."""
+
+    def __init__(self, lane: _Lane, size: int) -> None:
+        self.size = size
+        self.outside = lane.outside
+        self._places = lane.places
+        self._tasks: set[asyncio.Task[Unit]] = set()
+        self._ended: asyncio.Queue[asyncio.Task[Unit]] = asyncio.Queue()
+
+    def start(self, work: Coroutine[Any, Any, "Unit"]) -> None:
+        """See `Crew.start`."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended.put_nowait)
+
+    async def ended(self) -> "Unit":
+        """See `Crew.ended`."""
+        task = await self._ended.get()
+        self._tasks.discard(task)
+        return task.result()
+
+    async def turn(self, parts: "Parts", task: "Task", watch: "Watch") -> AgentResult:
+        """See `Crew.turn`."""
+        async with self._places:
+            return await run_turn(self.outside, parts, task, watch)
+
+    async def cancel(self) -> None:
+        """See `Crew.cancel`."""
+        await _cancelled(*self._tasks)
 
 
 class AsyncAgentOrchestrator:
@@ -185,6 +226,54 @@ class AsyncAgentOrchestrator:
         a cancellation from outside does so, too, but first gives what had already ended, as it is paid for.
         """
         return self._outcomes(tasks, stops_at_any_error=False, options=options)
+
+    async def execute_workflow(
+        self,
+        workflow: "str | Mapping[str, Any] | None",
+        inputs: "Mapping[str, Any] | None" = None,
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        **options: Unpack[WorkflowOptions],
+    ) -> "WorkflowResult":
+        """Same as `AgentOrchestrator.execute_workflow`, awaited, but what is ready runs at once.
+
+        A step starts the moment its own dependencies are done; of those that are ready, the one with the longest way to
+        the end comes first. `max_concurrent` bounds how many are under way: by default the workflow's bound, else the
+        orchestrator's; with 1, steps run in the order of the file. Cancelling it cancels the steps that are in flight,
+        and what was paid for is in the journal.
+        """
+        return await self.workflow_run(workflow, inputs, **options).outcome(on_error=on_error)
+
+    def workflow_plan(self, workflow: "str | Mapping[str, Any]") -> "Plan":
+        """The checked plan of a workflow. Raises one `WorkflowError` with every fault."""
+        from claude_force.workflows.start import read_plan  # noqa: PLC0415 - only a workflow needs the room
+
+        return read_plan(self._project, workflow)
+
+    def workflow_run(
+        self,
+        workflow: "str | Mapping[str, Any] | None",
+        inputs: "Mapping[str, Any] | None" = None,
+        *,
+        resume: str | None = None,
+        force: Iterable[str] = (),
+        use_cache: "UseCache" = None,
+        max_cost_usd: float | None = None,
+        max_concurrent: int | None = None,
+        on_event: "OnEvent | None" = None,
+        with_text: bool = False,
+    ) -> "Run":
+        """A run that is checked and in the journal, ready to be executed in the running loop; it can be stopped."""
+        from claude_force.workflows.run import RunOptions  # noqa: PLC0415 - only a workflow needs the room
+        from claude_force.workflows.start import prepare_run  # noqa: PLC0415
+
+        features = self.config.features
+        size = self.max_concurrent if max_concurrent is None else min(max_concurrent, self.max_concurrent)
+        crew = _Crew(self._lane(), size if features.parallel_workflows_enabled else 1)
+        options = RunOptions(use_cache=use_cache, force=frozenset(force), on_event=on_event, with_text=with_text)
+        return prepare_run(
+            self._project, crew, workflow, inputs, resume=resume, max_cost_usd=max_cost_usd, options=options
+        )
 
     async def stream(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> AsyncGenerator[str]:
         """The answer's text as it arrives, piece by piece, and at the end the finished `AgentResult`.

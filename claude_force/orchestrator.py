@@ -27,12 +27,13 @@ from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import read_material
-from claude_force.library.project import agent_library
+from claude_force.library.project import agent_library, runs_file
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     import anthropic
 
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.ports import OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
+    from claude_force.base.results import WorkflowResult
+    from claude_force.stores.runs import RunStore
     from claude_force.transports.live import LiveTransport
     from claude_force.transports.simulator import Simulator
+    from claude_force.workflows.events import OnEvent
 
 T = TypeVar("T")
 
@@ -122,6 +126,13 @@ class Project:
         """The response cache."""
         config = self.settings.config
         return self.make_cache(enabled=self._enable_cache and config.cache.enabled and config.features.cache_enabled)
+
+    @_MadeOnce
+    def runs(self) -> "RunStore":
+        """The journal of workflow runs."""
+        from claude_force.stores.runs import RunStore  # noqa: PLC0415 - a single call has none
+
+        return RunStore(runs_file(self.start))
 
     def make_cache(self, *, enabled: bool) -> ResponseCache:
         """A response cache with the limits of the arguments, else of the config."""
@@ -284,7 +295,7 @@ class AgentOrchestrator:
 
     async def execute_agent_async(self, agent_name: str, task: str, **options: Unpack["CallOptions"]) -> "AgentResult":
         """Same as `execute_agent`, awaited."""
-        return await self._async_face.execute_agent(agent_name, task, **options)
+        return await self.async_face.execute_agent(agent_name, task, **options)
 
     async def execute_multiple_async(
         self,
@@ -294,7 +305,62 @@ class AgentOrchestrator:
         **options: Unpack["CallOptions"],
     ) -> "list[AgentResult | ClaudeForceError]":
         """Same as `AsyncAgentOrchestrator.execute_multiple`."""
-        return await self._async_face.execute_multiple(tasks, on_error=on_error, **options)
+        return await self.async_face.execute_multiple(tasks, on_error=on_error, **options)
+
+    def execute_workflow(
+        self,
+        workflow: "str | Mapping[str, Any] | None",
+        inputs: "Mapping[str, Any] | None" = None,
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        resume: str | None = None,
+        force: Iterable[str] = (),
+        use_cache: "UseCache" = None,
+        max_cost_usd: float | None = None,
+        on_event: "OnEvent | None" = None,
+    ) -> "WorkflowResult":
+        """Run a workflow, one step at a time, each after those that it depends on.
+
+        `workflow` is a name (of the config, or a file in `.claude/workflows`) or a dict. A fault in it, or in `inputs`,
+        is a `WorkflowError` that lists all of them, and costs nothing.
+
+        A run that did not come to its end is a `RunError`, whose `result` has all that was done; with
+        `on_error="return"`, that result is returned. `resume` takes a run up again, by its id or `"last"`: what it has
+        paid for is not asked again, whatever was edited meanwhile; `force` names steps that are. `use_cache` is as for
+        `execute_agent`, for every step; `max_cost_usd` overrides the workflow's own limit. `on_event` is told what
+        happens, as it happens.
+        """
+        from claude_force.workflows.crew import Alone  # noqa: PLC0415 - only a workflow needs the room
+        from claude_force.workflows.run import RunOptions  # noqa: PLC0415
+        from claude_force.workflows.start import prepare_run  # noqa: PLC0415
+
+        run = prepare_run(
+            self._project,
+            Alone(Blocking(lambda: self._live)),
+            workflow,
+            inputs,
+            resume=resume,
+            max_cost_usd=max_cost_usd,
+            options=RunOptions(use_cache=use_cache, force=frozenset(force), on_event=on_event),
+        )
+        return run_now(run.outcome(on_error=on_error))
+
+    async def execute_workflow_async(
+        self,
+        workflow: "str | Mapping[str, Any] | None",
+        inputs: "Mapping[str, Any] | None" = None,
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        **options: Unpack["WorkflowOptions"],
+    ) -> "WorkflowResult":
+        """Same as `AsyncAgentOrchestrator.execute_workflow`."""
+        return await self.async_face.execute_workflow(workflow, inputs, on_error=on_error, **options)
+
+    def list_workflows(self) -> list[str]:
+        """The name of every workflow that can be run."""
+        from claude_force.library.workflows import WorkflowLibrary  # noqa: PLC0415 - only a workflow needs it
+
+        return list(WorkflowLibrary(self.settings, start=self._project.start).names())
 
     def list_agents(self) -> list["AgentDefinition"]:
         """Every agent that can be called, by name."""
@@ -338,7 +404,8 @@ class AgentOrchestrator:
             return self._transport
 
     @property
-    def _async_face(self) -> "AsyncAgentOrchestrator":
+    def async_face(self) -> "AsyncAgentOrchestrator":
+        """The async face that shares config, cache, ledger and limits with this one."""
         with self._making:
             if self._awaited is None:
                 from claude_force.async_orchestrator import AsyncAgentOrchestrator  # noqa: PLC0415 - loads asyncio
@@ -382,6 +449,17 @@ class CallOptions(TypedDict, total=False):
     on_text: "OnText | None"
     on_retry: "OnRetry | None"
     on_warning: "OnText | None"
+
+
+class WorkflowOptions(TypedDict, total=False):
+    """The keyword arguments of `execute_workflow` beside `on_error`, for methods that pass them on."""
+
+    resume: str | None
+    force: Iterable[str]
+    use_cache: "UseCache"
+    max_cost_usd: float | None
+    max_concurrent: int | None
+    on_event: "OnEvent | None"
 
 
 class AgentTask(NamedTuple):

@@ -56,6 +56,8 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     stop_reason: str | None = None
     request_id: str | None = None
     workflow_id: str | None = None
+    run_id: str | None = None
+    step_id: str | None = None
     error_type: str | None = None
     simulated: bool = False
     """True where no model was asked; the cost is then what it would have been."""
@@ -160,6 +162,8 @@ def _line(execution: Execution) -> ExecutionLine:
         stop_reason=execution.stop_reason,
         request_id=execution.request_id,
         workflow_id=execution.workflow_id,
+        run_id=execution.run_id,
+        step_id=execution.step_id,
         error_type=execution.error_type,
         simulated=execution.simulated,
     )

@@ -277,6 +277,18 @@ class ResponseCache:
         """How old the answer is; 0 for one that a clock ahead of ours has dated."""
         return max(0.0, self.now() - entry.timestamp)
 
+    def sealed(self, entry: CacheEntry) -> bytes:
+        """The entry, signed as this cache signs, for another file of ours. Raises `OSError` without a secret."""
+        return self._seal().seal(entry.key, _encode(entry))
+
+    def unsealed(self, key: str, sealed: bytes) -> CacheEntry | None:
+        """What `sealed` made for this key; `None`, and one warning, where it is forged or unreadable."""
+        entry = _opened(self._seal(), Stored(0, key, sealed))
+        if isinstance(entry, CacheEntry):
+            return entry
+        self._complain("an answer of a run is not used", f"key {key}: {str(entry) or 'it is not signed by us'}")
+        return None
+
     # ------------------------------------------------------------ looking after it
 
     def clear(self) -> int:
@@ -547,13 +559,18 @@ class ResponseCache:
 
         store = SqliteEntries(self.cache_dir / FILE_NAME)
         try:
-            self._sealer = Sealer(self._secrets or file_secrets(_secret_path()), encrypt=self._encrypt)
+            self._seal()
             self._generation = store.generation()
         except (OSError, ConfigError) as error:
             self._why_off = error
         else:
             self._store = store
             weakref.finalize(self, store.close)
+
+    def _seal(self) -> Sealer:
+        if self._sealer is None:
+            self._sealer = Sealer(self._secrets or file_secrets(_secret_path()), encrypt=self._encrypt)
+        return self._sealer
 
     def _asked(self, work: Callable[[Sealer, "EntryStore"], Outcome]) -> Outcome:
         """Work on the disk that somebody asked for: its failure is theirs to know."""
@@ -618,42 +635,52 @@ class KeptReplies:
         return self._kept(entry) if entry else None
 
     def _kept(self, entry: CacheEntry) -> KeptReply:
-        reply = Reply(
-            model=entry.model,
-            text=entry.response,
-            stop_reason=entry.stop_reason,
-            usage=None,
-            request_id=entry.request_id,
-            simulated=entry.simulated,
-        )
-        return KeptReply(reply=reply, cost_usd=entry.estimated_cost, age_s=self._cache.age_seconds(entry))
+        return KeptReply(reply=reply_of(entry), cost_usd=entry.estimated_cost, age_s=self._cache.age_seconds(entry))
 
     def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
         """Keep a reply, unless it is not whole, or the agent's are not kept."""
-        usage = reply.usage or Usage()
-        entry = CacheEntry(
-            key=key,
-            agent_name=agent,
-            task=task,
-            model=reply.model,
-            response=reply.text,
-            input_tokens=usage.input_tokens if reply.usage else None,
-            output_tokens=usage.output_tokens if reply.usage else None,
-            estimated_cost=cost_usd,
-            timestamp=self._cache.now(),
-            stop_reason=reply.stop_reason,
-            request_id=reply.request_id,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_5m_tokens=usage.cache_write_5m_tokens,
-            cache_write_1h_tokens=usage.cache_write_1h_tokens,
-            thinking_tokens=usage.thinking_tokens,
-            simulated=reply.simulated,
-        )
-        self._cache.keep(entry)
+        self._cache.keep(entry_of(key, reply, agent=agent, task=task, cost_usd=cost_usd, timestamp=self._cache.now()))
 
     def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
         """See `ReplyCache.claim`. Granted at once where the answer will not be kept for others to find."""
         return self._claims.claim(key, is_blocking=is_blocking) if self._cache._shares(agent) else _nothing  # noqa: SLF001 - its own module
+
+
+def reply_of(entry: CacheEntry) -> Reply:
+    """The reply that was kept; its usage is not, for it was paid then."""
+    return Reply(
+        model=entry.model,
+        text=entry.response,
+        stop_reason=entry.stop_reason,
+        usage=None,
+        request_id=entry.request_id,
+        simulated=entry.simulated,
+    )
+
+
+def entry_of(
+    key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None, timestamp: float
+) -> CacheEntry:
+    """The entry that keeps a reply."""
+    usage = reply.usage or Usage()
+    return CacheEntry(
+        key=key,
+        agent_name=agent,
+        task=task,
+        model=reply.model,
+        response=reply.text,
+        input_tokens=usage.input_tokens if reply.usage else None,
+        output_tokens=usage.output_tokens if reply.usage else None,
+        estimated_cost=cost_usd,
+        timestamp=timestamp,
+        stop_reason=reply.stop_reason,
+        request_id=reply.request_id,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_5m_tokens=usage.cache_write_5m_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        thinking_tokens=usage.thinking_tokens,
+        simulated=reply.simulated,
+    )
 
 
 def _nothing() -> None:

@@ -6,6 +6,8 @@ ClaudeForceError                       exit code 1
 │   ├── TaskError                          the task or its material is empty, too long or unreadable
 │   ├── TasksFileError                     a tasks file, or its results file; `problems` lists every fault
 │   ├── ConfigError                        the configuration is wrong; `problems` lists every fault
+│   ├── WorkflowError                      a workflow, or what it was given, is wrong; `problems` lists every fault
+│   ├── RunNotFoundError                   no run of that id, or none that could be taken up
 │   ├── AgentError                         an agent cannot be used
 │   │   ├── AgentNotFoundError             no agent of that name; `nearest` has suggestions
 │   │   ├── AgentNameError                 the name is a path, or holds characters that a name may not have
@@ -25,7 +27,10 @@ ClaudeForceError                       exit code 1
 │   ├── CircuitOpenError               5   not sent: a circuit breaker is open after too many failures
 │   └── ProtocolError                  1   the server answers, but not as a Messages API does
 ├── CacheError                         1   the response cache on disk cannot be used, and somebody asked for it by name
+├── JournalError                       1   the journal of runs cannot be used, and somebody asked for it by name
 ├── NotRunError                        1   never sent, because another task's terminal error ended the batch
+├── BudgetError                        4   never sent, because it could have passed the limit that was given
+├── RunError                           1   a workflow did not come to its end; `result` has all that was done
 ├── DeadlineError                      1   the time given is over; 5 when rate limits or overload used it up
 └── AnswerError                        1   an answer came, but it is none
     ├── RefusalError                   6   the model declined
@@ -40,6 +45,8 @@ Catch the family, a branch, or one leaf. Facts are fields, so nobody has to pars
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from claude_force.base.records import RateLimits
 
 
@@ -95,6 +102,20 @@ class ConfigError(InputError):
     """The file, if there is one."""
     problems: tuple[str, ...] = ()
     """Every fault found, each with the path of its key."""
+
+
+class WorkflowError(InputError, ValueError):
+    """A workflow is wrong, or what it was given; nothing was sent."""
+
+    workflow: str = ""
+    problems: tuple[str, ...] = ()
+    """Every fault found."""
+
+
+class RunNotFoundError(InputError):
+    """There is no such run."""
+
+    run_id: str = ""
 
 
 class AgentError(InputError):
@@ -229,6 +250,29 @@ class CacheError(ClaudeForceError):
 
     path: str = ""
     """Its folder."""
+
+
+class JournalError(ClaudeForceError):
+    """The journal of runs cannot be read or written. A run never raises it: it goes on without the journal."""
+
+    path: str = ""
+
+
+class BudgetError(ClaudeForceError):
+    """Not sent: it could have cost more than what is left of a limit. What was paid for is kept."""
+
+    exit_code = 4
+    limit_usd: "Decimal | None" = None
+    spent_usd: "Decimal | None" = None
+    needed_usd: "Decimal | None" = None
+    """What it could have cost at the most."""
+
+
+class RunError(ClaudeForceError):
+    """A workflow did not come to its end. Its exit code is that of the first cause."""
+
+    result: Any = None
+    """A `WorkflowResult`: all that was done, and how each step ended."""
 
 
 class NotRunError(ClaudeForceError):

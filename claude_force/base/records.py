@@ -192,6 +192,9 @@ class Execution:
     saved_usd: "Decimal | None" = None
     """What the answer had cost; `None` where it is not known, or nothing was saved."""
     workflow_id: str | None = None
+    """The workflow's name."""
+    run_id: str | None = None
+    step_id: str | None = None
 
 
 class AgentResult(str):

@@ -48,6 +48,8 @@ def execution_of(turn: "Turn") -> Execution:
         cache_age_s=kept.age_s if kept else None,
         saved_usd=kept.cost_usd if kept else None,
         workflow_id=turn.task.workflow_id,
+        run_id=turn.task.run_id,
+        step_id=turn.task.step_id,
     )
 
 

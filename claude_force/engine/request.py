@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from claude_force.base.config import MAX_TIMEOUT_S
 from claude_force.base.errors import InjectionError, TaskError
@@ -32,6 +32,9 @@ class Task:
     fallback_models: tuple[str, ...] | None = None
     use_cache: "UseCache" = None
     workflow_id: str | None = None
+    run_id: str | None = None
+    step_id: str | None = None
+    output_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
     `aliases` may say what the family names stand for.
     """
     check_task(task, config.limits)
-    warnings = [*agent.warnings, *_suspicions(task.materials, config.security.injection)]
+    warnings = [*agent.warnings, *suspicions(task.materials, config.security.injection)]
     choice = resolve_model(_said(task.model) or agent.model or config.defaults.model or DEFAULT_ALIAS, aliases)
     if choice.warning:
         warnings.append(choice.warning)
@@ -150,7 +153,8 @@ def _check_length(source: str, length: int, limit: int, key: str) -> None:
         )
 
 
-def _suspicions(materials: Sequence["Material"], policy: str) -> list[str]:
+def suspicions(materials: Sequence["Material"], policy: str) -> list[str]:
+    """A warning for each place that looks like a prompt injection. Raises `InjectionError` where the policy says so."""
     findings = [] if policy == "off" else list(scan(materials))
     if findings and policy == "refuse":
         raise InjectionError(

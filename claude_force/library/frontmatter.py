@@ -97,6 +97,22 @@ def read_document(data: bytes, *, known_keys: Collection[str]) -> Document:
     return Document(meta=meta, body="\n".join(lines[closing + 1 :]), has_front_matter=True, warnings=tuple(warnings))
 
 
+def read_yaml(data: bytes) -> dict[str, Any]:
+    """The mapping that a whole file of YAML holds: no aliases, no depths, dates as text, and no repairs.
+
+    Raises `FrontMatterError`.
+    """
+    warnings: list[str] = []
+    front = _Front(_decoded(data, warnings).split("\n"), first_line=1)
+    try:
+        meta = _load(front, warnings)
+    except _YamlError as error:
+        raise FrontMatterError(f"it is no valid YAML ({error.reason})", error.line) from error
+    if warnings:
+        raise FrontMatterError(warnings[0])
+    return meta
+
+
 @dataclass(frozen=True, slots=True)
 class _Front:
     """Lines of YAML that know where in the file they stand."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from claude_force.base.config import project_folders, project_of, user_folder
+from claude_force.base.config import claude_folder, project_folders, project_of, user_folder
 from claude_force.library.agents import AgentLibrary, ConfiguredAgent, agent_folders
 
 if TYPE_CHECKING:
@@ -19,6 +19,11 @@ def agent_library(settings: "Settings", *, start: Path) -> AgentLibrary:
         for name, entry in settings.config.agents.items()
     }
     return AgentLibrary(folders=agent_folders(start, home=user_folder()), entries=entries)
+
+
+def runs_file(start: Path) -> Path:
+    """Where runs of workflows are written down: in the project's `.claude`, or the user's where there is no project."""
+    return (claude_folder(start) or user_folder()) / "runs.db"
 
 
 def _root_of(config_path: Path) -> Path | None:

@@ -1,0 +1,5 @@
+"""Stub until merge."""
+
+
+def schema_text(schema):
+    return str(schema)

@@ -1,0 +1,96 @@
+"""The workflows of a project: those of its config, and every `.claude/workflows/*.json|yaml|yml`.
+
+A name is that of the config's entry, or the file's without its ending. The config's come first, then the folders from
+here up to the repository root, then the user's own. What the keys of a workflow mean is for `workflows.definition`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from claude_force.base.config import project_folders, user_folder
+from claude_force.base.errors import WorkflowError
+from claude_force.base.sections import nearest
+from claude_force.library.frontmatter import FrontMatterError, read_yaml
+
+if TYPE_CHECKING:
+    from claude_force.base.config import Settings
+
+ENDINGS = (".json", ".yaml", ".yml")
+MAX_FILE_BYTES = 16 * 1024 * 1024  # a graph of 10,000 steps has about 2 MB
+
+
+class Found(NamedTuple):
+    """A workflow as it was written, and where."""
+
+    name: str
+    raw: Mapping[str, Any]
+    path: Path | None
+    """The file; the config's, where it stands there."""
+
+
+class WorkflowLibrary:
+    """Finds workflows by name, for a configuration and the folder where the user stands."""
+
+    def __init__(self, settings: "Settings", *, start: Path) -> None:
+        self._settings = settings
+        self._start = start
+
+    def names(self) -> dict[str, Path | None]:
+        """Every workflow that can be run, and its file, by name."""
+        found: dict[str, Path | None] = dict.fromkeys(self._settings.config.workflows, self._settings.path)
+        folders = [folder / ".claude" / "workflows" for folder in project_folders(self._start)]
+        for folder in (*folders, user_folder() / "workflows"):
+            for path in _files(folder):
+                found.setdefault(path.stem, path)
+        return dict(sorted(found.items()))
+
+    def find(self, name: str) -> Found:
+        """The workflow of that name, unchecked. Raises `WorkflowError` where there is none that can be read."""
+        if name in self._settings.config.workflows:
+            return Found(name, self._settings.config.workflows[name], self._settings.path)
+        names = self.names()
+        path = names.get(name)
+        if path is None:
+            hint = (
+                nearest(name, names) or f"; there are {', '.join(names)}"
+                if names
+                else "; `claude-force init` writes some"
+            )
+            raise WorkflowError(f"there is no workflow {name!r}{hint}", workflow=name)
+        return Found(name, _read(path, name), path)
+
+
+def _files(folder: Path) -> list[Path]:
+    """The workflow files of a folder; of two with the same name, the first by `ENDINGS`."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208 - a folder that may not be read has none
+    except OSError:
+        return []
+    paths = (folder / name for name in names if not name.startswith("."))
+    return sorted((path for path in paths if path.suffix in ENDINGS), key=lambda p: (p.stem, ENDINGS.index(p.suffix)))
+
+
+def _read(path: Path, name: str) -> Mapping[str, Any]:
+    def refuse(why: str) -> WorkflowError:
+        return WorkflowError(f"workflow {name!r} cannot be read: {str(path)!r}: {why}", workflow=name, problems=(why,))
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise refuse(f"{error.strerror or type(error).__name__}; check the file and its rights") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise refuse(f"it has more than {MAX_FILE_BYTES >> 20} MB")
+    try:
+        raw = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf")) if path.suffix == ".json" else read_yaml(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise refuse(f"it is not JSON: {error}") from error
+    except FrontMatterError as error:
+        raise refuse(str(error)) from error
+    if not isinstance(raw, dict):
+        raise refuse("it holds no object; it must have `steps`")
+    return raw

@@ -1,0 +1,71 @@
+"""Why a step was done, or did not have to be: what decided its answer now, against what decided it before. Pure."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from claude_force.workflows.template import placeholders
+
+if TYPE_CHECKING:
+    from claude_force.base.records import AgentDefinition
+    from claude_force.base.results import StepResult
+    from claude_force.workflows.definition import WorkflowStep
+
+Causes = dict[str, Any]
+"""Names of what decides an answer, each with its value or a digest of it."""
+
+
+def causes_of(
+    step: "WorkflowStep",
+    agent: "AgentDefinition",
+    inputs: Mapping[str, Any],
+    results: Mapping[str, "StepResult"],
+    item: str | None,
+) -> Causes:
+    """What decides this step's answer."""
+    named = {place.name for place in placeholders(step.task) if place.kind == "input"}
+    return {
+        "agent": step.agent,
+        "file": str(agent.path.name if agent.path else step.agent),
+        "prompt": digest(agent.prompt),
+        "model": step.model or agent.model,
+        "effort": step.effort or agent.effort,
+        "max_tokens": step.max_tokens,
+        "schema": None if step.schema is None else digest(_json(step.schema)),
+        "task": digest(step.task),
+        "item": None if item is None else digest(item),
+        "inputs": {name: digest(_json(inputs[name])) for name in sorted(named)},
+        "steps": {name: digest(results[name].text or results[name].status) for name in step.dependencies},
+    }
+
+
+def differences(before: Causes, now: Causes) -> Iterator[str]:
+    """What is different, each in words."""
+    if before.get("agent") != now["agent"]:
+        yield f"agent {before.get('agent')} is now {now['agent']}"
+    elif before.get("prompt") != now["prompt"]:
+        yield f"agent file {now['file']} changed"
+    for name in ("model", "effort", "max_tokens"):
+        if before.get(name) != now[name]:
+            yield f"{name}: {_word(before.get(name))} is now {_word(now[name])}"
+    for name in ("task", "schema", "item"):
+        if before.get(name) != now[name]:
+            yield f"its {name} changed"
+    for kind, words in (("inputs", "input {!r} changed"), ("steps", "the answer of {!r} changed")):
+        earlier = before.get(kind, {})
+        yield from (words.format(name) for name, value in now[kind].items() if earlier.get(name) != value)
+
+
+def digest(text: str) -> str:
+    """Enough of a SHA-256 to see a change."""
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:12]
+
+
+def _word(value: object) -> str:
+    return "the default" if value is None else str(value)
+
+
+def _json(value: Any) -> str:  # noqa: ANN401 - as JSON has it
+    return msgspec.json.encode(value, order="sorted").decode()

@@ -1,0 +1,131 @@
+"""The journal of a run: each answer in the moment that it is whole, and how each step ended.
+
+`Journal` writes it down; whatever the disk does costs the journal, never an answer (one warning, then on).
+`RunCache` stands before the response cache in every turn of a run: a run that is taken up again finds what it has paid
+for, whether or not the response cache still has it, and whatever a step says about caching.
+"""
+
+import logging
+from collections.abc import Callable
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeVar
+
+from claude_force.base.records import WHOLE_STOP_REASONS, KeptReply, Reply
+from claude_force.response_cache import ResponseCache, entry_of, reply_of
+from claude_force.stores.claims import Claims
+from claude_force.stores.entries import StoreError
+from claude_force.stores.runs import RunRecord, RunStore, StepRecord
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from claude_force.base.ports import ReplyCache
+    from claude_force.base.results import WorkflowResult
+
+T = TypeVar("T")
+
+
+class Journal:
+    """One run in the journal. Safe for threads."""
+
+    def __init__(self, store: RunStore, seals: ResponseCache, run_id: str) -> None:
+        self.run_id = run_id
+        self._store = store
+        self._seals = seals
+        self._is_off = False
+
+    def begin(self, run: RunRecord, *, is_new: bool) -> None:
+        """The run begins, or goes on."""
+        if is_new:
+            self._try(lambda: self._store.begin(run), None)
+        else:
+            self._try(lambda: self._store.take_up(run.id, definition=run.definition, inputs=run.inputs), None)
+
+    def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
+        """An answer, if it is whole."""
+        if reply.stop_reason in WHOLE_STOP_REASONS:
+            entry = entry_of(key, reply, agent=agent, task=task, cost_usd=cost_usd, timestamp=self._seals.now())
+            self._try(lambda: self._store.keep(self.run_id, key, self._seals.sealed(entry)), None)
+
+    def note(self, *steps: StepRecord) -> None:
+        """How steps ended."""
+        self._try(lambda: self._store.note(self.run_id, *steps), None)
+
+    def answer(self, key: str) -> KeptReply | None:
+        """The answer that this run has under this key, if it is signed by us."""
+        sealed = self._try(lambda: self._store.answer(self.run_id, key), None)
+        entry = None if sealed is None else self._seals.unsealed(key, sealed)
+        if entry is None:
+            return None
+        return KeptReply(reply=reply_of(entry), cost_usd=entry.estimated_cost, age_s=self._seals.age_seconds(entry))
+
+    def end(self, result: "WorkflowResult", ended_at: "datetime", steps: list[StepRecord]) -> None:
+        """The run is over, for now."""
+        self._try(
+            lambda: self._store.end(
+                self.run_id,
+                status=result.status,
+                ended_at=ended_at,
+                cost_usd=result.cost_usd,
+                saved_usd=result.saved_usd or Decimal(0),
+                error=None if result.error is None else " ".join(str(result.error).split()),
+                simulated=result.simulated,
+                steps=steps,
+            ),
+            None,
+        )
+
+    def _try(self, work: Callable[[], T], otherwise: T) -> T:
+        if self._is_off:
+            return otherwise
+        try:
+            return work()
+        except (StoreError, OSError, ValueError) as error:  # a text that is no Unicode is a ValueError
+            self._is_off = True
+            logging.getLogger("claude_force.runs").warning(
+                "run %s is not written down, so it cannot be taken up again: %s", self.run_id, error
+            )
+            return otherwise
+
+
+class RunCache:
+    """What the turn of one step asks before it pays. Implements `base.ports.ReplyCache`.
+
+    `reads` is whether the answers that the run has may be given; `inner` is the response cache, or `None`, and
+    `inner_reads` whether its answers may be: who refreshes only keeps there.
+    """
+
+    def __init__(
+        self, journal: Journal, claims: Claims, inner: "ReplyCache | None", *, reads: bool, inner_reads: bool
+    ) -> None:
+        self.key: str | None = None
+        """Of the request that was asked for last."""
+        self._journal = journal
+        self._claims = claims
+        self._inner = inner
+        self._reads = reads
+        self._inner_reads = inner_reads
+
+    def recall(self, key: str, *, agent: str) -> KeptReply | None:
+        """See `ReplyCache.recall`."""
+        self.key = key
+        return self._inner.recall(key, agent=agent) if self._inner and self._inner_reads else None
+
+    def find(self, key: str, *, agent: str, counts: bool) -> KeptReply | None:
+        """See `ReplyCache.find`."""
+        if self._reads and (kept := self._journal.answer(key)):
+            return kept
+        return self._inner.find(key, agent=agent, counts=counts) if self._inner and self._inner_reads else None
+
+    def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
+        """See `ReplyCache.keep`."""
+        self.key = key
+        if self._inner:
+            self._inner.keep(key, reply, agent=agent, task=task, cost_usd=cost_usd)
+        self._journal.keep(key, reply, agent=agent, task=task, cost_usd=cost_usd)
+
+    def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
+        """See `ReplyCache.claim`."""
+        if self._inner:
+            return self._inner.claim(key, agent=agent, is_blocking=is_blocking)
+        return self._claims.claim(key, is_blocking=is_blocking)

@@ -1,0 +1,589 @@
+"""A run of a workflow, written once for both faces: `Run.execute` starts what is ready and settles what has ended.
+
+All decisions are made here, between two awaits of one coroutine, so they need no lock: what is ready (`schedule`), what
+a step is told (`data`), whether the budget has room, what a failure means for the rest. What is slow is asked of a
+`Crew`, which does one step after the other, or many at once; each step is one turn (`engine.turn`).
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from claude_force.base.errors import (
+    BudgetError,
+    ClaudeForceError,
+    CutAnswerError,
+    DeadlineError,
+    RunError,
+    WorkflowError,
+)
+from claude_force.base.records import Reply
+from claude_force.base.results import StepResult, WorkflowResult
+from claude_force.engine.budget import extent_of, worst_case_usd
+from claude_force.engine.key import request_key
+from claude_force.engine.outside import Signal
+from claude_force.engine.parts import Watch
+from claude_force.engine.request import Task, build_request, suspicions
+from claude_force.stores.runs import StepRecord
+from claude_force.workflows.causes import causes_of, differences
+from claude_force.workflows.data import NO_ITEM, holds, list_of, told
+from claude_force.workflows.events import EventKind, OnEvent, RunEvent
+from claude_force.workflows.journal import RunCache
+from claude_force.workflows.schedule import Schedule, Standing
+from claude_force.workflows.template import placeholders
+from claude_force.workflows.unit import Noting, Spread, Unit, total_usd
+
+if TYPE_CHECKING:
+    from claude_force.base.ports import UseCache
+    from claude_force.base.records import AgentResult, Execution, Retry
+    from claude_force.base.results import RunStatus
+    from claude_force.engine.parts import Parts
+    from claude_force.stores.claims import Claims
+    from claude_force.workflows.crew import Crew
+    from claude_force.workflows.data import Told
+    from claude_force.workflows.definition import ForEach, WorkflowStep
+    from claude_force.workflows.journal import Journal
+    from claude_force.workflows.plan import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a run is to be made."""
+
+    use_cache: "UseCache" = None
+    """As for a call, for every step: `False` neither asks the response cache nor keeps there."""
+    force: frozenset[str] = frozenset()
+    """Steps that are done again whatever there is."""
+    with_text: bool = False
+    """Whether events tell each piece of text, which costs a stream."""
+    on_event: OnEvent | None = None
+
+
+class Run:
+    """One run. `before` has the steps of the run that this one is compared with, for `StepResult.why`."""
+
+    def __init__(
+        self,
+        plan: "Plan",
+        inputs: Mapping[str, Any],
+        *,
+        parts: "Parts",
+        crew: "Crew",
+        journal: "Journal",
+        claims: "Claims",
+        seconds: Mapping[str, float],
+        before: Mapping[str, StepRecord],
+        is_resumed: bool,
+        options: RunOptions,
+    ) -> None:
+        self._plan, self._inputs, self._parts, self._crew = plan, inputs, parts, crew
+        self._journal, self._claims, self._before, self._options = journal, claims, before, options
+        self._is_resumed = is_resumed
+        self._lists = frozenset(step.id for step in plan.steps.values() if step.items)
+        self._size = min(crew.size, plan.workflow.max_concurrent or crew.size)
+        # One at a time, the file's own order is the one that a reader expects.
+        self._schedule = Schedule(plan, plan.remaining(seconds) if self._size > 1 else {})
+        self._started_s = parts.clock.monotonic()
+        self._results: dict[str, StepResult] = {}
+        self._order: list[str] = []
+        self._in_flight: set[Unit] = set()
+        self._spreads: list[Spread] = []
+        self._cost_usd: Decimal | None = Decimal(0)
+        self._saved_usd = Decimal(0)
+        self._warnings: list[str] = []
+        self._error: ClaudeForceError | None = None
+        self._is_stopped = False
+        self._spent_usd = self._reserved_usd = Decimal(0)  # under a limit: what is unknown counts as its worst case
+        self._settled = Signal()
+
+    # ------------------------------------------------------------ the loop
+
+    async def execute(self) -> WorkflowResult:
+        """Do all that can be done. Raises only what is no failure of a step: a cancellation, a Ctrl-C, a defect."""
+        self._tell("run_started")
+        try:
+            while True:
+                self._fill()
+                if not self._in_flight:
+                    break
+                self._end(await self._crew.ended())
+        except BaseException:
+            self._is_stopped = True
+            await self._crew.cancel()
+            for unit in tuple(self._in_flight):
+                self._end(unit)
+            raise
+        finally:
+            result = await self._finished()
+        self._tell("run_ended", run=result)
+        return result
+
+    async def outcome(self, *, on_error: Literal["raise", "return"]) -> WorkflowResult:
+        """As `execute`; with `"raise"`, a run that did not come to its end is a `RunError`."""
+        result = await self.execute()
+        if result.status != "completed" and on_error == "raise":
+            raise _failed(result) from result.error
+        return result
+
+    def stop(self) -> None:
+        """Start nothing more; what is in flight comes to its end and is kept."""
+        self._is_stopped = True
+
+    def _fill(self) -> None:
+        while len(self._in_flight) < self._size and not self._is_over:
+            unit = self._next_unit()
+            if unit is None:
+                return
+            unit.started_s = self._elapsed_s
+            self._in_flight.add(unit)
+            self._tell("started", step=unit.name)
+            self._crew.start(self._do(unit))
+
+    @property
+    def _is_over(self) -> bool:
+        timeout_s = self._plan.workflow.timeout_seconds
+        if timeout_s is not None and self._elapsed_s >= timeout_s and self._error is None and not self._is_stopped:
+            self._error = DeadlineError(
+                f"workflow {self._plan.name!r} is not done within {timeout_s:g} s; raise its timeout_seconds, or"
+                " take the run up again",
+                timeout_s=timeout_s,
+                elapsed_s=self._elapsed_s,
+            )
+        return self._is_stopped or self._error is not None
+
+    def _next_unit(self) -> Unit | None:
+        """The next item of a step that is spread out, else the next step; what needs no turn is settled on the way."""
+        for spread in self._spreads:
+            if spread.has_room:
+                spread.running += 1
+                return spread.left.popleft()
+        while not self._is_over and (step := self._schedule.take()):
+            if step.when and not holds(step.when, self._inputs, self._known(step)):
+                reason = "its condition (`when`) does not hold"
+                self._settle(step, self._empty(step, status="skipped", reason=reason), Standing.PASSED)
+            elif not step.items:
+                return Unit(step, step.id, Noting(self._parts.ledger))
+            elif unit := self._spread(step, step.items):
+                return unit
+        return None
+
+    def _spread(self, step: "WorkflowStep", each: "ForEach") -> Unit | None:
+        """The first item of the step; `None` where it has none, or its list is no list."""
+        (place,) = placeholders(each.items)
+        try:
+            items = list_of(place, self._inputs, self._known(step))
+        except WorkflowError as error:
+            self._settle_failed(step, self._empty(step, status="failed", error=error))
+            return None
+        if not items:
+            self._settle_as(step, self._empty(step, status="done", text="[]"))
+            return None
+        ledger = self._parts.ledger
+        units = deque(Unit(step, f"{step.id}[{n}]", Noting(ledger), n, item) for n, item in enumerate(items))
+        spread = Spread(step, units, [None] * len(items), running=1)
+        self._spreads.append(spread)
+        return spread.left.popleft()
+
+    def _end(self, unit: Unit) -> None:
+        """Take what became of one unit."""
+        self._in_flight.discard(unit)
+        result = unit.result or self._empty(
+            unit.step, status="cancelled", reason="the run was cancelled", name=unit.name
+        )
+        self._count(unit, result)
+        if result.error is not None and (result.error.is_terminal or isinstance(result.error, BudgetError)):
+            self._error = self._error or result.error  # every further step would meet it
+        if unit.number is None:
+            self._settle_as(unit.step, result)
+            return
+        self._tell("ended", step=unit.name, result=result)
+        spread = next(spread for spread in self._spreads if spread.step is unit.step)
+        spread.running -= 1
+        spread.results[unit.number] = result
+        if result.status == "failed" and unit.step.on_failure == "fail":
+            self._error = self._error or result.error
+        if not spread.running and (not spread.left or self._is_over):
+            self._spreads.remove(spread)
+            self._settle_as(unit.step, self._joined(spread))
+
+    def _joined(self, spread: Spread) -> StepResult:
+        """The items as one step: done if all are."""
+        results = [result for result in spread.results if result is not None]
+        gaps = [result for result in results if not result.has_answer]
+        missing = len(spread.results) - len(results) + len(gaps)
+        values = [None if result is None or not result.has_answer else self._value(result) for result in spread.results]
+        statuses = {result.status for result in gaps}
+        status = "done" if any(result.status == "done" for result in results) else "cached"
+        if missing:
+            status = next((worst for worst in ("failed", "cancelled") if worst in statuses), "cancelled")
+        first = gaps[0] if gaps else None
+        started_s = min(result.started_s for result in results)
+        return StepResult(
+            id=spread.step.id,
+            agent=spread.step.agent,
+            status=status,  # type: ignore[arg-type] # one of the words above
+            text=msgspec.json.encode(values).decode(),
+            reason=f"{missing} of {len(values)} items have no answer" + (f": {first.reason}" if first else "")
+            if missing
+            else None,
+            why="; ".join(dict.fromkeys(result.why for result in results if result.why)),
+            cost_usd=total_usd(result.cost_usd for result in results),
+            saved_usd=sum((result.saved_usd or Decimal(0) for result in results), Decimal(0)),
+            attempts=sum(result.attempts for result in results),
+            started_s=started_s,
+            duration_s=self._elapsed_s - started_s,
+            simulated=any(result.simulated for result in results),
+            error=first.error if first else None,
+        )
+
+    def _value(self, result: StepResult) -> Any:  # noqa: ANN401 - as JSON has it
+        step = self._plan.steps[result.id.partition("[")[0]]
+        return msgspec.json.decode(result.text or "null") if step.output == "json" else result.text
+
+    def _settle_as(self, step: "WorkflowStep", result: StepResult) -> None:
+        if result.has_answer:
+            self._order.append(step.id)
+            step.result, step.completed = result.text, True
+            self._settle(step, result, Standing.GIVEN)
+        elif result.status == "failed":
+            self._settle_failed(step, result)
+        else:
+            self._note_end(step, result)
+
+    def _settle_failed(self, step: "WorkflowStep", result: StepResult) -> None:
+        if step.on_failure == "fail":
+            self._error = self._error or result.error
+            self._note_end(step, result)
+        else:
+            self._settle(step, result, Standing.TOLD if step.on_failure == "continue" else Standing.MISSING)
+
+    def _settle(self, step: "WorkflowStep", result: StepResult, standing: Standing) -> None:
+        self._note_end(step, result)
+        for skip in self._schedule.settle(step.id, standing):
+            self._note_end(skip.step, self._empty(skip.step, status="skipped", reason=skip.reason))
+
+    def _note_end(self, step: "WorkflowStep", result: StepResult) -> None:
+        self._results[step.id] = result
+        if step.items or result.status == "skipped":  # all else was written down with its turn
+            record = StepRecord(step=step.id, agent=step.agent, status=result.status, reason=result.reason)
+            self._crew.outside.later(lambda: self._journal.note(record))
+        self._tell("ended", step=step.id, result=result)
+
+    async def _finished(self) -> WorkflowResult:
+        for step in self._schedule.waiting:
+            why = (
+                "the run was stopped"
+                if self._is_stopped or self._error is None
+                else f"the run ended: {_line(self._error)}"
+            )
+            self._results[step.id] = self._empty(step, status="not_run", reason=why)
+        for spread in self._spreads:
+            self._results[spread.step.id] = self._joined(spread)
+        status: RunStatus = "completed"
+        if self._error is not None:
+            status = "failed"
+        elif self._is_stopped and len(self._order) < len(self._plan.steps):
+            status = "cancelled"
+        result = WorkflowResult(
+            workflow_name=self._plan.name,
+            run_id=self._journal.run_id,
+            status=status,
+            steps={step: self._results[step] for step in self._plan.steps if step in self._results},
+            execution_order=tuple(self._order),
+            total_time_seconds=self._elapsed_s,
+            cost_usd=self._cost_usd,
+            saved_usd=self._saved_usd,
+            error=self._error,
+            warnings=tuple(self._warnings),
+        )
+        left = [
+            StepRecord(step=name, agent=step.agent, status=step.status, reason=step.reason)
+            for name, step in result.steps.items()
+            if step.status == "not_run"
+        ]
+        now = self._parts.clock.now()
+        await self._crew.outside.finish(lambda: self._journal.end(result, now, left))
+        return result
+
+    # ------------------------------------------------------------ one step
+
+    async def _do(self, unit: Unit) -> Unit:
+        """One unit, to its end, however that is."""
+        try:
+            unit.result = await self._answered(unit)
+        except BudgetError as error:
+            unit.result = self._facts(unit, status="not_run", reason=_line(error), error=error)
+        except ClaudeForceError as error:
+            unit.result = self._facts(unit, status="failed", reason=_line(error), error=error)
+        return unit
+
+    async def _answered(self, unit: Unit) -> StepResult:
+        step = unit.step
+        known = self._known(step)
+        lists = tuple(self._lists.intersection(step.dependencies))
+        ready = told(step, self._inputs, known, item=unit.item, lists=lists)
+        unit.causes = await self._causes(unit, known)
+        warnings = [*ready.notes, *suspicions(ready.inserted, self._parts.config.security.injection)]
+        try:
+            answer = await self._turn(unit, ready, step.agent, step.model)
+        except ClaudeForceError as error:
+            if step.fallback is None or error.is_terminal or isinstance(error, BudgetError):
+                raise
+            agent = step.fallback.agent or step.agent
+            warnings.append(f"{step.agent!r} failed, so the fallback was asked: {_line(error)}")
+            answer = await self._turn(unit, ready, agent, step.fallback.model or step.model)
+        for warning in warnings:
+            self._warn(unit, warning)
+        return self._facts(
+            unit,
+            status="cached" if answer.cached else "done",
+            text=str(answer),
+            agent=answer.agent_name,
+            model=answer.model,
+            usage=answer.usage,
+            saved_usd=answer.saved_usd,
+            simulated=answer.simulated,
+            why=self._why(unit, answer),
+            warnings=(*answer.warnings, *warnings),
+        )
+
+    async def _turn(self, unit: Unit, ready: "Told", agent: str, model: str | None) -> "AgentResult":
+        step, parts, options = unit.step, self._parts, self._options
+        is_forced = step.id in options.force
+        inner = None if step.cache is False or options.use_cache is False else parts.cache
+        cache = RunCache(
+            self._journal,
+            self._claims,
+            inner,
+            reads=self._is_resumed and not is_forced,
+            inner_reads=not is_forced and "refresh" not in {step.cache, options.use_cache},
+        )
+        config = parts.config
+        if step.retries is not None:
+            defaults = msgspec.structs.replace(config.defaults, max_retries=step.retries)
+            config = msgspec.structs.replace(config, defaults=defaults)
+        parts = dataclasses.replace(parts, cache=cache, config=config, ledger=unit.ledger)
+        task = Task(
+            agent_name=agent,
+            text=ready.text,
+            materials=ready.materials,
+            model=model,
+            effort=step.effort,
+            max_tokens=step.max_tokens,
+            timeout_s=self._timeout_s(step),
+            output_schema=step.schema,
+            workflow_id=self._plan.name,
+            run_id=self._journal.run_id,
+            step_id=unit.name,
+        )
+        worst_usd = await self._reserved(unit, parts, task, cache)
+        sent_before = len(unit.ledger.executions)
+        try:
+            answer = await self._crew.turn(parts, task, self._watch(unit))
+        finally:
+            unit.key = cache.key
+            self._release(worst_usd, unit.ledger.executions[sent_before:])
+        if not answer.is_whole:
+            raise CutAnswerError(
+                f"the answer of {step.id!r} is not whole ({answer.stop_reason}); raise its max_tokens",
+                agent=agent,
+                model=answer.model,
+                stop_reason=answer.stop_reason,
+                text=str(answer),
+            )
+        return answer
+
+    def _timeout_s(self, step: "WorkflowStep") -> float | None:
+        """What the step may take: its own time, or what is left of the run's."""
+        limit_s = self._plan.workflow.timeout_seconds
+        if limit_s is None:
+            return step.timeout_seconds
+        own_s = step.timeout_seconds or self._parts.config.defaults.timeout_seconds
+        return max(min(own_s, limit_s - self._elapsed_s), 0.001)
+
+    def _watch(self, unit: Unit) -> Watch:
+        def say_retry(retry: "Retry") -> None:
+            text = f"attempt {retry.attempt} of {retry.max_attempts}: {retry.error}; again in {retry.wait_s:.1f} s"
+            self._tell("retried", step=unit.name, text=text)
+
+        if self._options.on_event is None:
+            return Watch()
+        return Watch(
+            on_text=(lambda text: self._tell("text", step=unit.name, text=text)) if self._options.with_text else None,
+            on_retry=say_retry,
+            on_warning=lambda text: self._warn(unit, text),
+        )
+
+    # ------------------------------------------------------------ the budget
+
+    async def _reserved(self, unit: Unit, parts: "Parts", task: Task, cache: RunCache) -> Decimal:
+        """Set aside what the turn can cost at the most; 0 where there is no limit, or its answer is there already.
+
+        Waits while others hold what it needs. Raises `BudgetError` where there will never be room for it.
+        """
+        limit = self._plan.workflow.max_cost_usd
+        if limit is None:
+            return Decimal(0)
+        agent = await self._crew.outside.call(lambda: parts.agents.find(task.agent_name))
+        prepared = build_request(task, agent, parts.config, parts.aliases)
+        key = request_key(prepared.request, server=parts.server)
+        if await self._crew.outside.call(lambda: cache.find(key, agent=task.agent_name, counts=False)):
+            return Decimal(0)
+        attempts = parts.config.defaults.max_retries + 1
+        worst = worst_case_usd(extent_of(prepared), parts.prices, parts.clock.now(), attempts=attempts)
+        limit_usd = Decimal(str(limit))
+        if worst is None:
+            raise BudgetError(
+                f"step {unit.name!r} is not sent: the price of {prepared.request.model!r} is not known, so max_cost_usd"
+                " cannot be kept; set it under `pricing` in the config",
+                limit_usd=limit_usd,
+            )
+        while self._spent_usd + self._reserved_usd + worst > limit_usd:
+            if not self._reserved_usd:
+                left_usd = limit_usd - self._spent_usd
+                raise BudgetError(
+                    f"step {unit.name!r} is not sent: it could cost ${worst:.4f}, and ${left_usd:.4f} of ${limit_usd}"
+                    " is left; raise max_cost_usd, or lower its max_tokens or retries",
+                    limit_usd=limit_usd,
+                    spent_usd=self._spent_usd,
+                    needed_usd=worst,
+                )
+            await self._crew.outside.wait(self._settled, timeout_s=60.0)
+        self._reserved_usd += worst
+        return worst
+
+    def _release(self, worst_usd: Decimal, executions: "list[Execution]") -> None:
+        """What was set aside is free again, but for what was spent. An unknown cost is the worst one."""
+        self._reserved_usd -= worst_usd
+        for execution in executions:
+            known = execution.cost_usd if execution.attempts <= 1 or execution.cached else None
+            self._spent_usd += worst_usd if known is None else known
+        settled, self._settled = self._settled, Signal()
+        settled.fire()
+
+    # ------------------------------------------------------------ facts
+
+    @property
+    def _elapsed_s(self) -> float:
+        return self._parts.clock.monotonic() - self._started_s
+
+    def _known(self, step: "WorkflowStep") -> dict[str, StepResult]:
+        """How its dependencies ended; those that still run are not there yet."""
+        return {
+            name: self._results.get(name)
+            or self._empty(self._plan.steps[name], status="not_run", reason="not done yet")
+            for name in step.dependencies
+        }
+
+    def _empty(self, step: "WorkflowStep", *, name: str | None = None, **facts: Any) -> StepResult:  # noqa: ANN401
+        """A step that no turn was made for."""
+        error = facts.get("error")
+        facts.setdefault("reason", _line(error) if error else None)
+        return StepResult(id=name or step.id, agent=step.agent, cost_usd=Decimal(0), started_s=self._elapsed_s, **facts)
+
+    def _facts(self, unit: Unit, *, agent: str | None = None, **facts: Any) -> StepResult:  # noqa: ANN401 - fields
+        return StepResult(
+            id=unit.name,
+            agent=agent or unit.step.agent,
+            cost_usd=unit.ledger.cost_usd,
+            attempts=sum(execution.attempts for execution in unit.ledger.executions),
+            started_s=unit.started_s,
+            duration_s=self._elapsed_s - unit.started_s,
+            **facts,
+        )
+
+    def _count(self, unit: Unit, result: StepResult) -> None:
+        """Enter one unit in the run's sums, and in the journal."""
+        self._cost_usd = total_usd((self._cost_usd, result.cost_usd))
+        if result.saved_usd and not result.simulated:
+            self._saved_usd += result.saved_usd
+        now = self._parts.clock.now()
+        usage = result.usage
+        record = StepRecord(
+            step=unit.name,
+            agent=result.agent,
+            status=result.status,
+            key=unit.key,
+            model=result.model,
+            started_at=now - timedelta(seconds=result.duration_s),
+            ended_at=now,
+            input_tokens=usage.prompt_tokens if usage else None,
+            output_tokens=usage.output_tokens if usage else None,
+            cost_usd=result.cost_usd,
+            saved_usd=result.saved_usd,
+            attempts=result.attempts,
+            reason=result.reason,
+            causes=msgspec.json.encode(unit.causes).decode(),
+        )
+        self._crew.outside.later(lambda: self._write(unit, result, record))
+
+    def _write(self, unit: Unit, result: StepResult, record: StepRecord) -> None:
+        if result.status == "cached" and unit.key and result.text is not None:
+            reply = Reply(
+                model=result.model or "",
+                text=result.text,
+                stop_reason="end_turn",
+                usage=None,
+                simulated=result.simulated,
+            )
+            self._journal.keep(unit.key, reply, agent=result.agent, task="", cost_usd=result.saved_usd)
+        self._journal.note(record)
+
+    async def _causes(self, unit: Unit, known: Mapping[str, StepResult]) -> dict[str, Any]:
+        agents, name = self._parts.agents, unit.step.agent
+        agent = agents.recall(name)
+        if agent is None:
+            agent = await self._crew.outside.call(lambda: agents.find(name))
+        item = None if unit.item is NO_ITEM else msgspec.json.encode(unit.item).decode()
+        return causes_of(unit.step, agent, self._inputs, known, item)
+
+    def _why(self, unit: Unit, answer: "AgentResult") -> str:
+        """Why it was done again, or not, in words."""
+        if unit.step.id in self._options.force:
+            return "it was forced"
+        before = self._before.get(unit.name)
+        if answer.cached:
+            return "the same was answered before"
+        if before is None:
+            return "it was never done before"
+        changes = "; ".join(differences(msgspec.json.decode(before.causes), unit.causes))
+        if changes:
+            return changes
+        if before.status in {"done", "cached"}:
+            return "nothing changed, but its answer is not kept any more"
+        return f"it had no answer before ({before.status})"
+
+    def _warn(self, unit: Unit, text: str) -> None:
+        line = f"{unit.name}: {text}"
+        if line not in self._warnings:
+            self._warnings.append(line)
+            self._tell("warning", step=unit.name, text=text)
+
+    def _tell(self, kind: EventKind, **facts: Any) -> None:  # noqa: ANN401 - fields of an event
+        if self._options.on_event is not None:
+            event = RunEvent(
+                kind=kind, at_s=self._elapsed_s, cost_usd=self._cost_usd, run_id=self._journal.run_id, **facts
+            )
+            self._options.on_event(event)
+
+
+def _failed(result: WorkflowResult) -> RunError:
+    missing = [f"{step.id} ({step.status})" for step in result.steps.values() if not step.has_answer]
+    why = f": {_line(result.error)}" if result.error else ""
+    return RunError(
+        f"workflow {result.workflow_name!r} did not come to its end{why}; without an answer: {', '.join(missing)};"
+        f" run {result.run_id} can be taken up again",
+        result=result,
+        exit_code=result.exit_code,
+    )
+
+
+def _line(error: ClaudeForceError) -> str:
+    """An error as one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

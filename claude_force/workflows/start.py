@@ -1,0 +1,178 @@
+"""From a workflow's name, or a dict, to a `Run` that can be executed: found, read, checked with all its faults at once.
+
+Nothing is sent here, and nothing written but the run's first line in the journal.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from claude_force.base.errors import JournalError, RunNotFoundError, WorkflowError
+from claude_force.base.sections import nearest
+from claude_force.library.workflows import WorkflowLibrary
+from claude_force.stores.claims import Claims
+from claude_force.stores.entries import StoreError
+from claude_force.stores.runs import RunRecord, RunStore, StepRecord
+from claude_force.workflows.checks import problems_of
+from claude_force.workflows.definition import given_inputs, read_workflow, refuse
+from claude_force.workflows.journal import Journal
+from claude_force.workflows.plan import Plan
+from claude_force.workflows.run import Run, RunOptions
+
+if TYPE_CHECKING:
+    from claude_force.base.config import Settings
+    from claude_force.engine.parts import Parts
+    from claude_force.response_cache import ResponseCache
+    from claude_force.workflows.crew import Crew
+
+LAST = "last"
+"""In place of a run's id: the newest run of the workflow."""
+
+
+class Shop(Protocol):
+    """What a run takes from its project."""
+
+    @property
+    def start(self) -> Path:
+        """The folder where the user stands."""
+
+    @property
+    def settings(self) -> "Settings":
+        """The configuration."""
+
+    @property
+    def parts(self) -> "Parts":
+        """The parts of a turn."""
+
+    @property
+    def cache(self) -> "ResponseCache":
+        """What signs answers, on or off."""
+
+    @property
+    def runs(self) -> RunStore:
+        """The journal of all runs."""
+
+
+def read_plan(shop: Shop, workflow: str | Mapping[str, Any]) -> Plan:
+    """The plan of a workflow, by its name or as a dict. Raises one `WorkflowError` with every fault."""
+    name, raw = _written(shop, workflow)
+    plan, problems = _read(shop, raw, name)
+    refuse(problems, name)
+    return plan
+
+
+def _written(shop: Shop, workflow: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """A workflow's name, and what stands in its file or dict."""
+    if isinstance(workflow, str):
+        return workflow, WorkflowLibrary(shop.settings, start=shop.start).find(workflow).raw
+    return str(workflow.get("name") or "workflow"), workflow
+
+
+def _read(shop: Shop, raw: Mapping[str, Any], name: str) -> tuple[Plan, list[str]]:
+    workflow, problems = read_workflow(raw)
+    if workflow.steps or not problems:
+        problems += problems_of(workflow, find_agent=shop.parts.agents.find)
+    return Plan(workflow, name), problems
+
+
+def prepare_run(
+    shop: Shop,
+    crew: "Crew",
+    workflow: str | Mapping[str, Any] | None,
+    inputs: Mapping[str, Any] | None,
+    *,
+    resume: str | None,
+    max_cost_usd: float | None,
+    options: RunOptions,
+) -> Run:
+    """A run that is ready. Raises `WorkflowError` with every fault, `RunNotFoundError`, or `JournalError`.
+
+    With `resume`, an id of a run or "last", that run is taken up again: with its own inputs where none are given, and
+    its own workflow where none is.
+    """
+    store, clock = shop.runs, shop.parts.clock
+    taken_up = None if resume is None else _found(store, resume, workflow)
+    if taken_up is not None:
+        workflow = msgspec.json.decode(taken_up.definition) if workflow is None else workflow
+        inputs = msgspec.json.decode(taken_up.inputs) | dict(inputs or {})
+    if workflow is None:
+        raise WorkflowError("give a workflow, or the run to take up again")
+    if taken_up is not None and not isinstance(workflow, str):
+        name, raw = taken_up.workflow, workflow
+    else:
+        name, raw = _written(shop, workflow)
+    plan, problems = _read(shop, raw, name)
+    values, missing = given_inputs(plan.workflow, inputs or {})
+    unknown = [
+        f"inputs.{given}: the workflow has no such input{nearest(given, plan.workflow.inputs)}"
+        for given in inputs or {}
+        if given not in plan.workflow.inputs
+    ]
+    strangers = [
+        f"force: there is no step {step!r}{nearest(step, plan.steps)}"
+        for step in sorted(options.force)
+        if step not in plan.steps
+    ]
+    refuse([*problems, *missing, *unknown, *strangers], name)
+    if max_cost_usd is not None:
+        plan = Plan(msgspec.structs.replace(plan.workflow, max_cost_usd=max_cost_usd), name)
+    run_id = taken_up.id if taken_up else f"{clock.now():%Y%m%d-%H%M%S}-{int(clock.roll() * 16**6):06x}"
+    journal = Journal(store, shop.cache, run_id)
+    before, seconds = _earlier(store, name, taken_up)
+    definition, given = msgspec.json.encode(raw).decode(), msgspec.json.encode(values).decode()
+    journal.begin(
+        RunRecord(
+            id=run_id,
+            workflow=name,
+            status="running",
+            started_at=clock.now(),
+            definition=definition,
+            inputs=given,
+        ),
+        is_new=taken_up is None,
+    )
+    return Run(
+        plan,
+        values,
+        parts=shop.parts,
+        crew=crew,
+        journal=journal,
+        claims=Claims(store.path.with_name("runs.lock")),
+        seconds=seconds,
+        before=before,
+        is_resumed=taken_up is not None,
+        options=options,
+    )
+
+
+def _found(store: RunStore, wanted: str, workflow: str | Mapping[str, Any] | None) -> RunRecord:
+    """The run to take up again."""
+    name = workflow if isinstance(workflow, str) else None if workflow is None else str(workflow.get("name"))
+    try:
+        if wanted == LAST:
+            runs = store.runs(workflow=name, limit=1)
+            found = store.run(runs[0].id) if runs else None
+        else:
+            ids = store.match(wanted)
+            if len(ids) > 1 and wanted not in ids:
+                raise RunNotFoundError(f"{len(ids)} runs begin with {wanted!r}; give more of the id", run_id=wanted)
+            found = store.run(wanted if wanted in ids else ids[0]) if ids else None
+    except StoreError as error:
+        raise JournalError(f"the journal of runs cannot be read: {error}", path=str(store.path)) from error
+    if found is None:
+        what = f"of workflow {name!r}" if wanted == LAST and name else f"{wanted!r}"
+        raise RunNotFoundError(f"there is no run {what}; `claude-force runs list` shows those there are", run_id=wanted)
+    return found
+
+
+def _earlier(store: RunStore, name: str, taken_up: RunRecord | None) -> tuple[dict[str, StepRecord], dict[str, float]]:
+    """The steps of the run before, and how long steps took; nothing where the journal cannot be read."""
+    try:
+        run_id = taken_up.id if taken_up else next((run.id for run in store.runs(workflow=name, limit=1)), None)
+        if run_id is None:
+            return {}, {}
+        return {record.step: record for record in store.steps(run_id)}, store.durations(name)
+    except StoreError:
+        return {}, {}

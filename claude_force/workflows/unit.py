@@ -1,0 +1,75 @@
+"""What a run has under way: a `Unit` is one turn to do, a `Spread` a step that is done once for each item of a list."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from claude_force.workflows.data import NO_ITEM
+
+if TYPE_CHECKING:
+    from claude_force.base.ports import Ledger
+    from claude_force.base.records import Execution
+    from claude_force.base.results import StepResult
+    from claude_force.workflows.definition import WorkflowStep
+
+
+@dataclass(slots=True, eq=False)
+class Unit:
+    """One turn to do: a step, or one item of it."""
+
+    step: "WorkflowStep"
+    name: str
+    """The step's id, or `reviews[3]` for one of its items."""
+    ledger: "Noting"
+    number: int | None = None
+    item: object = NO_ITEM
+    started_s: float = 0.0
+    key: str | None = None
+    causes: dict[str, Any] = field(default_factory=dict)
+    result: "StepResult | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class Spread:
+    """A `for_each` step under way."""
+
+    step: "WorkflowStep"
+    left: deque[Unit]
+    results: "list[StepResult | None]"
+    running: int = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another item may be begun."""
+        bound = self.step.items.max_concurrent if self.step.items else None
+        return bool(self.left) and (bound is None or self.running < bound)
+
+
+class Noting:
+    """The ledger of one step's turns, which remembers what they cost."""
+
+    def __init__(self, ledger: "Ledger") -> None:
+        self.executions: list[Execution] = []
+        self._ledger = ledger
+
+    def record(self, execution: "Execution") -> None:
+        """See `Ledger.record`."""
+        self.executions.append(execution)
+        self._ledger.record(execution)
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Of all that was sent; `None` where a part is unpriced."""
+        return total_usd(execution.cost_usd if execution.attempts else Decimal(0) for execution in self.executions)
+
+
+def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum; `None` where a part is unpriced."""
+    total = Decimal(0)
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
