@@ -59,10 +59,10 @@ class _Lane(NamedTuple):
 class _Crew:
     """Many steps of a run at once, in one event loop. Implements `workflows.crew.Crew`."""
 
-    def __init__(self, lane: _Lane, size: int) -> None:
+    def __init__(self, outside: Awaiting, places: asyncio.Semaphore, size: int) -> None:
         self.size = size
-        self.outside = lane.outside
-        self._places = lane.places
+        self.outside = outside
+        self._places = places
         self._tasks: set[asyncio.Task[Unit]] = set()
         self._ended: asyncio.Queue[asyncio.Task[Unit]] = asyncio.Queue()
 
@@ -269,7 +269,8 @@ class AsyncAgentOrchestrator:
 
         features = self.config.features
         size = self.max_concurrent if max_concurrent is None else min(max_concurrent, self.max_concurrent)
-        crew = _Crew(self._lane(), size if features.parallel_workflows_enabled else 1)
+        lane = self._lane()
+        crew = _Crew(lane.outside, lane.places, size if features.parallel_workflows_enabled else 1)
         options = RunOptions(use_cache=use_cache, force=frozenset(force), on_event=on_event, with_text=with_text)
         return prepare_run(
             self._project, crew, workflow, inputs, resume=resume, max_cost_usd=max_cost_usd, options=options

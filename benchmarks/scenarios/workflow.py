@@ -1,0 +1,302 @@
+"""Workflows: makespan over the critical path, CPU a step and memory, beside bare asyncio and the peers that are there.
+
+The first graphs wait instead of calling: what is measured is what a run adds, with journal, cache, ledger and events
+on. The last one is 100 calls of 50 ms over real HTTP. Peers are measured where they are installed.
+"""
+
+import asyncio
+import importlib.util
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from claude_force.async_orchestrator import AsyncAgentOrchestrator, _Crew
+from claude_force.base.records import Reply, Usage
+from claude_force.engine.faces import Awaiting
+from claude_force.orchestrator import Project
+from claude_force.workflows.run import RunOptions
+from claude_force.workflows.start import prepare_run
+
+from scenarios.concurrency import _bare, _server
+
+if TYPE_CHECKING:
+    from claude_force.base.ports import OnText
+    from claude_force.base.records import Request
+
+
+class Graph(NamedTuple):
+    """Seconds that each step takes, and what it depends on; every step comes after all that it depends on."""
+
+    seconds: dict[str, float]
+    needed: dict[str, list[str]]
+
+    @property
+    def critical_s(self) -> float:
+        """The longest way: no run is faster."""
+        ends: dict[str, float] = {}
+        for step, seconds in self.seconds.items():
+            ends[step] = seconds + max((ends[dependency] for dependency in self.needed[step]), default=0.0)
+        return max(ends.values())
+
+    def workflow(self) -> dict[str, Any]:
+        """As a workflow, whose tasks say how long they take."""
+        return {
+            "name": "graph",
+            "steps": [
+                {"id": step, "agent": "a", "task": f"{seconds} {step}", "dependencies": self.needed[step]}
+                for step, seconds in self.seconds.items()
+            ],
+        }
+
+
+def layered(count: int, *, layers: int, shortest_s: float, longest_s: float, seed: int = 7) -> Graph:
+    """A random graph: each step depends on up to three of the layer before."""
+    dice = random.Random(seed)  # noqa: S311 - the same graph each time
+    names = [[f"s{layer}-{number}" for number in range(count // layers)] for layer in range(layers)]
+    seconds = {step: dice.uniform(shortest_s, longest_s) for layer in names for step in layer}
+    needed: dict[str, list[str]] = {step: [] for step in names[0]}
+    for before, layer in zip(names, names[1:], strict=False):
+        needed |= {step: dice.sample(before, dice.randint(1, min(3, len(before)))) for step in layer}
+    return Graph(seconds, needed)
+
+
+SKEWED = Graph(  # A -> B, C -> D: where rounds wait for the slow one
+    {"a": 0.01, "c": 0.2, "b": 0.2, "d": 0.01}, {"a": [], "c": [], "b": ["a"], "d": ["c"]}
+)
+FAN = 100
+CALL_S = 0.05
+
+
+def run(iterations: int) -> dict[str, float]:
+    """Ours alone, as often as needed for a median of up to five."""
+    return {name: value for name, value in measure(min(5, max(1, iterations // 4))).items() if value is not None}
+
+
+def measure(rounds: int) -> dict[str, float | None]:
+    """Every figure, ours and the peers'; `None` where a peer is not installed."""
+    big = layered(1000, layers=25, shortest_s=0.01, longest_s=0.1)
+    figures: dict[str, float | None] = {}
+    for what, graph in (("1,000 layered steps", big), ("skewed graph of 4", SKEWED)):
+        for name, subject in SUBJECTS.items():
+            if not _is_installed(name):
+                figures[f"{what}: {name}, makespan over critical path"] = None
+                continue
+            runs = [subject(graph) for _ in range(rounds)]
+            makespan_s, cpu_s = (statistics.median(column) for column in zip(*runs, strict=True))
+            figures[f"{what}: {name}, makespan over critical path"] = makespan_s / graph.critical_s
+            if graph is big:
+                figures[f"{what}: {name}, CPU us a step"] = cpu_s / len(graph.seconds) * 1e6
+    figures |= _fan_out(rounds)
+    figures["10,000 steps: claude_force, peak memory MB"] = _memory_mb()
+    return figures
+
+
+Subject = Callable[[Graph], tuple[float, float]]
+
+
+def timed(make: Callable[[], Awaitable[object]]) -> tuple[float, float]:
+    """Seconds and CPU seconds of what is awaited."""
+
+    async def main() -> tuple[float, float]:
+        work = make()
+        started, cpu = time.perf_counter(), time.process_time()
+        await work
+        return time.perf_counter() - started, time.process_time() - cpu
+
+    return asyncio.run(main())
+
+
+# ---------------------------------------------------------------- ours
+
+
+class _Waiting:
+    """A transport that takes as long as the task says. Implements `AsyncTransport`."""
+
+    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> Reply:  # noqa: ARG002
+        """Wait, and answer."""
+        seconds = float(request.prompt[-1].split()[0])
+        if seconds:
+            await asyncio.sleep(seconds)
+        usage = Usage(input_tokens=100, output_tokens=50)
+        return Reply(model=request.model, text="Fine.", stop_reason="end_turn", usage=usage)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def _project(folder: str) -> Project:
+    agents = Path(folder) / ".claude/agents"
+    agents.mkdir(parents=True)
+    (agents / "a.md").write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
+    return Project(project_dir=folder, api_key="k")
+
+
+def claude_force(graph: Graph) -> tuple[float, float]:
+    """A run with journal, cache, ledger and events, and as many steps at once as there are."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = _project(folder)
+        asyncio.run(_run(project, Graph({"warm": 0.0}, {"warm": []})))  # prices and tables are loaded before the clock
+        return timed(lambda: _run(project, graph))
+
+
+async def _run(project: Project, graph: Graph) -> None:
+    transport, count = _Waiting(), len(graph.seconds)
+    outside, places = Awaiting(transport), asyncio.Semaphore(count)
+    crew = _Crew(outside, places, count)
+    events: list[object] = []
+    options = RunOptions(on_event=events.append)
+    run_ = prepare_run(project, crew, graph.workflow(), {}, resume=None, max_cost_usd=None, options=options)
+    result = await run_.execute()
+    assert result.status == "completed", result.error  # noqa: S101 - a failed run would make the figures lie
+    await outside.drain()
+
+
+# ---------------------------------------------------------------- peers
+
+
+def asyncio_alone(graph: Graph) -> tuple[float, float]:
+    """Bare asyncio: a task a step, which waits for those that it depends on. Keeps nothing."""
+
+    async def main() -> None:
+        tasks: dict[str, asyncio.Task[None]] = {}
+
+        async def step(name: str) -> None:
+            for dependency in graph.needed[name]:
+                await tasks[dependency]
+            await asyncio.sleep(graph.seconds[name])
+
+        for name in graph.seconds:
+            tasks[name] = asyncio.create_task(step(name))
+        await asyncio.gather(*tasks.values())
+
+    return timed(main)
+
+
+def rounds_of_gather(graph: Graph) -> tuple[float, float]:
+    """What is ready runs together, and all wait for the slowest."""
+
+    async def main() -> None:
+        done: set[str] = set()
+        while len(done) < len(graph.seconds):
+            ready = [s for s in graph.seconds if s not in done and done.issuperset(graph.needed[s])]
+            await asyncio.gather(*(asyncio.sleep(graph.seconds[step]) for step in ready))
+            done.update(ready)
+
+    return timed(main)
+
+
+def dask_threaded(graph: Graph) -> tuple[float, float]:
+    """Dask's threaded scheduler."""
+    from dask.threaded import get  # noqa: PLC0415 - a peer
+
+    def step(seconds: float, *_: object) -> None:
+        time.sleep(seconds)
+
+    tasks = {name: (step, graph.seconds[name], *graph.needed[name]) for name in graph.seconds}
+    started, cpu = time.perf_counter(), time.process_time()
+    get(tasks, list(tasks), num_workers=len(tasks))
+    return time.perf_counter() - started, time.process_time() - cpu
+
+
+def langgraph(graph: Graph) -> tuple[float, float]:
+    """LangGraph, whose steps come in super-steps."""
+    from typing import Annotated, TypedDict  # noqa: PLC0415
+
+    from langgraph.graph import END, START, StateGraph  # noqa: PLC0415 - a peer
+
+    def joined(left: list[str], right: list[str]) -> list[str]:
+        return left + right
+
+    state = TypedDict("state", {"done": Annotated[list, joined]})  # noqa: UP013 - a local `joined`
+    builder = StateGraph(state)
+    for name, seconds in graph.seconds.items():
+
+        async def step(_: object, name: str = name, seconds: float = seconds) -> dict[str, list[str]]:
+            await asyncio.sleep(seconds)
+            return {"done": [name]}
+
+        builder.add_node(name, step)
+        builder.add_edge(graph.needed[name] or START, name)
+    waited_for = {dependency for needed in graph.needed.values() for dependency in needed}
+    for name in graph.seconds.keys() - waited_for:
+        builder.add_edge(name, END)
+    compiled = builder.compile()
+    return timed(lambda: compiled.ainvoke({"done": []}, {"recursion_limit": 10_000, "max_concurrency": 2000}))
+
+
+SUBJECTS: dict[str, Subject] = {
+    "claude_force": claude_force,
+    "asyncio": asyncio_alone,
+    "rounds of gather": rounds_of_gather,
+    "dask": dask_threaded,
+    "langgraph": langgraph,
+}
+
+
+def _is_installed(name: str) -> bool:
+    return name not in {"dask", "langgraph"} or importlib.util.find_spec(name) is not None
+
+
+# ---------------------------------------------------------------- over HTTP, and in memory
+
+
+def _fan_out(rounds: int) -> dict[str, float | None]:
+    """100 calls at once, each of 50 ms, after one that makes the connections' pool."""
+    ours, bare = [], []
+    with _server(CALL_S) as url:
+        for _ in range(rounds):
+            ours.append(asyncio.run(_ours_fanned(url)))
+            bare.append(asyncio.run(_bare_fanned(url)))
+    return {
+        f"fan-out of {FAN} calls of 50 ms: claude_force, makespan over critical path": statistics.median(ours) / CALL_S,
+        f"fan-out of {FAN} calls of 50 ms: default SDK client, makespan over critical path": statistics.median(bare)
+        / CALL_S,
+    }
+
+
+async def _ours_fanned(url: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        _project(folder)
+        async with AsyncAgentOrchestrator(None, "k", FAN, base_url=url, project_dir=folder) as subject:
+            graph = Graph({f"s{number}": 0.0 for number in range(FAN)}, {f"s{number}": [] for number in range(FAN)})
+            await subject.execute_agent("a", "warm")  # the SDK is imported before the clock starts
+            started = time.perf_counter()
+            await subject.execute_workflow(graph.workflow())
+            return time.perf_counter() - started
+
+
+async def _bare_fanned(url: str) -> float:
+    async with AsyncExitStack() as stack:
+        call = await stack.enter_async_context(_bare(url, is_default=True))
+        await call(-1)
+        started = time.perf_counter()
+        await asyncio.gather(*map(call, range(FAN)))
+        return time.perf_counter() - started
+
+
+MEMORY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from scenarios import workflow
+workflow.claude_force(workflow.layered(10_000, layers=50, shortest_s=0.0, longest_s=0.0))
+print(workflow.peak_mb())
+"""
+
+
+def peak_mb() -> float:
+    """The most memory that this process ever had resident."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _memory_mb() -> float:
+    """In a process of its own, because a peak is never forgotten."""
+    command = [sys.executable, "-c", MEMORY, str(Path(__file__).parents[1])]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
