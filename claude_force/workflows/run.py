@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -101,6 +102,7 @@ class Run:
         self._is_stopped = False
         self._spent_usd = self._reserved_usd = Decimal(0)  # under a limit: what is unknown counts as its worst case
         self._settled = Signal()
+        self._records: deque[StepRecord] = deque()  # how steps ended, where it is not written down yet
 
     # ------------------------------------------------------------ the loop
 
@@ -223,7 +225,7 @@ class Run:
         if missing:
             status = next((worst for worst in ("failed", "cancelled") if worst in statuses), "cancelled")
         first = gaps[0] if gaps else None
-        started_s = min(result.started_s for result in results)
+        started_s = min((result.started_s for result in results), default=self._elapsed_s)
         return StepResult(
             id=spread.step.id,
             agent=spread.step.agent,
@@ -271,8 +273,7 @@ class Run:
     def _note_end(self, step: "WorkflowStep", result: StepResult) -> None:
         self._results[step.id] = result
         if step.items or result.status == "skipped":  # all else was written down with its turn
-            record = StepRecord(step=step.id, agent=step.agent, status=result.status, reason=result.reason)
-            self._crew.outside.later(lambda: self._journal.note(record))
+            self._note(StepRecord(step=step.id, agent=step.agent, status=result.status, reason=result.reason))
         self._tell("ended", step=step.id, result=result)
 
     async def _finished(self) -> WorkflowResult:
@@ -521,9 +522,7 @@ class Run:
             reason=result.reason,
             causes=msgspec.json.encode(unit.causes).decode(),
         )
-        self._crew.outside.later(lambda: self._write(unit, result, record))
-
-    def _write(self, unit: Unit, result: StepResult, record: StepRecord) -> None:
+        self._note(record)
         if result.status == "cached" and unit.key and result.text is not None:
             reply = Reply(
                 model=result.model or "",
@@ -532,8 +531,20 @@ class Run:
                 usage=None,
                 simulated=result.simulated,
             )
-            self._journal.keep(unit.key, reply, agent=result.agent, task="", cost_usd=result.saved_usd)
-        self._journal.note(record)
+            keep = partial(self._journal.keep, unit.key, reply, agent=result.agent, task="", cost_usd=result.saved_usd)
+            self._crew.outside.later(keep)
+
+    def _note(self, record: StepRecord) -> None:
+        """Have it written down soon, in one transaction with others: the answer itself is in the journal already."""
+        self._records.append(record)
+        self._crew.outside.later(self._write_records)
+
+    def _write_records(self) -> None:
+        records = []
+        while self._records:
+            records.append(self._records.popleft())
+        if records:
+            self._journal.note(*records)
 
     async def _causes(self, unit: Unit, known: Mapping[str, StepResult]) -> dict[str, Any]:
         agents, name = self._parts.agents, unit.step.agent
