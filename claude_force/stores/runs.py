@@ -90,10 +90,16 @@ class RunStore(Database):
     Making the object touches no disk; the file is made by the first run that begins. A forked child may go on with it.
 
     ```python
+    from datetime import UTC, datetime
+    from pathlib import Path
+    from claude_force.stores.runs import RunRecord, RunStore, StepRecord
+
     store = RunStore(Path(".claude/runs.db"))
+    now = datetime.now(UTC)
     store.begin(RunRecord(id="20261126-111530-3fa2c1", workflow="review", status="running", started_at=now))
-    store.keep("20261126-111530-3fa2c1", key, sealed)
-    store.note("20261126-111530-3fa2c1", StepRecord(step="linter", agent="linter", status="done", key=key))
+    store.keep("20261126-111530-3fa2c1", "ab12", b"sealed")
+    store.note("20261126-111530-3fa2c1", StepRecord(step="linter", agent="linter", status="done", key="ab12"))
+    assert store.answer("20261126-111530-3fa2c1", "ab12") == b"sealed"
     ```
     """
 
@@ -186,7 +192,7 @@ class RunStore(Database):
 
         It looks back over a hundred runs.
         """
-        return dict(self._rows(_DURATIONS, workflow, _LOOK_BACK))  # the newest comes last and stays
+        return {step: seconds for step, seconds, _ in self._rows(_DURATIONS, workflow, _LOOK_BACK)}
 
     def prune(self, *, older_than: datetime | None = None, keep: int | None = None) -> int:
         """Remove runs with all that belongs to them; how many it were.
@@ -245,10 +251,9 @@ def _m001_runs(connection: sqlite3.Connection) -> None:
             inputs TEXT NOT NULL, definition TEXT NOT NULL)""",
         "CREATE INDEX runs_by_time ON runs (started_at)",
         """CREATE TABLE steps (number INTEGER PRIMARY KEY, run INTEGER NOT NULL, step TEXT NOT NULL,
-            agent TEXT NOT NULL,
-            status TEXT NOT NULL, key TEXT, model TEXT, started_at INTEGER, ended_at INTEGER, input_tokens INTEGER,
-            output_tokens INTEGER, cost_usd TEXT, saved_usd TEXT, attempts INTEGER NOT NULL, reason TEXT,
-            causes TEXT NOT NULL, UNIQUE (run, step))""",
+            agent TEXT NOT NULL, status TEXT NOT NULL, key TEXT, model TEXT, started_at INTEGER, ended_at INTEGER,
+            input_tokens INTEGER, output_tokens INTEGER, cost_usd TEXT, saved_usd TEXT, attempts INTEGER NOT NULL,
+            reason TEXT, causes TEXT NOT NULL, UNIQUE (run, step))""",
         """CREATE TABLE answers (number INTEGER PRIMARY KEY, run INTEGER NOT NULL, key TEXT NOT NULL,
             sealed BLOB NOT NULL, UNIQUE (run, key))""",
         """CREATE TRIGGER run_removed AFTER DELETE ON runs BEGIN
@@ -367,12 +372,13 @@ _THE_RUNS = f"SELECT {_selected(_RUN_IN_SHORT)} FROM runs WHERE ? IS NULL OR wor
 _THE_STEPS = f"SELECT {_selected(_STEP)} FROM steps WHERE run = {_THIS_RUN} ORDER BY number"
 
 _LOOK_BACK = 100  # of 1,000 steps each take 0.1 s
-_DURATIONS = (
-    "SELECT CAST(step AS TEXT), (steps.ended_at - steps.started_at) / 1e6"
-    f" FROM (SELECT number, started_at FROM runs WHERE workflow = ? {_NEWEST} LIMIT ?) AS recent"
-    " JOIN steps ON steps.run = recent.number WHERE status = 'done' AND steps.ended_at - steps.started_at IS NOT NULL"
-    " ORDER BY recent.started_at, recent.number"
-)
+_DURATIONS = f"""
+    SELECT CAST(step AS TEXT), (steps.ended_at - steps.started_at) / 1e6, max(recent.started_at)
+    FROM (SELECT number, started_at FROM runs WHERE workflow = ? {_NEWEST} LIMIT ?) AS recent
+    JOIN steps ON steps.run = recent.number
+    WHERE status = 'done' AND steps.ended_at - steps.started_at IS NOT NULL
+    GROUP BY step
+"""  # of a group, SQLite shows the row that has the maximum
 _PRUNE = f"""
     DELETE FROM runs WHERE number = (
         SELECT number FROM runs
