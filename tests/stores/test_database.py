@@ -1,0 +1,106 @@
+"""What all our files have in common: versions, and how a file gets from one to the next."""
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from claude_force.stores.database import Database, Design
+from claude_force.stores.entries import StoreError
+
+
+def _m001_words(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE words (word TEXT)")
+    connection.execute("INSERT INTO words VALUES ('first')")
+
+
+def _m002_lengths(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE words ADD COLUMN length INTEGER")
+    connection.execute("UPDATE words SET length = length(word)")
+
+
+def _m003_fails(connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE words SET length = 0")
+    connection.execute("CREATE TABLE later (word TEXT)")
+    if connection.execute("SELECT count(*) FROM words").fetchone() != (1,):
+        raise sqlite3.DataError("cannot be")
+
+
+FIRST = Design("word list", "move it away", (_m001_words,))
+SECOND = FIRST._replace(migrations=(_m001_words, _m002_lengths))
+THIRD = FIRST._replace(migrations=(_m001_words, _m002_lengths, _m003_fails))
+
+
+class Words(Database):
+    """A file with one table."""
+
+    def add(self, word: str) -> None:
+        self._change("INSERT INTO words (word) VALUES (?)", word)
+
+    def all(self) -> list[tuple[object, ...]]:
+        return self._rows("SELECT * FROM words")
+
+
+def made(path: Path, design: Design, *words: str) -> None:
+    """A file of this version."""
+    store = Words(path, design)
+    for word in words:
+        store.add(word)
+    store.all()
+    store.close()
+
+
+def schema(path: Path) -> list[list[tuple[object]]]:
+    """What a file is made of, and its version."""
+    connection = sqlite3.connect(path)
+    found = [connection.execute(query).fetchall() for query in ("SELECT sql FROM sqlite_schema", "PRAGMA user_version")]
+    connection.close()
+    return found
+
+
+def test_an_older_file_is_brought_to_ours(tmp_path: Path) -> None:
+    """With what it holds, to the very schema of a new one; an older program refuses it from then on."""
+    made(tmp_path / "old", FIRST, "second")
+    made(tmp_path / "new", SECOND)
+    store = Words(tmp_path / "old", SECOND)
+    assert store.all() == [("first", 5), ("second", 6)]
+    store.close()
+    assert schema(tmp_path / "old") == schema(tmp_path / "new")
+    with pytest.raises(StoreError, match="newer claude-force; upgrade, or move it away"):
+        Words(tmp_path / "old", FIRST).all()
+
+
+def test_many_may_bring_it_at_once(tmp_path: Path) -> None:
+    """Each migration is done once, whoever comes first."""
+    made(tmp_path / "old", FIRST)
+    stores = [Words(tmp_path / "old", SECOND) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(Words.all, stores)) == [[("first", 5)]] * 8
+    for store in stores:
+        store.close()
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """It still opens with the program that wrote it, and nothing is half done."""
+    made(tmp_path / "old", SECOND, "second")
+    before = schema(tmp_path / "old")
+    store = Words(tmp_path / "old", THIRD)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="cannot be"):
+            store.all()
+    store.close()
+    assert schema(tmp_path / "old") == before
+    store = Words(tmp_path / "old", SECOND)
+    assert store.all() == [("first", 5), ("second", None)]
+    store.close()
+
+
+def test_an_older_file_that_somebody_prepared_is_refused(tmp_path: Path) -> None:
+    """Before a migration could set off what is in it."""
+    made(tmp_path / "old", FIRST)
+    connection = sqlite3.connect(tmp_path / "old")
+    connection.execute("CREATE TRIGGER evil AFTER UPDATE ON words BEGIN DELETE FROM words; END")
+    connection.close()
+    with pytest.raises(StoreError, match="is no word list of claude-force; move it away"):
+        Words(tmp_path / "old", SECOND).all()
