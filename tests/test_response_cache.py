@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from claude_force.base.clock import SystemClock
 from claude_force.base.errors import CacheError, ConfigError, TaskError
 from claude_force.response_cache import FILE_NAME, MB, CacheEntry, ResponseCache, cache_folder, key_of
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES
@@ -744,7 +745,7 @@ def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, folder, str(n)]) for n in range(8)]
     assert [writer.wait(60) for writer in writers] == [0] * 8
-    cache = make(folder, secret=None)
+    cache = make(folder, secret=None, clock=SystemClock())
     for writer in range(8):
         for number in range(50):
             assert cache.get("a", f"{writer} {number}", "m")["response"] == f"answer {writer} {number}"  # type: ignore[index]
