@@ -17,11 +17,11 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from claude_force.stores.entries import StoreBusyError, StoreError
 from claude_force.stores.files import link_once, make_private_folder
@@ -31,6 +31,7 @@ WRITE_WAIT_S = 5.0
 _POLL_S = 0.0003  # about as long as a write takes
 _FAULTS = (sqlite3.Error, OSError, MemoryError, OverflowError, UnicodeError)
 
+Outcome = TypeVar("Outcome")
 Migration = Callable[[sqlite3.Connection], object]
 
 
@@ -84,9 +85,8 @@ class Database:
         except _FAULTS as error:
             raise _explained(error, self.path) from error
 
-    @contextmanager
-    def _transaction(self, *, wait_s: float = WRITE_WAIT_S) -> Iterator[sqlite3.Connection]:
-        """All or nothing; raises `StoreError`."""
+    def _transact(self, work: Callable[[sqlite3.Connection], Outcome], *, wait_s: float = WRITE_WAIT_S) -> Outcome:
+        """What the work gives, done as a whole or not at all; raises `StoreError`."""
         try:
             if not self._writing.acquire(timeout=wait_s):
                 raise StoreBusyError(f"{str(self.path)!r}: another thread is writing")
@@ -94,8 +94,9 @@ class Database:
                 writer = self._writer or self._opened()[1]  # not before it is ours: another thread may close it
                 _execute(writer, "BEGIN IMMEDIATE", wait_s=wait_s)
                 try:
-                    yield writer
+                    outcome = work(writer)
                     writer.execute("COMMIT")
+                    return outcome
                 finally:
                     if writer.in_transaction:
                         writer.execute("ROLLBACK")

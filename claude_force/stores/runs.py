@@ -116,9 +116,12 @@ class RunStore(Database):
 
     def take_up(self, run_id: str, *, definition: str, inputs: str) -> RunRecord:
         """The run, which goes on: it is running, was resumed once more, and has neither an end nor an error."""
-        with self._transaction() as writer:
+
+        def take_up(writer: sqlite3.Connection) -> list[tuple[Any, ...]]:
             writer.execute(_TAKE_UP, (definition, inputs, run_id))
-            rows = writer.execute(_THE_RUN, (run_id,)).fetchall()
+            return writer.execute(_THE_RUN, (run_id,)).fetchall()
+
+        rows = self._transact(take_up)
         if not rows:
             raise self._unknown(run_id)
         return self._read(RunRecord, _RUN, rows)[0]
@@ -138,8 +141,8 @@ class RunStore(Database):
         if len(steps) == 1:
             changed = self._change(_NOTE, *_row(steps[0], _STEP), run_id)
         else:
-            with self._transaction() as writer:
-                changed = writer.executemany(_NOTE, [(*_row(step, _STEP), run_id) for step in steps]).rowcount
+            rows = [(*_row(step, _STEP), run_id) for step in steps]
+            changed = self._transact(lambda writer: writer.executemany(_NOTE, rows).rowcount)
         if steps and not changed:
             raise self._unknown(run_id)
 
@@ -157,11 +160,14 @@ class RunStore(Database):
     ) -> None:
         """Put down how the run ended, and these steps with it. A run that was simulated once stays so."""
         cost = None if cost_usd is None else str(cost_usd)
-        with self._transaction() as writer:
-            writer.executemany(_NOTE, [(*_row(step, _STEP), run_id) for step in steps])
-            values = (status, _micros(ended_at), cost, str(saved_usd), error, simulated, run_id)
-            changed = writer.execute(_END, values).rowcount
-        if not changed:
+        rows = [(*_row(step, _STEP), run_id) for step in steps]
+        values = (status, _micros(ended_at), cost, str(saved_usd), error, simulated, run_id)
+
+        def end(writer: sqlite3.Connection) -> int:
+            writer.executemany(_NOTE, rows)
+            return writer.execute(_END, values).rowcount
+
+        if not self._transact(end):
             raise self._unknown(run_id)
 
     # ------------------------------------------------------------ what is asked later

@@ -62,11 +62,10 @@ def _m001_entries(connection: sqlite3.Connection) -> None:
 _DESIGN = Design("cache", "move it away, or give another cache_dir", (_m001_entries,))
 
 # A damaged or planted file may hold anything anywhere.
-_STORED = "id, CAST(key AS TEXT), CAST(sealed AS BLOB)"
 _THIS = "WHERE id = ? AND CAST(sealed AS BLOB) = ?"
-_READ = f"SELECT {_STORED} FROM entries WHERE key = ?"  # noqa: S608 - a constant
+_READ = "SELECT id, CAST(sealed AS BLOB) FROM entries WHERE key = ?"
 _SCAN = (
-    f"SELECT {_STORED}, hits, used FROM uses JOIN entries USING (id)"  # noqa: S608 - a constant
+    "SELECT id, CAST(key AS TEXT), CAST(sealed AS BLOB), hits, used FROM uses JOIN entries USING (id)"
     " WHERE (used, id) > (?, ?) ORDER BY used, id LIMIT ?"
 )
 _WRITE = "INSERT INTO entries (key, sealed) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed"
@@ -113,17 +112,20 @@ class SqliteEntries(Database):
     def read(self, key: str) -> Stored | None:
         """See `EntryStore.read`."""
         rows = self._rows(_READ, key)
-        return Stored(*rows[0]) if rows else None
+        return Stored(rows[0][0], key, rows[0][1]) if rows else None
 
     def write(self, key: str, sealed: bytes, *, max_bytes: int) -> None:
         """See `EntryStore.write`."""
-        with self._transaction() as writer:
+
+        def write(writer: sqlite3.Connection) -> None:
             self._write_notes(writer)
             if len(sealed) + ENTRY_OVERHEAD_BYTES > max_bytes:
                 writer.execute("DELETE FROM entries WHERE key = ?", (key,))
             else:
                 writer.execute(_WRITE, (key, sealed))
             _make_room(writer, max_bytes)
+
+        self._transact(write)
 
     def note_hit(self, agent: str, key: str, cost_usd: Decimal | None) -> None:
         """See `EntryStore.note_hit`."""
@@ -145,26 +147,31 @@ class SqliteEntries(Database):
     def settle(self) -> None:
         """See `EntryStore.settle`."""
         if self._counts:
-            with self._transaction(wait_s=0.0) as writer:
-                self._write_notes(writer)
+            self._transact(self._write_notes, wait_s=0.0)
 
     def remove(self, *stored: Stored) -> int:
         """See `EntryStore.remove`."""
-        with self._transaction() as writer:
+
+        def remove(writer: sqlite3.Connection) -> int:
             rows = [(entry.id, entry.sealed) for entry in stored]
             removed = sum(writer.execute(f"DELETE FROM entries {_THIS}", row).rowcount for row in rows)  # noqa: S608
             writer.execute("UPDATE totals SET generation = generation + 1")
-        return removed
+            return removed
+
+        return self._transact(remove)
 
     def quarantine(self, stored: Stored) -> bool:
         """See `EntryStore.quarantine`."""
-        with self._transaction() as writer:
+
+        def move(writer: sqlite3.Connection) -> bool:
             row = (stored.id, stored.sealed)
             writer.execute(
                 f"INSERT INTO quarantine (key, sealed) SELECT key, sealed FROM entries {_THIS}",  # noqa: S608
                 row,
             )
             return writer.execute(f"DELETE FROM entries {_THIS}", row).rowcount > 0  # noqa: S608
+
+        return self._transact(move)
 
     def scan(self) -> Iterator[Stored]:
         """See `EntryStore.scan`. What is used meanwhile may come twice or, if it is new, not at all."""
@@ -192,20 +199,27 @@ class SqliteEntries(Database):
 
     def audit(self, *, repair: bool = False) -> bool:
         """See `EntryStore.audit`."""
-        with self._transaction() as writer:
+
+        def count(writer: sqlite3.Connection) -> bool:
             (used, entries), (held, quarantined) = (writer.execute(query).fetchone() for query in _MEASURE)
             counted = (used + held, entries, quarantined)
             kept = writer.execute("SELECT bytes, entries, quarantined FROM totals").fetchone()
             if repair:
                 writer.execute("UPDATE totals SET bytes = ?, entries = ?, quarantined = ?", counted)
-        return bool(counted == kept)
+            return bool(counted == kept)
+
+        return self._transact(count)
 
     def clear(self) -> int:
         """See `EntryStore.clear`. The file shrinks, unless others are reading."""
-        with self._transaction() as writer:
+
+        def empty(writer: sqlite3.Connection) -> tuple[int, sqlite3.Connection]:
             self._write_notes(writer)
             removed = sum(writer.execute(f"DELETE FROM {name}").rowcount for name in ("entries", "quarantine"))  # noqa: S608 - our tables
             writer.execute("UPDATE totals SET generation = generation + 1")
+            return removed, writer
+
+        removed, writer = self._transact(empty)
         with suppress(sqlite3.Error), self._writing:  # others may be reading; then it shrinks another time
             writer.execute("VACUUM")
             writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -214,8 +228,8 @@ class SqliteEntries(Database):
     def close(self) -> None:
         """See `EntryStore.close`."""
         if self._counts:
-            with suppress(StoreError), self._transaction(wait_s=1.0) as writer:
-                self._write_notes(writer)
+            with suppress(StoreError):
+                self._transact(self._write_notes, wait_s=1.0)
         super().close()
 
     def after_fork(self) -> None:
@@ -225,23 +239,26 @@ class SqliteEntries(Database):
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
         """Within a transaction. Notes are taken first: if it fails, a moment's figures are lost and nothing else."""
+        if not self._counts:
+            return
         with self._noting:
             uses, self._uses = self._uses, {}
             counts, self._counts = self._counts, {}
         if uses:
             writer.executemany(_USE, [(hits, key) for key, hits in uses.items()])
-        if counts:
-            rows = [(agent, noted.hits, noted.misses, int(noted.saved * _PICO)) for agent, noted in counts.items()]
-            writer.executemany(_COUNT, rows)
+        rows = [(agent, noted.hits, noted.misses, int(noted.saved * _PICO)) for agent, noted in counts.items()]
+        writer.executemany(_COUNT, rows)
 
 
 def _make_room(writer: sqlite3.Connection, max_bytes: int) -> None:
     """Remove what is in quarantine, then the least recently used, until all fits."""
     evicted = 0
-    for statement in _EVICT:
-        while writer.execute("SELECT bytes FROM totals").fetchone()[0] > max_bytes:
-            if writer.execute(statement).rowcount == 0:
-                break
-            evicted += 1
+    while writer.execute("SELECT bytes FROM totals").fetchone()[0] > max_bytes and _evict(writer):
+        evicted += 1
     if evicted:
         writer.execute("UPDATE totals SET evictions = evictions + ?", (evicted,))
+
+
+def _evict(writer: sqlite3.Connection) -> bool:
+    """Remove what is the next to go; whether there was anything."""
+    return any(writer.execute(statement).rowcount for statement in _EVICT)
