@@ -27,6 +27,7 @@ MIN_COMPRESSED_BYTES = 8_192
 MAX_PLAIN_BYTES = 64 * 1024 * 1024
 
 _SIGNATURE_BYTES = 32
+_BLOCK_BYTES = 64  # of SHA-256; our keys are shorter
 _NONCE_BYTES = 12
 _COMPRESSED, _ENCRYPTED = 1, 2
 
@@ -50,8 +51,7 @@ class Sealer:
 
     def __init__(self, secrets: Sequence[bytes], *, encrypt: bool = False) -> None:
         self._secrets = tuple(secrets)
-        keys = [_derived(secret, "signature") for secret in secrets]
-        self._macs = tuple(hmac.new(key, digestmod="sha256") for key in keys)  # copied for each use: 1 µs less
+        self._macs = tuple(_begun_hmac(_derived(secret, "signature")) for secret in secrets)
         self._cipher = _cipher(secrets[0]) if encrypt else None
 
     def seal(self, key: str, plain: bytes) -> bytes:
@@ -74,11 +74,11 @@ class Sealer:
         given, signed = sealed[:_SIGNATURE_BYTES], memoryview(sealed)[_SIGNATURE_BYTES:]
         for number, mac in enumerate(self._macs):
             if hmac.compare_digest(given, _signature(mac, key, signed)):
-                return self._unpacked(key, sealed[_SIGNATURE_BYTES:], number)
+                return self._unpacked(key, signed, number)
         raise ForgedError
 
-    def _unpacked(self, key: str, signed: bytes, secret: int) -> bytes:
-        form, payload = signed[1], signed[2:]
+    def _unpacked(self, key: str, signed: memoryview, secret: int) -> bytes:
+        form, payload = signed[1], bytes(signed[2:])
         if signed[0] != FORMAT or form & ~(_COMPRESSED | _ENCRYPTED):
             raise UnreadableError(f"format {signed[0]}.{form}")
         if form & _ENCRYPTED:
@@ -100,11 +100,21 @@ def check_encryption() -> None:
     _cipher(bytes(_SIGNATURE_BYTES))
 
 
-def _signature(mac: hmac.HMAC, key: str, signed: bytes | memoryview) -> bytes:
-    mac = mac.copy()
-    mac.update(key.encode() + b"\0")
-    mac.update(signed)
-    return mac.digest()
+def _begun_hmac(key: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
+    """HMAC-SHA256 (RFC 2104) as far as it is the same for all messages: the inner and the outer hash of the key.
+
+    Copied for each use; `hmac.HMAC` wraps the same in Python, for a tenth of a hit from disk.
+    """
+    block = key.ljust(_BLOCK_BYTES, b"\0")
+    return hashlib.sha256(bytes(byte ^ 0x36 for byte in block)), hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+
+def _signature(begun: tuple["hashlib._Hash", "hashlib._Hash"], key: str, signed: bytes | memoryview) -> bytes:
+    inner, outer = begun[0].copy(), begun[1].copy()
+    inner.update(key.encode() + b"\0")
+    inner.update(signed)
+    outer.update(inner.digest())
+    return outer.digest()
 
 
 def _derived(secret: bytes, purpose: str) -> bytes:
