@@ -242,9 +242,11 @@ class ResponseCache:
             self._look_around()
         with self._lock:
             entry = self._memory.get(key)
-        if not in_memory and (entry is None or not self.is_fresh(entry)):  # another process may have asked anew since
+        is_fresh = entry is not None and self.is_fresh(entry)
+        if not is_fresh and not in_memory:  # another process may have asked anew since
             entry = self._read(key)
-        if entry is not None and (simulated not in {None, entry.simulated} or not self.is_fresh(entry)):
+            is_fresh = entry is not None and self.is_fresh(entry)
+        if not is_fresh or (entry is not None and simulated is not None and simulated != entry.simulated):
             entry = None
         if entry is not None or counts_miss:
             self._count(agent_name, entry)
@@ -756,8 +758,11 @@ def _secret_path() -> Path:
 
 
 def _bytes_of(entry: CacheEntry) -> int:
-    return _RECORD_BYTES + sum(
-        len(text) * (1 if text.isascii() else _WIDE_BYTES) for text in (entry.response, entry.task)
+    response, task = entry.response, entry.task
+    return (
+        _RECORD_BYTES
+        + len(response) * (1 if response.isascii() else _WIDE_BYTES)
+        + len(task) * (1 if task.isascii() else _WIDE_BYTES)
     )
 
 
