@@ -478,6 +478,8 @@ class AgentTask(NamedTuple):
 
 def each(files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]") -> tuple[str, ...]:
     """The paths; one alone is a path, and not the letters of one."""
+    if files == ():  # as most calls have it; asking for a path's protocol takes a microsecond
+        return ()
     return (os.fspath(files),) if isinstance(files, str | os.PathLike) else tuple(os.fspath(file) for file in files)
 
 

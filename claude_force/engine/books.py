@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Amount = TypeVar("Amount", Usage, Decimal)
 
+_NOTHING, _FREE = Usage(), Decimal(0)
+
 
 def close(turn: "Turn") -> None:
     """The turn has its answer: what is entered from now on is a success, or an answer that was cut."""
@@ -58,12 +60,12 @@ def _paid(turn: "Turn") -> tuple[Usage | None, Decimal | None]:
     if turn.has_unknown_cost:
         return None, None
     if turn.kept and not turn.replies:
-        return Usage(), Decimal(0)
+        return _NOTHING, _FREE
     usages = [reply.usage for reply in turn.replies]
     cost_usd = turn.parts.prices.cost_usd
     asked = zip(turn.replies, turn.asked, strict=False)  # a Ctrl-C may have come between the two
     costs = [cost_usd(reply.model, reply.usage, turn.timestamp, asked_as=request.model) for reply, request in asked]
-    return _total(usages, Usage()), _total(costs, Decimal(0))
+    return _total(usages, _NOTHING), _total(costs, _FREE)
 
 
 def _total(parts: "Sequence[Amount | None]", zero: "Amount") -> "Amount | None":

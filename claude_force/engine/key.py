@@ -4,20 +4,22 @@ One key serves single flight, the cache and a run's journal, so "the same reques
 """
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from claude_force.base.records import Request
+if TYPE_CHECKING:
+    from claude_force.base.records import Request
 
 KEY_VERSION = 1
 """Part of every key: raised when the canonical form changes, so that no old key is taken for a new one."""
 
 
-def request_key(request: Request, *, server: str = "") -> str:
+def request_key(request: "Request", *, server: str = "") -> str:
     """SHA-256 over the canonical form, in hex. `server` is who answers: the simulator's word is not Claude's.
 
     The form is the JSON array of the version, the server and the request's fields in their declared order: every text
     stands in quotes of its own, so two requests that differ have forms that differ.
     """
-    fields = [getattr(request, name) for name in Request.__slots__]
-    return hashlib.sha256(msgspec.json.encode([KEY_VERSION, server, *fields])).hexdigest()
+    form = [KEY_VERSION, server, *msgspec.structs.astuple(request)]
+    return hashlib.sha256(msgspec.json.encode(form)).hexdigest()

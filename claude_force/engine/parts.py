@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from claude_force.engine.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -44,8 +46,7 @@ class WatcherError(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True):
     """Who looks on while a turn happens."""
 
     on_text: "OnText | None" = None

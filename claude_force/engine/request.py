@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
+
+import msgspec
 
 from claude_force.base.config import MAX_TIMEOUT_S
 from claude_force.base.errors import InjectionError, TaskError
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from claude_force.base.records import AgentDefinition, Material
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """What one turn is asked to do. `None` means: as the agent's file or the config says."""
 
     agent_name: str
@@ -37,8 +37,7 @@ class Task:
     output_schema: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True):
     """A request that is ready to be sent, and what the user should know about it."""
 
     request: Request
@@ -70,7 +69,7 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
         effort=_taken(effort, choice.id),
     )
     fallbacks = (
-        replace(request, model=model, effort=_taken(effort, model))
+        msgspec.structs.replace(request, model=model, effort=_taken(effort, model))
         for model in _fallback_models(task, agent, config, aliases)
         if model != choice.id
     )

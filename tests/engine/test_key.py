@@ -1,10 +1,9 @@
 """The key of a request: what decides the answer changes it, and nothing else does."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from claude_force.base.records import Request
 from claude_force.engine.key import request_key
@@ -19,7 +18,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("field", Request.__slots__)
+@pytest.mark.parametrize("field", Request.__struct_fields__)
 def test_every_field_decides(field: str) -> None:
     """A change of any one field is another key; a field without a row here is one that nobody thought of."""
     assert request_key(OTHERS[field]) != request_key(REQUEST)
