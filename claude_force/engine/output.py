@@ -1,5 +1,0 @@
-"""Stub until merge."""
-
-
-def schema_text(schema):
-    return str(schema)
