@@ -563,6 +563,27 @@ def test_structured_output_fits_its_schema(simulator: Simulator) -> None:
     assert smallest_instance(SCHEMA)["verdict"] == "pass"
 
 
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"type": "integer", "description": 'Stars.\n\n{"minimum":1,"maximum":5}'}, 1),
+        ({"type": "integer", "description": '{"exclusiveMinimum":1}'}, 2),
+        ({"type": "integer", "description": '{"exclusiveMaximum":-3}'}, -4),
+        ({"type": "number", "description": '{"exclusiveMinimum":0,"exclusiveMaximum":1}'}, 0.5),
+        ({"type": "string", "description": '{"minLength":12}'}, "simulatedsim"),
+        ({"type": "string", "description": '{"maxLength":3}'}, "sim"),
+        ({"type": "array", "items": {"type": "null"}, "description": '{"minItems":3}'}, [None] * 3),
+        ({"type": "array", "items": {"type": "null"}, "description": '{"minItems":1e12}'}, [None] * 10_000),
+        ({"type": "integer", "description": '{"minimum":"much"}'}, 0),
+        ({"type": "integer", "description": "At least 1."}, 0),
+    ],
+    ids=str,
+)
+def test_bounds_that_a_description_tells_are_kept(schema: dict[str, Any], value: Any) -> None:
+    """As a model reads them there; what is no such JSON, or is beyond reason, is only text."""
+    assert smallest_instance(schema) == value
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(["text", "user", "ephemeral"]),
     lambda inner: (

@@ -1,9 +1,11 @@
 """JSON schemas of structured output: what the API refuses in them, and the smallest value that fits one.
 
 Covered is what structured output allows: types, `enum`, `const`, `anyOf`, `allOf`, local `$ref`, formats, and
-`minItems` of 0 or 1.
+`minItems` of 0 or 1. Bounds, which it does not allow, are kept all the same where the end of a description says them as
+JSON: there `transports/output_schema.py` puts them, and a model would read them.
 """
 
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,13 +29,10 @@ _REFUSED = frozenset(
         "patternProperties",
     }
 )
-_BY_TYPE: "Mapping[str, Json]" = {
-    "string": MARKED_TEXT,
-    "integer": 0,
-    "number": 0,
-    "boolean": False,
-    "null": None,
-}
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+_TOLD = frozenset({*_BOUNDS, "minItems", "minLength", "maxLength"})
+MAX_TOLD_LENGTH = 10_000  # a description is anybody's text, and must not fill the memory
+_BY_TYPE: "Mapping[str, Json]" = {"boolean": False, "null": None}
 _BY_FORMAT: "Mapping[str, str]" = {
     "date-time": "2026-01-01T00:00:00Z",
     "date": "2026-01-01",
@@ -119,14 +118,48 @@ def _instance(schema: Json, root: "Mapping[str, Json]", depth: int) -> Json:  # 
 def _by_type(schema: "Mapping[str, Json]", root: "Mapping[str, Json]", depth: int) -> Json:
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) else kind
+    schema = {**_told(schema), **schema}
     if kind == "object":
         properties = schema.get("properties", {})
         return {name: _instance(properties.get(name, True), root, depth + 1) for name in schema.get("required", ())}
     if kind == "array":
-        return [_instance(schema.get("items", True), root, depth + 1)] * schema.get("minItems", 0)
+        return [_instance(schema.get("items", True), root, depth + 1)] * min(
+            int(schema.get("minItems", 0)), MAX_TOLD_LENGTH
+        )
     if kind == "string":
-        return _BY_FORMAT.get(schema.get("format", ""), MARKED_TEXT)
-    return _BY_TYPE[kind]
+        return _BY_FORMAT.get(schema.get("format", "")) or _text(schema)
+    return _number(schema) if kind in ("integer", "number") else _BY_TYPE[kind]
+
+
+def _told(schema: "Mapping[str, Json]") -> dict[str, Json]:
+    """The bounds that the last paragraph of the description says as JSON."""
+    try:
+        said = json.loads(str(schema.get("description")).rpartition("\n\n")[2])
+    except (ValueError, RecursionError):
+        return {}
+    words = said.items() if isinstance(said, dict) else ()
+    return {word: value for word, value in words if word in _TOLD and isinstance(value, int | float)}
+
+
+def _text(schema: "Mapping[str, Json]") -> str:
+    length = min(max(len(MARKED_TEXT), int(schema.get("minLength", 0))), MAX_TOLD_LENGTH)
+    return (MARKED_TEXT * length)[: min(length, int(schema.get("maxLength", length)))]
+
+
+def _number(schema: "Mapping[str, Json]") -> float:
+    """0, or else one near its bounds."""
+    bounds = [schema[word] for word in _BOUNDS if word in schema]
+    near = [bound + step for bound in bounds for step in (0, 1, -1)]
+    middle = [sum(bounds) / len(bounds)] if bounds and schema.get("type") == "number" else []
+    return next((number for number in (0, *near, *middle) if _is_within(number, schema)), 0)
+
+
+def _is_within(number: float, schema: "Mapping[str, Json]") -> bool:
+    low, high = schema.get("minimum", number), schema.get("maximum", number)
+    return bool(
+        low <= number <= high
+        and schema.get("exclusiveMinimum", number - 1) < number < schema.get("exclusiveMaximum", number + 1)
+    )
 
 
 def _resolve(reference: str, root: "Mapping[str, Json]") -> Json:
