@@ -7,7 +7,7 @@ and closed with it, so one orchestrator can serve several loops, in turn or in s
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 
@@ -22,8 +22,6 @@ from claude_force.orchestrator import AgentTask, CallOptions, Project, WorkflowO
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import anthropic
 
     from claude_force.base.config import Config, Settings
@@ -170,6 +168,7 @@ class AsyncAgentOrchestrator:
         on_text: "OnText | None" = None,
         on_retry: "OnRetry | None" = None,
         on_warning: "OnText | None" = None,
+        output_schema: Mapping[str, Any] | None = None,
     ) -> AgentResult:
         """Same as `AgentOrchestrator.execute_agent`, awaited. Cancelling it closes its connection at once."""
         request, watch = prepare(
@@ -187,6 +186,7 @@ class AsyncAgentOrchestrator:
             on_text=on_text,
             on_retry=on_retry,
             on_warning=on_warning,
+            output_schema=output_schema,
         )
         lane = self._lane()
         async with lane.places:

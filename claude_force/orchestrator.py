@@ -9,9 +9,9 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 import msgspec
@@ -32,9 +32,6 @@ from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
     import anthropic
 
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
@@ -261,6 +258,7 @@ class AgentOrchestrator:
         on_text: "OnText | None" = None,
         on_retry: "OnRetry | None" = None,
         on_warning: "OnText | None" = None,
+        output_schema: Mapping[str, Any] | None = None,
     ) -> "AgentResult":
         """The agent's answer: a `str` that also carries model, usage and cost.
 
@@ -272,6 +270,9 @@ class AgentOrchestrator:
 
         What was answered before is taken from the cache, and of identical requests in the air at once, one is sent:
         the others get its answer, `cached`, for nothing. `use_cache=False` asks anew, and `"refresh"` also keeps that.
+
+        With `output_schema`, a JSON schema, the answer is JSON that fits it, and its value is in `data`. One that does
+        not fit is asked for again, and in the end an `InvalidOutputError`; so is one that `max_tokens` cut, at once.
 
         Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
         """
@@ -290,6 +291,7 @@ class AgentOrchestrator:
             on_text=on_text,
             on_retry=on_retry,
             on_warning=on_warning,
+            output_schema=output_schema,
         )
         return run_now(run_turn(Blocking(lambda: self._live), self._project.parts, request, watch))
 
@@ -449,6 +451,7 @@ class CallOptions(TypedDict, total=False):
     on_text: "OnText | None"
     on_retry: "OnRetry | None"
     on_warning: "OnText | None"
+    output_schema: Mapping[str, Any] | None
 
 
 class WorkflowOptions(TypedDict, total=False):
@@ -499,6 +502,7 @@ def prepare(
     on_text: "OnText | None",
     on_retry: "OnRetry | None",
     on_warning: "OnText | None",
+    output_schema: Mapping[str, Any] | None,
 ) -> tuple[Task, Watch]:
     """What a call of either face asks for, in the engine's words."""
     if temperature is not None:
@@ -517,6 +521,7 @@ def prepare(
         attempt_timeout_s=attempt_timeout_seconds,
         fallback_models=None if fallback_models is None else _models(fallback_models),
         use_cache=use_cache,
+        output_schema=output_schema,
     )
     return request, Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
 

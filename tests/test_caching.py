@@ -426,7 +426,7 @@ def test_a_hit_loads_nothing_heavy() -> None:
         command = [sys.executable, "-c", HIT, simulator.base_url]
         loaded = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert "msgspec" in loaded
-    for heavy in ("anthropic", "pydantic", "asyncio", "rich", "genai_prices", "httpx2"):
+    for heavy in ("anthropic", "pydantic", "asyncio", "rich", "genai_prices", "httpx2", "jsonschema"):
         assert f"'{heavy}'" not in loaded
 
 

@@ -156,6 +156,7 @@ class _Check:
             effort=options.get("effort"),
             max_tokens=options.get("max_tokens"),
             timeout_s=options.get("timeout_seconds"),
+            output_schema=options.get("output_schema"),
         )
         return build_request(task, self._definition(call.agent_name), self._parts.config, self._parts.aliases)
 

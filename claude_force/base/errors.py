@@ -35,6 +35,7 @@ ClaudeForceError                       exit code 1
 └── AnswerError                        1   an answer came, but it is none
     ├── RefusalError                   6   the model declined
     ├── CutAnswerError                 1   the answer ended before its end (retried)
+    ├── InvalidOutputError             1   the answer does not fit its schema (retried); `problems` says where
     └── EmptyAnswerError               1   the answer has no text
 ```
 
@@ -316,6 +317,15 @@ class CutAnswerError(AnswerError):
 
     text: str = ""
     """What had arrived."""
+
+
+class InvalidOutputError(AnswerError):
+    """The answer is no JSON, or does not fit the schema that was asked for."""
+
+    text: str = ""
+    """The answer as it came."""
+    problems: tuple[str, ...] = ()
+    """What does not fit, each with its JSON path, such as `$.steps[2]`; the first 20."""
 
 
 class EmptyAnswerError(AnswerError):

@@ -106,6 +106,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """Text blocks of the one user message; the task last."""
     max_tokens: int
     effort: Effort | None = None
+    output_schema: str | None = None
+    """The JSON schema that the answer has to fit, as JSON text; properties are answered in their order there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,7 @@ class AgentResult(str):
         "cache_age_seconds",
         "cached",
         "cost_usd",
+        "data",
         "duration_ms",
         "model",
         "request_id",
@@ -228,6 +231,8 @@ class AgentResult(str):
     """Tokens as the API counted them; `None` where the server does not count."""
     cost_usd: "Decimal | None"
     """US dollars; `None` is unpriced, never free."""
+    data: Any
+    """The answer as a JSON value, where a schema was given; else `None`."""
     cached: bool
     """Whether it was paid for before, or by another turn: then usage is zero and it cost nothing."""
     cache_age_seconds: float | None
@@ -261,6 +266,7 @@ class AgentResult(str):
         attempts: int = 1,
         simulated: bool = False,
         warnings: tuple[str, ...] = (),
+        data: Any = None,  # noqa: ANN401 - any JSON value
     ) -> Self:
         self = super().__new__(cls, text)
         facts = locals()

@@ -59,7 +59,7 @@ async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> 
     while True:
         try:
             reply = await _attempt(turn, request)
-            return read_answer(reply, agent=turn.task.agent_name)
+            return read_answer(reply, agent=turn.task.agent_name, schema=turn.output_schema)
         except (ApiError, AnswerError) as error:
             turn.has_unknown_cost |= isinstance(error, ApiError) and error.has_begun
             is_open = isinstance(error, CircuitOpenError)

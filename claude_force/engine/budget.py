@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # What the API counts beside our texts, such as who speaks: about 8 tokens for a short message, and some for each block.
 FRAME_TOKENS = 100
+# A schema is sent with more words than it was given, at most five bytes for one (`transports/output_schema.py`), and
+# the API adds instructions of its own, of a length that it does not tell; those for tools have 350 to 700 tokens.
+SCHEMA_GROWTH, SCHEMA_FRAME_TOKENS = 5, 1_000
 
 
 class Extent(NamedTuple):
@@ -29,9 +32,12 @@ def extent_of(prepared: "Prepared") -> Extent:
     """No token is shorter than a byte of UTF-8, and thinking is part of `max_tokens`."""
     request = prepared.request
     texts = (*request.system, *request.prompt)
+    prompt_tokens = sum(len(text.encode()) for text in texts) + FRAME_TOKENS * len(texts)
+    if request.output_schema is not None:
+        prompt_tokens += SCHEMA_GROWTH * len(request.output_schema.encode()) + SCHEMA_FRAME_TOKENS
     return Extent(
         models=(request.model, *(fallback.model for fallback in prepared.fallbacks)),
-        prompt_tokens=sum(len(text.encode()) for text in texts) + FRAME_TOKENS * len(texts),
+        prompt_tokens=prompt_tokens,
         output_tokens=request.max_tokens,
     )
 

@@ -4,6 +4,7 @@ One key serves single flight, the cache and a run's journal, so "the same reques
 """
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,7 +20,10 @@ def request_key(request: "Request", *, server: str = "") -> str:
     """SHA-256 over the canonical form, in hex. `server` is who answers: the simulator's word is not Claude's.
 
     The form is the JSON array of the version, the server and the request's fields in their declared order: every text
-    stands in quotes of its own, so two requests that differ have forms that differ.
+    stands in quotes of its own, so two requests that differ have forms that differ. A schema, the last field, counts
+    without the order of its keys; where there is none, the array ends before it, as it did before there were any.
     """
-    form = [KEY_VERSION, server, *msgspec.structs.astuple(request)]
-    return hashlib.sha256(msgspec.json.encode(form)).hexdigest()
+    *fields, schema = msgspec.structs.astuple(request)
+    if schema is not None:
+        fields.append(json.dumps(json.loads(schema), sort_keys=True))
+    return hashlib.sha256(msgspec.json.encode([KEY_VERSION, server, *fields])).hexdigest()

@@ -213,4 +213,4 @@ class Limits:
 
 
 def _length_chars(request: "Request") -> int:
-    return sum(map(len, request.system)) + sum(map(len, request.prompt))
+    return sum(map(len, (*request.system, *request.prompt, request.output_schema or "")))

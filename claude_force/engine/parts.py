@@ -83,6 +83,8 @@ class Turn:
     watch: Watch
     model: str
     """The one that was chosen."""
+    output_schema: str | None
+    """What the answer has to fit, as JSON text."""
     timeout_s: float
     started_s: float
     timestamp: "datetime"

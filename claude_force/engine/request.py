@@ -10,6 +10,7 @@ from claude_force.base.config import MAX_TIMEOUT_S
 from claude_force.base.errors import InjectionError, TaskError
 from claude_force.base.models import DEFAULT_ALIAS, resolve_model, takes_effort
 from claude_force.base.records import Effort, Request
+from claude_force.engine.output import schema_text
 from claude_force.engine.untrusted import NOTICE, fence, scan
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str | None = None
     step_id: str | None = None
     output_schema: Mapping[str, Any] | None = None
+    """A JSON schema that the answer has to fit."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -67,6 +69,7 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
         prompt=(*fenced, task.text),
         max_tokens=config.defaults.max_tokens if task.max_tokens is None else task.max_tokens,
         effort=_taken(effort, choice.id),
+        output_schema=None if task.output_schema is None else schema_text(task.output_schema),
     )
     fallbacks = (
         msgspec.structs.replace(request, model=model, effort=_taken(effort, model))

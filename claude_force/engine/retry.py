@@ -3,8 +3,9 @@
 | error | again? |
 |---|---|
 | 408, 409, 429, 5xx, 529, connection faults, an attempt's time-out, an answer cut in the middle | yes |
+| a whole answer that does not fit its schema | yes |
 | an open circuit breaker, when it lets the next one try | yes |
-| everything else: bad requests, credentials, spent limits, refusals, foreign answers | no |
+| everything else: bad requests, credentials, spent limits, refusals, foreign answers, what `max_tokens` cut | no |
 
 The server's `x-should-retry` overrules the first row in either direction. The wait is what `retry-after` says, or full
 jitter over an exponential back-off (base 0.5 s, cap 8 s, the SDK's own figures;
@@ -18,11 +19,13 @@ from claude_force.base.errors import (
     ClaudeForceError,
     ConnectionFailedError,
     CutAnswerError,
+    InvalidOutputError,
     OverloadedError,
     RateLimitError,
     ServerError,
     TimedOutError,
 )
+from claude_force.base.records import WHOLE_STOP_REASONS
 
 BASE_S = 0.5
 CAP_S = 8.0
@@ -34,6 +37,8 @@ def is_passing(error: ClaudeForceError) -> bool:
     """True where the same request may well succeed a little later."""
     if isinstance(error, CutAnswerError):
         return error.stop_reason is None
+    if isinstance(error, InvalidOutputError):
+        return error.stop_reason in WHOLE_STOP_REASONS
     if isinstance(error, ApiError) and not error.is_terminal and error.should_retry is not None:
         return error.should_retry
     return isinstance(error, _PASSING)

@@ -7,9 +7,10 @@ nobody does                             -> ask, keep the answer, and give it to 
 """
 
 import copy
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from claude_force.base.errors import ClaudeForceError
+from claude_force.base.errors import ClaudeForceError, InvalidOutputError
 from claude_force.base.records import KeptReply
 from claude_force.engine import books
 from claude_force.engine.answer import read_answer
@@ -33,7 +34,7 @@ async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Rep
     if use_cache is False:
         return await ask_models(turn, requests), turn.replies[-1]
     key = _key(turn, requests[0])
-    if cache and use_cache != "refresh" and (kept := cache.recall(key, agent=turn.task.agent_name)):
+    if cache and use_cache != "refresh" and (kept := _fitting(turn, cache.recall(key, agent=turn.task.agent_name))):
         return _given(turn, kept)
     models = (request.model for request in requests[1:])  # who takes no other model's answer must not be given one
     kind = "refresh" if use_cache == "refresh" else ""
@@ -75,7 +76,7 @@ async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits:
     try:
         while turn.task.use_cache != "refresh" and not release:
             release = cache.claim(key, agent=agent, is_blocking=is_blocking) if waits else None
-            if kept := cache.find(key, agent=agent, counts=is_first):
+            if kept := _fitting(turn, cache.find(key, agent=agent, counts=is_first)):
                 return _given(turn, kept)[0], kept
             if not waits:
                 break
@@ -108,6 +109,15 @@ def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
 
 def _key(turn: "Turn", request: "Request") -> str:
     return request_key(request, server=turn.parts.server)
+
+
+def _fitting(turn: "Turn", kept: KeptReply | None) -> KeptReply | None:
+    """What was kept, if it fits the schema: a later release of the checker may be stricter than one before."""
+    with suppress(InvalidOutputError):
+        if kept and turn.output_schema is not None:
+            read_answer(kept.reply, agent=turn.task.agent_name, schema=turn.output_schema)
+        return kept
+    return None
 
 
 def _given(turn: "Turn", kept: KeptReply) -> "tuple[str, Reply]":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from claude_force.base.records import AgentResult
 from claude_force.engine import books
+from claude_force.engine.output import read_data
 from claude_force.engine.parts import Parts, Turn, Watch, WatcherError
 from claude_force.engine.request import Task, build_request
 from claude_force.engine.sharing import answer
@@ -31,6 +32,7 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         task=task,
         watch=watch.guarded(),
         model=prepared.request.model,
+        output_schema=prepared.request.output_schema,
         timeout_s=parts.config.defaults.timeout_seconds if task.timeout_s is None else task.timeout_s,
         started_s=parts.clock.monotonic(),
         timestamp=parts.clock.now(),
@@ -69,4 +71,5 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         attempts=turn.attempts,
         simulated=reply.simulated,
         warnings=tuple(turn.warnings),
+        data=None if turn.output_schema is None else read_data(text),
     )

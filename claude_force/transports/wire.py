@@ -4,6 +4,7 @@ Decoding with msgspec validates an answer in a tenth of the time that building t
 that merely looks like the API is found out here.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +13,7 @@ import msgspec
 
 from claude_force.base.errors import ConnectionFailedError
 from claude_force.base.records import Allowance, RateLimits, Reply, Usage
+from claude_force.transports.output_schema import narrowed
 
 if TYPE_CHECKING:
     from claude_force.base.records import Request
@@ -23,12 +25,16 @@ def to_parameters(request: "Request") -> dict[str, Any]:
     """The request in the API's words. The end of the system blocks is marked as cacheable: it is what runs share."""
     system = [{"type": "text", "text": text} for text in request.system]
     cacheable = {"cache_control": {"type": "ephemeral"}}
+    output: dict[str, Any] = {"effort": request.effort} if request.effort else {}
+    if request.output_schema is not None:
+        schema = narrowed(json.loads(request.output_schema))
+        output["format"] = {"type": "json_schema", "schema": schema}
     return {
         "model": request.model,
         "max_tokens": request.max_tokens,
         "system": [*system[:-1], system[-1] | cacheable] if system else [],
         "messages": [{"role": "user", "content": [{"type": "text", "text": text} for text in request.prompt]}],
-    } | ({"output_config": {"effort": request.effort}} if request.effort else {})
+    } | ({"output_config": output} if output else {})
 
 
 class _CacheCreation(msgspec.Struct):

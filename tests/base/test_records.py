@@ -28,6 +28,7 @@ def result(text: str = "Looks good.", **facts: object) -> AgentResult:
         "attempts": 2,
         "simulated": True,
         "warnings": ("careful",),
+        "data": {"verdict": ["merge"]},
     }
     return AgentResult(text, **(defaults | facts))  # type: ignore[arg-type] # one dictionary of mixed types
 
@@ -80,6 +81,7 @@ def test_to_dict_is_json() -> None:
     assert data["text"] == "Looks good."
     assert data["cost_usd"] == 0.0123
     assert data["usage"]["cache_read_tokens"] == 3
+    assert data["data"] == {"verdict": ["merge"]}
     assert set(data) == {"text", *AgentResult.__slots__}
     assert result(cost_usd=None, usage=None).to_dict()["cost_usd"] is None
 

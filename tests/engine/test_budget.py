@@ -11,7 +11,15 @@ from claude_force.base.config import Config
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import ModelPrice, Prices
 from claude_force.base.records import AgentDefinition, Execution, Material, Usage
-from claude_force.engine.budget import FRAME_TOKENS, Extent, Purse, extent_of, worst_case_usd
+from claude_force.engine.budget import (
+    FRAME_TOKENS,
+    SCHEMA_FRAME_TOKENS,
+    SCHEMA_GROWTH,
+    Extent,
+    Purse,
+    extent_of,
+    worst_case_usd,
+)
 from claude_force.engine.request import Task, build_request
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -85,6 +93,17 @@ def test_every_byte_counts(task: str) -> None:
     assert extent.models == ("claude-haiku-5-5", "claude-opus-5-5")
     assert extent.prompt_tokens == len("".join(texts).encode()) + FRAME_TOKENS * len(texts)
     assert extent.output_tokens == 7
+
+
+def test_a_schema_is_paid_too() -> None:
+    """It is part of the prompt, with what is added to it on the way."""
+    agent = AgentDefinition(name="a", description="A.", prompt="You are kind.", model="haiku")
+    plain, schema = (
+        extent_of(build_request(Task(agent_name="a", text="x", output_schema=each), agent, Config(), {}))
+        for each in (None, {"type": "object"})
+    )
+    added = SCHEMA_GROWTH * len('{"type":"object"}') + SCHEMA_FRAME_TOKENS
+    assert schema.prompt_tokens == plain.prompt_tokens + added
 
 
 class Written(list[Execution]):

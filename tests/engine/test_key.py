@@ -15,6 +15,7 @@ OTHERS = {
     "prompt": replace(REQUEST, prompt=("a file", "another task")),
     "max_tokens": replace(REQUEST, max_tokens=101),
     "effort": replace(REQUEST, effort=None),
+    "output_schema": replace(REQUEST, output_schema='{"type":"object"}'),
 }
 
 
@@ -32,6 +33,17 @@ def test_who_answers_decides() -> None:
 def test_the_key_is_the_same_everywhere() -> None:
     """It does not depend on the process, and this version's form is fixed: a change must raise `KEY_VERSION`."""
     assert request_key(REQUEST) == "bfbd911ba478201d8841bc73fd8b7bfb2d234ebcb4312af81bbffbfdbabe4e5d"
+
+
+def test_the_order_of_a_schemas_keys_does_not_decide() -> None:
+    """Any answer that fits one fits the other, so nobody pays twice; another word in it is another schema."""
+    texts = (
+        '{"type":"object","required":["a"]}',
+        '{"required":["a"],"type":"object"}',
+        '{"required":["b"],"type":"object"}',
+    )
+    one, turned, other = (request_key(replace(REQUEST, output_schema=text)) for text in texts)
+    assert one == turned != other
 
 
 TEXTS = st.lists(st.text(), max_size=4).map(tuple)
