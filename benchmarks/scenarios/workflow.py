@@ -5,7 +5,9 @@ on. The last one is 100 calls of 50 ms over real HTTP. Peers are measured where 
 """
 
 import asyncio
+import importlib
 import importlib.util
+import operator
 import random
 import resource
 import statistics
@@ -16,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 from claude_force.async_orchestrator import AsyncAgentOrchestrator, _Crew
 from claude_force.base.records import Reply, Usage
@@ -195,7 +197,7 @@ def rounds_of_gather(graph: Graph) -> tuple[float, float]:
 
 def dask_threaded(graph: Graph) -> tuple[float, float]:
     """Dask's threaded scheduler."""
-    from dask.threaded import get  # noqa: PLC0415 - a peer
+    get = importlib.import_module("dask.threaded").get
 
     def step(seconds: float, *_: object) -> None:
         time.sleep(seconds)
@@ -206,17 +208,14 @@ def dask_threaded(graph: Graph) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - cpu
 
 
+class _Done(TypedDict):
+    done: Annotated[list[str], operator.add]
+
+
 def langgraph(graph: Graph) -> tuple[float, float]:
     """LangGraph, whose steps come in super-steps."""
-    from typing import Annotated, TypedDict  # noqa: PLC0415
-
-    from langgraph.graph import END, START, StateGraph  # noqa: PLC0415 - a peer
-
-    def joined(left: list[str], right: list[str]) -> list[str]:
-        return left + right
-
-    state = TypedDict("state", {"done": Annotated[list, joined]})  # noqa: UP013 - a local `joined`
-    builder = StateGraph(state)
+    peer = importlib.import_module("langgraph.graph")
+    builder = peer.StateGraph(_Done)
     for name, seconds in graph.seconds.items():
 
         async def step(_: object, name: str = name, seconds: float = seconds) -> dict[str, list[str]]:
@@ -224,10 +223,10 @@ def langgraph(graph: Graph) -> tuple[float, float]:
             return {"done": [name]}
 
         builder.add_node(name, step)
-        builder.add_edge(graph.needed[name] or START, name)
+        builder.add_edge(graph.needed[name] or peer.START, name)
     waited_for = {dependency for needed in graph.needed.values() for dependency in needed}
     for name in graph.seconds.keys() - waited_for:
-        builder.add_edge(name, END)
+        builder.add_edge(name, peer.END)
     compiled = builder.compile()
     return timed(lambda: compiled.ainvoke({"done": []}, {"recursion_limit": 10_000, "max_concurrency": 2000}))
 

@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from decimal import Decimal
 from typing import get_type_hints
 
 import pytest
@@ -17,7 +18,7 @@ by_name = pytest.mark.parametrize("kind", FAMILY, ids=lambda kind: kind.__name__
 @by_name
 def test_every_error_survives_pickle_with_its_facts(kind: type[ClaudeForceError]) -> None:
     """An error that crosses a process border keeps its class, message, facts and exit code."""
-    hints = get_type_hints(kind, localns={"RateLimits": RateLimits})
+    hints = get_type_hints(kind, localns={"Decimal": Decimal, "RateLimits": RateLimits})
     facts = {name: 7 for name in hints if name != "is_terminal"}
     error = kind("it broke", **facts)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
