@@ -305,7 +305,7 @@ def test_processes_do_not_wait_for_an_answer_that_is_not_kept(project: Path) -> 
         simulator.hold()
         processes = [asker(simulator) for _ in range(2)]
         try:
-            simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=10)
+            simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=60)
         finally:
             simulator.release()
             assert [process.communicate(timeout=60)[0] for process in processes] == ["Fine.\n"] * 2

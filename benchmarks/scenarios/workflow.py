@@ -7,6 +7,7 @@ on. The last one is 100 calls of 50 ms over real HTTP. Peers are measured where 
 import asyncio
 import importlib
 import importlib.util
+import itertools
 import operator
 import random
 import resource
@@ -26,7 +27,6 @@ from claude_force.engine.faces import Awaiting
 from claude_force.orchestrator import Project
 from claude_force.workflows.run import RunOptions
 from claude_force.workflows.start import prepare_run
-
 from scenarios.concurrency import _bare, _server
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def layered(count: int, *, layers: int, shortest_s: float, longest_s: float, see
     names = [[f"s{layer}-{number}" for number in range(count // layers)] for layer in range(layers)]
     seconds = {step: dice.uniform(shortest_s, longest_s) for layer in names for step in layer}
     needed: dict[str, list[str]] = {step: [] for step in names[0]}
-    for before, layer in zip(names, names[1:], strict=False):
+    for before, layer in itertools.pairwise(names):
         needed |= {step: dice.sample(before, dice.randint(1, min(3, len(before)))) for step in layer}
     return Graph(seconds, needed)
 
