@@ -57,6 +57,19 @@ def asked(simulator: Simulator) -> Counter[str]:
     return Counter(request.prompt for request in simulator.requests)
 
 
+def test_a_schema_is_for_every_task(run: Run, write: Callable[..., None], project: Path, simulator: Simulator) -> None:
+    """Each result has its data, and with another schema all are asked anew."""
+    (project / "s.json").write_text('{"type": "integer"}')
+    write("say 1", "say 2")
+    assert run(*KEEPING, "--schema", "s.json").returncode == 0
+    assert sorted(line["result"]["data"] for line in kept(project)) == [1, 2]
+    assert run(*KEEPING, "--schema", "s.json").returncode == 0
+    assert sum(asked(simulator).values()) == 2
+    (project / "s.json").write_text('{"type": "integer", "maximum": 1}')
+    assert run(*KEEPING, "--schema", "s.json").returncode == 1
+    assert sum(asked(simulator).values()) == 4
+
+
 def on(word: str) -> Callable[[SeenRequest], bool]:
     """Requests of the task with this last word."""
     return lambda request: request.path == "/v1/messages" and request.prompt.split()[-1] == word

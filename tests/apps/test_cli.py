@@ -65,7 +65,8 @@ def test_a_start_imports_nothing_heavy(code: str, tmp_path: Path) -> None:
     call = "import claude_force.cli; claude_force.cli.main()" if arguments else code
     program = (
         f"import sys, atexit\nsys.argv = ['claude-force', *{arguments!r}]\n"
-        "heavy = ('anthropic', 'pydantic', 'asyncio', 'rich', 'genai_prices', 'httpx2', 'yaml', 'msgspec', 'logging')\n"
+        "heavy = ('anthropic', 'pydantic', 'asyncio', 'rich', 'genai_prices', 'httpx2', 'yaml', 'msgspec', 'logging',"
+        " 'jsonschema')\n"
         "atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))\n" + call
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -185,6 +186,43 @@ def test_json_is_one_document(project: Path, simulator: Simulator) -> None:
     assert (data["text"], data["agent_name"], data["model"]) == ("Looks good.", "reviewer", "claude-haiku-5-5")
     assert data["usage"]["output_tokens"] > 0
     assert data["cost_usd"] > 0
+
+
+def test_a_schema_makes_data_of_the_answer(project: Path, simulator: Simulator) -> None:
+    """`--schema` prints JSON that fits, and with `--json` the value stands beside its facts."""
+    write(project / "s.json", '{"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}')
+    simulator.script('{"ok": true}', '{"ok": 1}')
+    for mode, data in (([], {"ok": True}), (["--json"], {"ok": True})):
+        done = run("execute", "reviewer", "x", "--schema", "s.json", *mode, cwd=project, simulator=simulator)
+        printed = json.loads(done.stdout)
+        assert (done.returncode, printed["data"] if mode else printed) == (0, data)
+    done = run("execute", "reviewer", "y", "--schema", "s.json", "--json", cwd=project, simulator=simulator)
+    assert (done.returncode, json.loads(done.stdout)["error"]["type"]) == (1, "InvalidOutputError")
+    assert "$.ok: 1 is not of type 'boolean'" in done.stderr
+
+
+@pytest.mark.parametrize("more", [["x"], ["--tasks-file", "t.jsonl"]], ids=["one task", "many"])
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (None, "cannot read 's.json'"),
+        ('{"type": ', "'s.json' is no JSON: "),
+        ("[1]", "'s.json' cannot be used: the output schema is list"),
+        ('{"type": "objekt"}', "'s.json' cannot be used: the output schema is no JSON schema: $.type: 'objekt'"),
+    ],
+    ids=["missing", "no JSON", "no object", "no schema"],
+)
+def test_a_bad_schema_file_is_2(
+    project: Path, simulator: Simulator, schema: str | None, said: str, more: list[str]
+) -> None:
+    """The error names the file and the place, once however many tasks there are, and nothing is sent."""
+    if schema is not None:
+        write(project / "s.json", schema)
+    write(project / "t.jsonl", '"a"\n"b"\n')
+    done = run("execute", "reviewer", *more, "--schema", "s.json", cwd=project, simulator=simulator)
+    assert (done.returncode, done.stdout, simulator.stats.calls) == (2, "", {})
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from claude_force.apps.console import age, config_option, example, harmless, is_terminal, json_option, note, print_json
+from claude_force.apps.schema_file import read_schema
 from claude_force.base.config import MAX_TIMEOUT_S, claude_folder, current_folder
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.records import Effort, Material
@@ -51,6 +52,7 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 )
 @click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model should try.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of thinking and answer.")
+@click.option("--schema", help="A JSON Schema file: the answer is JSON that fits it, or an error.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(0, MAX_TIMEOUT_S, min_open=True), help="Seconds for the whole turn."
 )
@@ -85,6 +87,7 @@ def command(
     fallback_models: tuple[str, ...],
     effort: Effort | None,
     max_tokens: int | None,
+    schema: str | None,
     timeout_s: float | None,
     attempt_timeout_s: float | None,
     tasks_file: str | None,
@@ -116,6 +119,7 @@ def command(
         "timeout_seconds": timeout_s,
         "attempt_timeout_seconds": attempt_timeout_s,
         "use_cache": False if no_cache else "refresh" if refresh else None,
+        "output_schema": None if schema is None else read_schema(schema),
     }
     if tasks_file is None:
         if max_concurrent is not None or output is not None:
