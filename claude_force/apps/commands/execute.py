@@ -1,8 +1,5 @@
 """`claude-force execute`: one agent, one task, and nothing but the answer on stdout. Many tasks: `apps.batch`."""
 
-import os
-import select
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -11,10 +8,10 @@ import click
 
 from claude_force.apps.console import age, config_option, example, harmless, is_terminal, json_option, note, print_json
 from claude_force.apps.schema_file import read_schema
+from claude_force.apps.stdin import is_piped, read_stdin
 from claude_force.base.config import MAX_TIMEOUT_S, claude_folder, current_folder
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.records import Effort, Material
-from claude_force.library.materials import MAX_BYTES, as_text
 from claude_force.orchestrator import AgentOrchestrator
 
 if TYPE_CHECKING:
@@ -22,9 +19,6 @@ if TYPE_CHECKING:
 
     from claude_force.base.records import AgentResult, Retry
     from claude_force.orchestrator import CallOptions
-
-# A pipe that stays silent this long is probably one that nobody writes to.
-PATIENCE_S = 3.0
 
 
 def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
@@ -194,29 +188,14 @@ def _run(
 def _from_stdin(task: str | None) -> tuple[str, list[Material]]:
     """The task and the material that standard input adds to it."""
     if task is not None and task != "-":
-        piped = _read_stdin() if _is_piped() else ""
+        piped = read_stdin() if is_piped() else ""
         if not piped.strip():
             return task, []
         note(f"{len(piped):,} characters of standard input are material for the task; < /dev/null gives none")
         return task, [Material("stdin", piped, kind="input")]
     if sys.stdin is None or (task is None and sys.stdin.isatty()):
         raise TaskError("no task is given; write it after the agent's name, or pipe it in")
-    return _read_stdin(), []
-
-
-def _is_piped() -> bool:
-    """True for a pipe or a file; false for a terminal, for /dev/null, and where there is no input at all."""
-    try:
-        mode = os.fstat(sys.stdin.fileno()).st_mode if sys.stdin is not None else 0
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
-
-
-def _read_stdin() -> str:
-    if _is_piped() and not select.select([sys.stdin], [], [], PATIENCE_S)[0]:
-        note("waiting for standard input; press Ctrl-D to end it, or use < /dev/null to give none")
-    return as_text("standard input", sys.stdin.buffer.read(MAX_BYTES + 1))
+    return read_stdin(), []
 
 
 class _Screen:
