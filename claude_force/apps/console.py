@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr. Colour and tables only where a 
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -99,3 +100,16 @@ def age(seconds: float) -> str:
     units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")]
     size, unit = next((pair for pair in units if seconds >= pair[0]), (1, "s"))
     return f"{seconds // size:.0f} {unit}"
+
+
+_HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0, "w": 168.0}
+
+
+def hours(text: str) -> float:
+    """An age as people type it, such as `7d`, in hours. Raises `InputError` where it is none."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
+    if found is None:
+        from claude_force.base.errors import InputError  # noqa: PLC0415 - only a mistake needs it
+
+        raise InputError(f"{text!r} is no age; give a number and m, h, d or w, such as 7d")
+    return float(found[1]) * _HOURS[found[2]]

@@ -1,6 +1,5 @@
 """`claude-force cache`: what is kept, what it saved, whether it can be believed, and how to get rid of it."""
 
-import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from claude_force.apps.console import (
     config_option,
     example,
     harmless,
+    hours,
     is_terminal,
     json_option,
     note,
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 # As many digits of a key as `list` shows: enough to tell a million entries apart.
 SHORT_KEY = 12
-_HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0, "w": 168.0}
 
 
 @click.group()
@@ -176,9 +175,9 @@ def clear(yes: bool, config_path: Path | None) -> None:
 @config_option
 def prune(agent: str | None, model: str | None, older_than: str | None, config_path: Path | None) -> None:
     """Remove the answers that meet every condition; without one, those that expired."""
-    hours = None if older_than is None else _hours(older_than)
+    older_than_hours = None if older_than is None else hours(older_than)
     with _cache(config_path) as cache:
-        click.echo(f"{cache.prune(agent=agent, model=model, older_than_hours=hours):,} removed")
+        click.echo(f"{cache.prune(agent=agent, model=model, older_than_hours=older_than_hours):,} removed")
 
 
 @command.command(epilog=example("claude-force cache export answers.bundle"))
@@ -264,13 +263,6 @@ def _summary(cache: "ResponseCache", entry: "CacheEntry") -> dict[str, Any]:
     cost = None if entry.estimated_cost is None else float(entry.estimated_cost)
     own = {"age_seconds": round(cache.age_seconds(entry), 3), "is_fresh": cache.is_fresh(entry)}
     return facts | {"estimated_cost": cost} | own
-
-
-def _hours(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
-    if found is None:
-        raise InputError(f"{text!r} is no age; give a number and m, h, d or w, such as 7d")
-    return float(found[1]) * _HOURS[found[2]]
 
 
 def _beginning(task: str) -> str:
