@@ -123,7 +123,7 @@ class Run:
             raise
         finally:
             result = await self._finished()
-        self._tell("run_ended", run=result)
+            self._tell("run_ended", run=result)
         return result
 
     async def outcome(self, *, on_error: Literal["raise", "return"]) -> WorkflowResult:
