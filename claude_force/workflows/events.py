@@ -27,6 +27,8 @@ class RunEvent:
     """The step, or one item of it: `reviews[3]`."""
     text: str | None = None
     """A piece of the answer, a warning, or why another attempt is made. After `retried` the answer starts again."""
+    items: int | None = None
+    """Where an item has started: how many its step has."""
     result: "StepResult | None" = None
     """How the step ended."""
     run: "WorkflowResult | None" = None
@@ -42,6 +44,7 @@ class RunEvent:
             "cost_usd": None if self.cost_usd is None else float(self.cost_usd),
             "step": self.step,
             "text": self.text,
+            "items": self.items,
             "result": self.result and self.result.to_dict(),
             "run": self.run and self.run.to_dict(),
         }

@@ -83,7 +83,7 @@ class Run:
         is_resumed: bool,
         options: RunOptions,
     ) -> None:
-        self._plan, self._inputs, self._parts, self._crew = plan, inputs, parts, crew
+        self.plan, self._inputs, self._parts, self._crew = plan, inputs, parts, crew
         self._journal, self._claims, self._before, self._options = journal, claims, before, options
         self._is_resumed = is_resumed
         self._lists = frozenset(step.id for step in plan.steps.values() if step.items)
@@ -144,15 +144,15 @@ class Run:
                 return
             unit.started_s = self._elapsed_s
             self._in_flight.add(unit)
-            self._tell("started", step=unit.name)
+            self._tell("started", step=unit.name, items=unit.of)
             self._crew.start(self._do(unit))
 
     @property
     def _is_over(self) -> bool:
-        timeout_s = self._plan.workflow.timeout_seconds
+        timeout_s = self.plan.workflow.timeout_seconds
         if timeout_s is not None and self._elapsed_s >= timeout_s and self._error is None and not self._is_stopped:
             self._error = DeadlineError(
-                f"workflow {self._plan.name!r} is not done within {timeout_s:g} s; raise its timeout_seconds, or"
+                f"workflow {self.plan.name!r} is not done within {timeout_s:g} s; raise its timeout_seconds, or"
                 " take the run up again",
                 timeout_s=timeout_s,
                 elapsed_s=self._elapsed_s,
@@ -187,7 +187,9 @@ class Run:
             self._settle_as(step, self._empty(step, status="done", text="[]"))
             return None
         ledger = self._parts.ledger
-        units = deque(Unit(step, f"{step.id}[{n}]", Noting(ledger), n, item) for n, item in enumerate(items))
+        units = deque(
+            Unit(step, f"{step.id}[{n}]", Noting(ledger), n, item, of=len(items)) for n, item in enumerate(items)
+        )
         spread = Spread(step, units, [None] * len(items), running=1)
         self._spreads.append(spread)
         return spread.left.popleft()
@@ -245,7 +247,7 @@ class Run:
         )
 
     def _value(self, result: StepResult) -> Any:  # noqa: ANN401 - as JSON has it
-        step = self._plan.steps[result.id.partition("[")[0]]
+        step = self.plan.steps[result.id.partition("[")[0]]
         return msgspec.json.decode(result.text or "null") if step.output == "json" else result.text
 
     def _settle_as(self, step: "WorkflowStep", result: StepResult) -> None:
@@ -289,13 +291,13 @@ class Run:
         status: RunStatus = "completed"
         if self._error is not None:
             status = "failed"
-        elif self._is_stopped and len(self._order) < len(self._plan.steps):
+        elif self._is_stopped and len(self._order) < len(self.plan.steps):
             status = "cancelled"
         result = WorkflowResult(
-            workflow_name=self._plan.name,
+            workflow_name=self.plan.name,
             run_id=self._journal.run_id,
             status=status,
-            steps={step: self._results[step] for step in self._plan.steps if step in self._results},
+            steps={step: self._results[step] for step in self.plan.steps if step in self._results},
             execution_order=tuple(self._order),
             total_time_seconds=self._elapsed_s,
             cost_usd=self._cost_usd,
@@ -379,7 +381,7 @@ class Run:
             max_tokens=step.max_tokens,
             timeout_s=self._timeout_s(step),
             output_schema=step.schema,
-            workflow_id=self._plan.name,
+            workflow_id=self.plan.name,
             run_id=self._journal.run_id,
             step_id=unit.name,
         )
@@ -402,7 +404,7 @@ class Run:
 
     def _timeout_s(self, step: "WorkflowStep") -> float | None:
         """What the step may take: its own time, or what is left of the run's."""
-        limit_s = self._plan.workflow.timeout_seconds
+        limit_s = self.plan.workflow.timeout_seconds
         if limit_s is None:
             return step.timeout_seconds
         own_s = step.timeout_seconds or self._parts.config.defaults.timeout_seconds
@@ -428,7 +430,7 @@ class Run:
 
         Waits while others hold what it needs. Raises `BudgetError` where there will never be room for it.
         """
-        limit = self._plan.workflow.max_cost_usd
+        limit = self.plan.workflow.max_cost_usd
         if limit is None:
             return Decimal(0)
         agent = await self._crew.outside.call(lambda: parts.agents.find(task.agent_name))
@@ -477,8 +479,7 @@ class Run:
     def _known(self, step: "WorkflowStep") -> dict[str, StepResult]:
         """How its dependencies ended; those that still run are not there yet."""
         return {
-            name: self._results.get(name)
-            or self._empty(self._plan.steps[name], status="not_run", reason="not done yet")
+            name: self._results.get(name) or self._empty(self.plan.steps[name], status="not_run", reason="not done yet")
             for name in step.dependencies
         }
 

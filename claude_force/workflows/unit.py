@@ -25,6 +25,8 @@ class Unit:
     ledger: "Noting"
     number: int | None = None
     item: object = NO_ITEM
+    of: int | None = None
+    """How many items the step has."""
     started_s: float = 0.0
     key: str | None = None
     causes: dict[str, Any] = field(default_factory=dict)
