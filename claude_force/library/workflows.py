@@ -1,7 +1,8 @@
 """The workflows of a project: those of its config, and every `.claude/workflows/*.json|yaml|yml`.
 
 A name is that of the config's entry, or the file's without its ending. The config's come first, then the folders from
-here up to the repository root, then the user's own. What the keys of a workflow mean is for `workflows.definition`.
+here up to the repository root, then the user's own. The path of a file will do, too: what has a separator or such an
+ending is one. What the keys of a workflow mean is for `workflows.definition`.
 """
 
 import os
@@ -52,6 +53,9 @@ class WorkflowLibrary:
         """The workflow of that name, unchecked. Raises `WorkflowError` where there is none that can be read."""
         if name in self._settings.config.workflows:
             return Found(name, self._settings.config.workflows[name], self._settings.path)
+        if is_path(name):
+            file = Path(name)
+            return Found(file.stem, _read(file, name), file)
         names = self.names()
         path = names.get(name)
         if path is None:
@@ -62,6 +66,11 @@ class WorkflowLibrary:
             )
             raise WorkflowError(f"there is no workflow {name!r}{hint}", workflow=name)
         return Found(name, _read(path, name), path)
+
+
+def is_path(name: str) -> bool:
+    """Whether this is meant as a file and not as a name."""
+    return os.sep in name or name.endswith(ENDINGS)
 
 
 def _files(folder: Path) -> list[Path]:

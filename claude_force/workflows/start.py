@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from claude_force.base.errors import JournalError, RunNotFoundError, WorkflowError
+from claude_force.base.errors import WorkflowError
 from claude_force.base.sections import nearest
 from claude_force.library.workflows import WorkflowLibrary
 from claude_force.stores.claims import Claims
@@ -17,6 +17,7 @@ from claude_force.stores.entries import StoreError
 from claude_force.stores.runs import RunRecord, RunStore, StepRecord
 from claude_force.workflows.checks import problems_of
 from claude_force.workflows.definition import given_inputs, read_workflow, refuse
+from claude_force.workflows.history import History
 from claude_force.workflows.journal import Journal
 from claude_force.workflows.plan import Plan
 from claude_force.workflows.run import Run, RunOptions
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from claude_force.engine.parts import Parts
     from claude_force.response_cache import ResponseCache
     from claude_force.workflows.crew import Crew
-
-LAST = "last"
-"""In place of a run's id: the newest run of the workflow."""
 
 
 class Shop(Protocol):
@@ -63,10 +61,18 @@ def read_plan(shop: Shop, workflow: str | Mapping[str, Any]) -> Plan:
     return plan
 
 
+def lacking(shop: Shop, workflow: str, given: Mapping[str, Any]) -> list[str]:
+    """The required inputs of a workflow that nothing gives; without a look at its faults."""
+    _, raw = _written(shop, workflow)
+    inputs = read_workflow(raw)[0].inputs
+    return [name for name, spec in inputs.items() if spec.required and spec.default is None and name not in given]
+
+
 def _written(shop: Shop, workflow: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """A workflow's name, and what stands in its file or dict."""
     if isinstance(workflow, str):
-        return workflow, WorkflowLibrary(shop.settings, start=shop.start).find(workflow).raw
+        found = WorkflowLibrary(shop.settings, start=shop.start).find(workflow)
+        return found.name, found.raw
     return str(workflow.get("name") or "workflow"), workflow
 
 
@@ -93,22 +99,23 @@ def prepare_run(
     its own workflow where none is.
     """
     store, clock = shop.runs, shop.parts.clock
-    taken_up = None if resume is None else _found(store, resume, workflow)
-    if taken_up is not None:
-        workflow = msgspec.json.decode(taken_up.definition) if workflow is None else workflow
-        inputs = msgspec.json.decode(taken_up.inputs) | dict(inputs or {})
-    if workflow is None:
+    written = None if workflow is None else _written(shop, workflow)
+    given = dict(inputs or {})
+    taken_up = None
+    if resume is not None:
+        taken_up = History(store, shop.cache).find(resume, workflow=written and written[0])
+        if written is None:
+            written = taken_up.workflow, msgspec.json.decode(taken_up.definition)
+    if written is None:
         raise WorkflowError("give a workflow, or the run to take up again")
-    if taken_up is not None and not isinstance(workflow, str):
-        name, raw = taken_up.workflow, workflow
-    else:
-        name, raw = _written(shop, workflow)
+    name, raw = written
     plan, problems = _read(shop, raw, name)
-    values, missing = given_inputs(plan.workflow, inputs or {})
+    earlier = msgspec.json.decode(taken_up.inputs) if taken_up else {}
+    values, missing = given_inputs(plan.workflow, earlier | given)
     unknown = [
-        f"inputs.{given}: the workflow has no such input{nearest(given, plan.workflow.inputs)}"
-        for given in inputs or {}
-        if given not in plan.workflow.inputs
+        f"inputs.{name}: the workflow has no such input{nearest(name, plan.workflow.inputs)}"
+        for name in given
+        if name not in plan.workflow.inputs
     ]
     strangers = [
         f"force: there is no step {step!r}{nearest(step, plan.steps)}"
@@ -121,7 +128,7 @@ def prepare_run(
     run_id = taken_up.id if taken_up else f"{clock.now():%Y%m%d-%H%M%S}-{int(clock.roll() * 16**6):06x}"
     journal = Journal(store, shop.cache, run_id)
     before, seconds = _earlier(store, name, taken_up)
-    definition, given = msgspec.json.encode(raw).decode(), msgspec.json.encode(values).decode()
+    definition, taken = msgspec.json.encode(raw).decode(), msgspec.json.encode(values).decode()
     journal.begin(
         RunRecord(
             id=run_id,
@@ -129,7 +136,7 @@ def prepare_run(
             status="running",
             started_at=clock.now(),
             definition=definition,
-            inputs=given,
+            inputs=taken,
         ),
         is_new=taken_up is None,
     )
@@ -145,26 +152,6 @@ def prepare_run(
         is_resumed=taken_up is not None,
         options=options,
     )
-
-
-def _found(store: RunStore, wanted: str, workflow: str | Mapping[str, Any] | None) -> RunRecord:
-    """The run to take up again."""
-    name = workflow if isinstance(workflow, str) else None if workflow is None else str(workflow.get("name"))
-    try:
-        if wanted == LAST:
-            runs = store.runs(workflow=name, limit=1)
-            found = store.run(runs[0].id) if runs else None
-        else:
-            ids = store.match(wanted)
-            if len(ids) > 1 and wanted not in ids:
-                raise RunNotFoundError(f"{len(ids)} runs begin with {wanted!r}; give more of the id", run_id=wanted)
-            found = store.run(wanted if wanted in ids else ids[0]) if ids else None
-    except StoreError as error:
-        raise JournalError(f"the journal of runs cannot be read: {error}", path=str(store.path)) from error
-    if found is None:
-        what = f"of workflow {name!r}" if wanted == LAST and name else f"{wanted!r}"
-        raise RunNotFoundError(f"there is no run {what}; `claude-force runs list` shows those there are", run_id=wanted)
-    return found
 
 
 def _earlier(store: RunStore, name: str, taken_up: RunRecord | None) -> tuple[dict[str, StepRecord], dict[str, float]]:
