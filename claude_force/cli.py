@@ -17,7 +17,8 @@ import click
 from claude_force import __version__
 from claude_force.base.errors import ClaudeForceError
 
-# name of the command: one line of help. The command itself is `claude_force.apps.commands.<name>.command`.
+# name of the command: one line of help. The command itself is `claude_force.apps.commands.<name>.command`, with `_`
+# for `-`.
 COMMANDS = {
     "agents": "See and check the agents that can be called.",
     "cache": "See, check, prune, share and warm the answers that are kept.",
@@ -27,6 +28,8 @@ COMMANDS = {
     "execute": "Run one agent on one task.",
     "health": "Say how things go: config, agents, disk, the last hour's errors.",
     "init": "Write a starter .claude/ with agents, skills and workflows.",
+    "run-workflow": "Run a workflow: what is ready runs now, and what is paid is kept.",
+    "runs": "See, compare and remove the runs of workflows.",
     "simulator": "Serve the Messages API on loopback, without a model.",
 }
 
@@ -42,7 +45,8 @@ class LazyGroup(click.Group):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"claude_force.apps.commands.{cmd_name}").command
+        module = cmd_name.replace("-", "_")
+        command: click.Command = import_module(f"claude_force.apps.commands.{module}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature

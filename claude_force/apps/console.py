@@ -8,11 +8,14 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from decimal import Decimal
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,10 +68,15 @@ def styled(text: str, colour: str) -> str:
 
 def note(text: str, *, kind: str = "note") -> None:
     """One line, or a few that belong together, on stderr. Never fails: a note must not cost an answer."""
+    colour = {"warning": "yellow", "error": "red"}.get(kind, "cyan")
+    say(f"{styled(kind, colour)}: {harmless(text)}")
+
+
+def say(line: str) -> None:
+    """A line on stderr, as it is. Never fails."""
     if sys.stderr is not None:
-        colour = {"warning": "yellow", "error": "red"}.get(kind, "cyan")
         try:
-            click.echo(f"{styled(kind, colour)}: {harmless(text)}", err=True)
+            click.echo(line, err=True)
         except OSError:
             sys.stderr = None  # what it holds could not be written at the end either, and Python would exit with 120
 
@@ -93,6 +101,20 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
     Console().print(table)
+
+
+def print_answers(answers: Mapping[str, str]) -> None:
+    """Answers on stdout, each under its name where there is more than one."""
+    clean = harmless if is_terminal(sys.stdout) else str
+    for name, text in answers.items():
+        if len(answers) > 1:
+            click.echo(f"==> {clean(name)} <==")
+        click.echo(clean(text), nl=not text.endswith("\n"))
+
+
+def price(usd: "Decimal | None") -> str:
+    """Dollars, or that nobody knows."""
+    return "unpriced" if usd is None else f"${usd:.4f}"
 
 
 def age(seconds: float) -> str:

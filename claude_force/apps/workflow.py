@@ -1,0 +1,260 @@
+"""A workflow from the shell, from its inputs to its exit code: what is printed, and what Ctrl-C means.
+
+stdout gets results only: the answers of the last steps, or JSON. Ctrl-C, SIGTERM or SIGHUP once starts nothing more and
+lets what is in flight come to its end; twice cancels that, too. Either way the journal has what was paid for.
+"""
+
+import asyncio
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from claude_force.apps.console import harmless, is_terminal, note, price, print_answers, print_json, say
+from claude_force.apps.progress import shown
+from claude_force.apps.stdin import is_piped, read_stdin
+from claude_force.async_orchestrator import AsyncAgentOrchestrator
+from claude_force.base.errors import InputError
+from claude_force.library.materials import read_material
+from claude_force.orchestrator import Project, WorkflowOptions
+from claude_force.workflows.start import lacking
+
+if TYPE_CHECKING:
+    from claude_force.base.results import WorkflowResult
+    from claude_force.workflows.events import OnEvent, RunEvent
+    from claude_force.workflows.plan import Plan
+    from claude_force.workflows.run import Run
+
+Format = Literal["text", "json", "stream-json"]
+
+# More steps than these in one line are no order that anybody reads.
+MOST_IN_ORDER = 50
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class _Ending:
+    """What became of a run, as far as is known."""
+
+    plan: "Plan"
+    result: "WorkflowResult | None" = None
+    """Once it has ended; a run that was cancelled has one, too."""
+    stopped_by: signal.Signals | None = None
+    """That by which it was stopped."""
+
+    @property
+    def exit_code(self) -> int:
+        """That of the result, or of the signal that kept it from its end."""
+        code = self.result.exit_code if self.result else 1
+        return 128 + self.stopped_by if code and self.stopped_by else code
+
+
+def run_workflow(
+    name: str | None,
+    *,
+    inputs: Sequence[str],
+    options: WorkflowOptions,
+    max_concurrent: int | None,
+    config_path: str | None,
+    offline: bool,
+    output: Format,
+    tells_why: bool,
+) -> int:
+    """Run it and print what came of it; gives the exit code. What is wrong before anything is sent is raised."""
+    if sys.stdout is None:
+        raise InputError("standard output is closed, so the answers would be lost; redirect it to a file")
+    project = Project(config_path, offline=offline)
+    given = _given(inputs)
+    if name is not None and "resume" not in options:
+        given |= _piped(project, name, given)
+    orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
+    ending = asyncio.run(_run(orchestrator, name, given, options, output))
+    result = ending.result
+    if result is None:  # only a defect of ours, which was raised, leaves none
+        return ending.exit_code
+    if output == "json":
+        print_json(result.to_dict() | {"exit_code": ending.exit_code})
+    elif output == "text" and result.status == "completed":
+        _print_answers(ending.plan, result)
+    go_on = [
+        *("claude-force", "run-workflow", name or result.workflow_name, "--resume", result.run_id),
+        *(("--config", config_path) if config_path else ()),
+        *(("--offline",) if offline else ()),
+    ]
+    _say_end(result, shlex.join(go_on))
+    if tells_why:
+        _say_why(result)
+    return ending.exit_code
+
+
+# ---------------------------------------------------------------- inputs
+
+
+def _given(inputs: Sequence[str]) -> dict[str, Any]:
+    """`k=v`, `k=@file` and `k=-` as values by name."""
+    values: dict[str, Any] = {}
+    for word in inputs:
+        name, is_pair, value = word.partition("=")
+        if not is_pair or not name:
+            raise click.UsageError(f"--input {word!r} has no name; write name=value, name=@file or name=-")
+        if name in values:
+            raise click.UsageError(f"--input {name!r} is given twice; give it once")
+        values[name] = value
+    if sum(value == "-" for value in values.values()) > 1:
+        raise click.UsageError("standard input can be one input only; give the others as name=@file")
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(word: str) -> str:
+    if word == "-":
+        return read_stdin()
+    if word.startswith("@@"):
+        return word[1:]
+    return read_material(word[1:]).text if word.startswith("@") else word
+
+
+def _piped(project: Project, name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What is piped in, if one required input is open that it can be."""
+    if not is_piped():
+        return {}
+    match lacking(project, name, given):
+        case [only] if text := read_stdin():
+            note(f"standard input is the input {only!r} ({len(text):,} characters)")
+            return {only: text}
+    return {}
+
+
+# ---------------------------------------------------------------- the run
+
+
+async def _run(
+    orchestrator: AsyncAgentOrchestrator,
+    name: str | None,
+    inputs: dict[str, Any],
+    options: WorkflowOptions,
+    output: Format,
+) -> _Ending:
+    watchers: list[OnEvent] = []
+
+    def tell(event: "RunEvent") -> None:
+        for watcher in watchers:
+            watcher(event)
+
+    options["on_event"] = tell
+    run = orchestrator.workflow_run(name, inputs, with_text=output == "stream-json", **options)
+    ending = _Ending(run.plan)
+    stream = _Stream(run.stop)
+    running = asyncio.create_task(run.execute())
+
+    def keep(event: "RunEvent") -> None:
+        ending.result = event.run or ending.result
+
+    is_streamed = output == "stream-json"
+    with (
+        _stoppable(run, running, ending),
+        shown(run.plan, is_alone=not (is_streamed and is_terminal(sys.stdout))) as show,
+    ):
+        watchers += [keep, stream.write, show] if is_streamed else [keep, show]
+        async with orchestrator:
+            with suppress(asyncio.CancelledError):
+                await running
+    if stream.error is not None:
+        raise stream.error
+    return ending
+
+
+@contextmanager
+def _stoppable(run: "Run", running: asyncio.Task[Any], ending: _Ending) -> Iterator[None]:
+    """Stop the run at the first signal that asks for it, and cancel it at the second; a third ends us as always."""
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        run.stop()
+        note("stopping: nothing more starts, what is in flight comes to its end and is kept")
+        note("press Ctrl-C again to stop at once")
+
+    def catch(number: int, _: FrameType | None) -> None:
+        if ending.stopped_by is None:
+            ending.stopped_by = signal.Signals(number)
+            loop.call_soon_threadsafe(stop)
+        else:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            loop.call_soon_threadsafe(running.cancel)
+
+    caught = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, catch) for number in caught}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Stream:
+    """Each event as a line of JSON. A reader that leaves stops the run, as Ctrl-C does: what is paid for is kept."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self.error: OSError | None = None
+        self._stop = stop
+
+    def write(self, event: "RunEvent") -> None:
+        """Write one down, and have it read at once."""
+        if self.error is None:
+            try:
+                click.echo(json.dumps(event.to_dict(), default=str))
+            except OSError as error:
+                self.error = error
+                self._stop()
+
+
+# ---------------------------------------------------------------- what is printed
+
+
+def _print_answers(plan: "Plan", result: "WorkflowResult") -> None:
+    """The answers of the steps that nothing depends on: they are what the workflow was run for."""
+    answers = result.results
+    print_answers({step: answers[step] for step in plan.order if not plan.dependents[step] and step in answers})
+
+
+def _say_end(result: "WorkflowResult", go_on: str) -> None:
+    if result.simulated:
+        note("simulated: no model was asked, nothing was paid")
+    is_done = result.status == "completed"
+    if result.error is not None:
+        note(f"{type(result.error).__name__}: {result.error}", kind="error")
+    for step in result.steps.values():
+        if not step.has_answer:
+            kind = "note" if step.status == "skipped" else "warning"
+            note(f"no answer from {step.id!r} ({step.status.replace('_', ' ')}): {step.reason}", kind=kind)
+    if result.execution_order:
+        say(harmless(f"Execution order: {_order(result.execution_order)}"))
+    costs = f"{'would cost ' if result.simulated and result.cost_usd is not None else ''}{price(result.cost_usd)}"
+    say(f"{'Completed in' if is_done else 'Ended after'} {result.total_time_seconds:.2f}s, {costs}{_saved(result)}")
+    if not is_done:
+        kept = f"{len(result.execution_order)} of {len(result.steps)} answers are kept"
+        note(f"the run is {result.status}; {kept}; to go on: {go_on}")
+
+
+def _order(steps: Sequence[str]) -> str:
+    more = len(steps) - MOST_IN_ORDER
+    return " -> ".join(steps[:MOST_IN_ORDER]) + (f" -> ... and {more:,} more" if more > 0 else "")
+
+
+def _say_why(result: "WorkflowResult") -> None:
+    """Why each step was done, or did not have to be."""
+    for step in result.steps.values():
+        why = step.why if step.has_answer else step.reason
+        note(f"{step.id}: {why}", kind=step.status.replace("_", " "))
+    reused = len(result.cached_steps)
+    note(f"{reused} of {len(result.steps)} steps reused{_saved(result)}")
+
+
+def _saved(result: "WorkflowResult") -> str:
+    return f", {price(result.saved_usd)} saved" if result.saved_usd else ""
