@@ -58,7 +58,8 @@ def told(
 
     def value_of(place: Placeholder) -> str:
         if place.kind == "status":
-            return results[place.name].status
+            # Whoever paid for the answer: a second run must not ask something else than the first.
+            return "done" if results[place.name].has_answer else results[place.name].status
         if place.kind == "output":
             return _output(made, place, results[place.name], place.name in lists)
         value = _walked(inputs[place.name] if place.kind == "input" else item, place)
