@@ -252,6 +252,16 @@ class ResponseCache:
             self._count(agent_name, entry)
         return entry
 
+    def peek(self, key: str, *, agent_name: str) -> CacheEntry | None:
+        """What `lookup` would give, for who only wants to know: no hit, no miss, and no file where there is none."""
+        if not self._takes(agent_name):
+            return None
+        with self._lock:
+            entry = self._memory.get(key)
+        if (entry is None or not self.is_fresh(entry)) and (self._store or (self.cache_dir / FILE_NAME).exists()):
+            entry = self._read(key)
+        return entry if entry is not None and self.is_fresh(entry) else None
+
     def keep(self, entry: CacheEntry) -> None:
         """Keep the entry under its key, in place of an older one. Never raises for the disk.
 
@@ -634,6 +644,11 @@ class KeptReplies:
     def find(self, key: str, *, agent: str, counts: bool) -> KeptReply | None:
         """The reply under this key; who answered it is part of the key."""
         entry = self._cache.lookup(key, agent_name=agent, simulated=None, counts_miss=counts)
+        return self._kept(entry) if entry else None
+
+    def peek(self, key: str, *, agent: str) -> KeptReply | None:
+        """See `ReplyCache.peek`."""
+        entry = self._cache.peek(key, agent_name=agent)
         return self._kept(entry) if entry else None
 
     def _kept(self, entry: CacheEntry) -> KeptReply:

@@ -411,6 +411,21 @@ def test_figures_survive_the_process(tmp_path: Path) -> None:
     assert (stats["enabled"], stats["entries"], stats["evictions"]) == (True, 1, 0)
 
 
+def test_a_peek_counts_for_nothing(tmp_path: Path) -> None:
+    """Who only wants to know gets what is fresh, is in no figure, and makes no file where there is none."""
+    assert make(tmp_path / "none").peek(KEY, agent_name="linter") is None
+    assert not (tmp_path / "none").exists()
+    clock = Clock()
+    cache = make(tmp_path, clock=clock)
+    cache.keep(entry())
+    assert make(tmp_path).peek(KEY, agent_name="linter") == entry()
+    assert make(tmp_path, exclude_agents=["linter"]).peek(KEY, agent_name="linter") is None
+    assert cache.peek("0" * 64, agent_name="linter") is None
+    assert (cache.get_stats()["hits"], cache.get_stats()["misses"]) == (0, 0)
+    clock.pass_time(25 * 3600)
+    assert cache.peek(KEY, agent_name="linter") is None
+
+
 def test_an_empty_cache_has_figures(tmp_path: Path) -> None:
     """Nothing asked is 0.0%, and so it is where the cache is off, without a file."""
     assert make(tmp_path).get_stats()["hit_rate"] == "0.0%"

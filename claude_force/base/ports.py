@@ -69,6 +69,9 @@ class ReplyCache(Protocol):
     def find(self, key: str, *, agent: str, counts: bool) -> "KeptReply | None":
         """The reply under this key, wherever it is. `counts`: whether a miss is one of the figures."""
 
+    def peek(self, key: str, *, agent: str) -> "KeptReply | None":
+        """The reply that `find` would give, for who only wants to know: it counts for nothing, and makes no file."""
+
     def keep(self, key: str, reply: "Reply", *, agent: str, task: str, cost_usd: "Decimal | None") -> None:
         """Keep a reply, if it may be kept."""
 

@@ -117,6 +117,12 @@ class RunCache:
             return kept
         return self._inner.find(key, agent=agent, counts=counts) if self._inner and self._inner_reads else None
 
+    def peek(self, key: str, *, agent: str) -> KeptReply | None:
+        """See `ReplyCache.peek`."""
+        if self._reads and (kept := self._journal.answer(key)):
+            return kept
+        return self._inner.peek(key, agent=agent) if self._inner and self._inner_reads else None
+
     def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
         """See `ReplyCache.keep`."""
         self.key = key

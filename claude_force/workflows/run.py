@@ -436,7 +436,7 @@ class Run:
         agent = await self._crew.outside.call(lambda: parts.agents.find(task.agent_name))
         prepared = build_request(task, agent, parts.config, parts.aliases)
         key = request_key(prepared.request, server=parts.server)
-        if await self._crew.outside.call(lambda: cache.find(key, agent=task.agent_name, counts=False)):
+        if await self._crew.outside.call(lambda: cache.peek(key, agent=task.agent_name)):
             return Decimal(0)
         attempts = parts.config.defaults.max_retries + 1
         worst = worst_case_usd(extent_of(prepared), parts.prices, parts.clock.now(), attempts=attempts)
