@@ -12,7 +12,7 @@ import msgspec
 from claude_force.base.config import MAX_TIMEOUT_S, Positive, PositiveFloat
 from claude_force.base.errors import WorkflowError
 from claude_force.base.records import Effort
-from claude_force.base.sections import Section, faults
+from claude_force.base.sections import Section, faults, nearest
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)]
 InputType = Literal["string", "integer", "number", "boolean", "list", "object"]
@@ -192,6 +192,11 @@ def given_inputs(workflow: Workflow, given: Mapping[str, Any]) -> tuple[dict[str
             problems.append(f"inputs.{name}: nothing gives it{why}")
         else:
             values[name] = "" if spec.default is None else spec.default
+    problems += [
+        f"inputs.{name}: the workflow has no such input{nearest(name, workflow.inputs)}"
+        for name in given
+        if name not in workflow.inputs
+    ]
     return values, problems
 
 

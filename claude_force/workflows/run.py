@@ -30,8 +30,9 @@ from claude_force.engine.budget import extent_of, worst_case_usd
 from claude_force.engine.key import request_key
 from claude_force.engine.outside import Signal
 from claude_force.engine.parts import Watch
-from claude_force.engine.request import Task, build_request, suspicions
+from claude_force.engine.request import build_request, suspicions
 from claude_force.stores.runs import StepRecord
+from claude_force.workflows.asking import config_of, task_of
 from claude_force.workflows.causes import causes_of, differences
 from claude_force.workflows.data import NO_ITEM, holds, list_of, told
 from claude_force.workflows.events import EventKind, OnEvent, RunEvent
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from claude_force.base.records import AgentResult, Execution, Retry
     from claude_force.base.results import RunStatus
     from claude_force.engine.parts import Parts
+    from claude_force.engine.request import Task
     from claude_force.stores.claims import Claims
     from claude_force.workflows.crew import Crew
     from claude_force.workflows.data import Told
@@ -367,20 +369,10 @@ class Run:
             reads=self._is_resumed and not is_forced,
             inner_reads=not is_forced and "refresh" not in {step.cache, options.use_cache},
         )
-        config = parts.config
-        if step.retries is not None:
-            defaults = msgspec.structs.replace(config.defaults, max_retries=step.retries)
-            config = msgspec.structs.replace(config, defaults=defaults)
-        parts = dataclasses.replace(parts, cache=cache, config=config, ledger=unit.ledger)
-        task = Task(
-            agent_name=agent,
-            text=ready.text,
-            materials=ready.materials,
-            model=model,
-            effort=step.effort,
-            max_tokens=step.max_tokens,
+        parts = dataclasses.replace(parts, cache=cache, config=config_of(step, parts.config), ledger=unit.ledger)
+        task = msgspec.structs.replace(
+            task_of(step, ready, agent=agent, model=model),
             timeout_s=self._timeout_s(step),
-            output_schema=step.schema,
             workflow_id=self.plan.name,
             run_id=self._journal.run_id,
             step_id=unit.name,
@@ -425,7 +417,7 @@ class Run:
 
     # ------------------------------------------------------------ the budget
 
-    async def _reserved(self, unit: Unit, parts: "Parts", task: Task, cache: RunCache) -> Decimal:
+    async def _reserved(self, unit: Unit, parts: "Parts", task: "Task", cache: RunCache) -> Decimal:
         """Set aside what the turn can cost at the most; 0 where there is no limit, or its answer is there already.
 
         Waits while others hold what it needs. Raises `BudgetError` where there will never be room for it.

@@ -111,18 +111,14 @@ def prepare_run(
     name, raw = written
     plan, problems = _read(shop, raw, name)
     earlier = msgspec.json.decode(taken_up.inputs) if taken_up else {}
-    values, missing = given_inputs(plan.workflow, earlier | given)
-    unknown = [
-        f"inputs.{name}: the workflow has no such input{nearest(name, plan.workflow.inputs)}"
-        for name in given
-        if name not in plan.workflow.inputs
-    ]
+    known = {name: value for name, value in earlier.items() if name in plan.workflow.inputs}
+    values, faults = given_inputs(plan.workflow, known | given)
     strangers = [
         f"force: there is no step {step!r}{nearest(step, plan.steps)}"
         for step in sorted(options.force)
         if step not in plan.steps
     ]
-    refuse([*problems, *missing, *unknown, *strangers], name)
+    refuse([*problems, *faults, *strangers], name)
     if max_cost_usd is not None:
         plan = Plan(msgspec.structs.replace(plan.workflow, max_cost_usd=max_cost_usd), name)
     run_id = taken_up.id if taken_up else f"{clock.now():%Y%m%d-%H%M%S}-{int(clock.roll() * 16**6):06x}"
