@@ -37,8 +37,8 @@ generate: $(VENV)/.ready ## write the generated pages and the README's picture a
 bench: $(VENV)/.ready ## the benchmarks, against the simulator
 	$(BIN)/python benchmarks/run_benchmarks.py
 
-demo: $(VENV)/.ready ## one agent, offline, without an API key
-	$(BIN)/claude-force execute python-expert "What does this do?" --file claude_force/cli.py --offline
+demo: $(VENV)/.ready ## a workflow, offline, without an API key
+	$(BIN)/claude-force run-workflow code-quality-check --input code=@claude_force/cli.py --offline
 
 versions: $(VENV)/.ready ## the tests on every other Python that is installed
 	.ci/versions
