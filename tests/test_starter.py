@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,4 +93,16 @@ def test_init_offers_all_of_it() -> None:
     """Agents, skills with their references, workflows and the config are offered, and nothing else."""
     offered = set(starter_files(STARTER))
     assert {path.relative_to(STARTER) for path in [*SKILLS, *WORKFLOWS, STARTER / "claude.json"]} <= offered
-    assert {path.parts[0] for path in offered} == {"agents", "skills", "workflows", "claude.json"}
+    assert {path.parts[0] for path in offered} == {"agents", "skills", "workflows", "claude.json", ".gitignore"}
+
+
+def test_what_runs_leave_is_no_part_of_the_project(tmp_path: Path) -> None:
+    """After `init`, git passes over the journal of runs, whose answers are nobody else's."""
+    shutil.copytree(STARTER, tmp_path / ".claude", ignore=shutil.ignore_patterns("metrics", "cache", "runs.*"))
+    for name in ("runs.db", "runs.db-wal", "agent_memory.db"):
+        (tmp_path / ".claude" / name).write_bytes(b"")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    command = ["git", "status", "--porcelain", "--untracked-files=all"]
+    seen = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert ".claude/claude.json" in seen
+    assert ".db" not in seen

@@ -20,7 +20,7 @@ def starter_folder() -> Path:
 
 def starter_files(folder: Path) -> Iterator[Path]:
     """The files to offer, relative to `folder`; what claude-force wrote there while it ran is not among them."""
-    yield Path("claude.json")
+    yield from (Path("claude.json"), Path(".gitignore"))
     for part in ("agents", "skills", "workflows"):
         yield from sorted(path.relative_to(folder) for path in (folder / part).rglob("*") if path.is_file())
 
