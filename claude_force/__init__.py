@@ -45,8 +45,9 @@ if TYPE_CHECKING:
         TimedOutError,
         WorkflowError,
     )
-    from claude_force.base.records import AgentDefinition, AgentResult, Material, Usage
+    from claude_force.base.records import AgentDefinition, AgentResult, Material
     from claude_force.base.results import StepResult, WorkflowResult
+    from claude_force.base.usage import Usage
     from claude_force.engine.breaker import CircuitBreaker
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
@@ -128,7 +129,7 @@ _HOMES = {
     "ResponseCache": "response_cache",
     "RunEvent": "workflows.events",
     "StepResult": "base.results",
-    "Usage": "base.records",
+    "Usage": "base.usage",
     "WorkflowDAG": "workflow_dag",
     "WorkflowResult": "base.results",
     "WorkflowStep": "workflow_dag",

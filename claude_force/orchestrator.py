@@ -3,7 +3,6 @@
 The logic of a turn is in `engine.turn`; here parts are built, called, and their results returned.
 """
 
-import dataclasses
 import functools
 import os
 import threading
@@ -157,7 +156,7 @@ class Project:
             defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
         config = msgspec.structs.replace(parts.config, defaults=defaults)
         cache = KeptReplies(self.cache) if self.cache.enabled else None
-        return dataclasses.replace(parts, config=config, server=self._server, cache=cache)
+        return msgspec.structs.replace(parts, config=config, server=self._server, cache=cache)
 
     @property
     def _server(self) -> str:

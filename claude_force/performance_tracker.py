@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claude_force.base.config import claude_folder, user_folder
-from claude_force.base.records import Execution, Usage
+from claude_force.base.records import Execution
+from claude_force.base.usage import Usage
 from claude_force.stores.files import make_private_folder
 
 if TYPE_CHECKING:

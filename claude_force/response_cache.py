@@ -21,7 +21,8 @@ import msgspec
 from claude_force.base.clock import SystemClock
 from claude_force.base.config import claude_folder, current_folder, user_folder
 from claude_force.base.errors import CacheError, ConfigError, TaskError
-from claude_force.base.records import WHOLE_STOP_REASONS, KeptReply, Reply, Usage
+from claude_force.base.records import WHOLE_STOP_REASONS, KeptReply, Reply
+from claude_force.base.usage import Usage
 from claude_force.stores.claims import Claims
 from claude_force.stores.entries import StoreBusyError, Stored, StoreError
 from claude_force.stores.seal import FORMAT, ForgedError, Sealer, UnreadableError, check_encryption

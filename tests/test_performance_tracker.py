@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from claude_force.base.records import Execution, Usage
+from claude_force.base.records import Execution
+from claude_force.base.usage import Usage
 from claude_force.performance_tracker import PerformanceTracker
 
 

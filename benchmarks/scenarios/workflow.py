@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 from claude_force.async_orchestrator import AsyncAgentOrchestrator, _Crew
-from claude_force.base.records import Reply, Usage
+from claude_force.base.records import Reply
+from claude_force.base.usage import Usage
 from claude_force.engine.faces import Awaiting
 from claude_force.orchestrator import Project
 from claude_force.workflows.run import RunOptions

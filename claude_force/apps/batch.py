@@ -1,7 +1,6 @@
 """A tasks file, from the first line to the last: read, checked, asked, each answer written down as it comes."""
 
 import asyncio
-import dataclasses
 import math
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from claude_force.apps.console import is_terminal, note, print_json
 from claude_force.apps.tally import Tally, shown
@@ -206,7 +206,7 @@ class _Budget:
         self._parts = parts = project.parts
         self._tally = tally
         self._purse = Purse(Decimal(str(max_usd)), parts.ledger)
-        project.parts = dataclasses.replace(parts, ledger=self._purse)
+        project.parts = msgspec.structs.replace(parts, ledger=self._purse)
         self._missing = [(task, self._worst_usd(task)) for task in missing]
 
     def affordable(self) -> Iterator[FileTask]:

@@ -7,9 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from claude_force.apps.console import is_terminal, note
 from claude_force.base.errors import ClaudeForceError, NotRunError
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 LINE_EVERY_S = 10.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Tally:
+class Tally(msgspec.Struct, kw_only=True):
     """What became of the tasks of one run."""
 
     total: int
@@ -46,7 +46,7 @@ class Tally:
     """That of the lowest number, so that two runs say the same."""
     ending: "Failure | None" = None
     """The terminal error that ended the batch."""
-    started: float = field(default_factory=time.monotonic)
+    started: float = msgspec.field(default_factory=time.monotonic)
 
     @property
     def ended(self) -> int:

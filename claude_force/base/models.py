@@ -4,8 +4,9 @@ State of 2026-11-20. Ids that are not Claude's (a gateway's, a local server's) p
 """
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,8 +36,7 @@ _WITHOUT_XHIGH = re.compile(r"claude-(?:sonnet|opus)-4-[56].*")
 _FAMILY_WORD = re.compile(r"\b(haiku|sonnet|opus|fable)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelChoice:
+class ModelChoice(msgspec.Struct, frozen=True):
     """A model id that can be sent, and what had to be changed to get it."""
 
     id: str

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from claude_force.base.records import AgentDefinition, Execution, KeptReply, Reply, Request, Retry, Usage
+    from claude_force.base.records import AgentDefinition, Execution, KeptReply, Reply, Request, Retry
+    from claude_force.base.usage import Usage
 
 UseCache = Literal["refresh"] | bool | None
 """Whether a call may be answered from the cache: `None` and `True` as the config says, `False` never, and

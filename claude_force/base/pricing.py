@@ -4,9 +4,10 @@ Prices come from `genai-prices` (dated, with prompt-length bands and prompt-cach
 priced answer and never updates itself over the network. `pricing` in the config overrides it per model.
 """
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
 
     from genai_prices.types import TieredPrices
 
-    from claude_force.base.records import Usage
+    from claude_force.base.usage import Usage
 
 _MILLION = Decimal(1_000_000)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPrice:
+class ModelPrice(msgspec.Struct, frozen=True, kw_only=True):
     """US dollars per million tokens. A rate that is left out is unknown: usage that needs it is unpriced."""
 
     input: Decimal
@@ -40,7 +40,7 @@ class Prices:
 
     Example:
         >>> from datetime import UTC, datetime
-        >>> from claude_force.base.records import Usage
+        >>> from claude_force.base.usage import Usage
         >>> day = datetime(2026, 11, 20, tzinfo=UTC)
         >>> Prices().cost_usd("claude-haiku-5-5", Usage(input_tokens=1000, output_tokens=1000), day)
         Decimal('0.0006')

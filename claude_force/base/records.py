@@ -3,10 +3,12 @@
 All are immutable. Money is `Decimal` US dollars, tokens are counts, times are seconds unless the name says otherwise.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import msgspec
+
+from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,45 +22,7 @@ AgentSource = Literal["config", "project", "user"]
 WHOLE_STOP_REASONS = frozenset({"end_turn", "stop_sequence"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens of one answer. The prompt is the sum of the first four, as the API counts it."""
-
-    input_tokens: int = 0
-    """Prompt tokens that were neither written to nor read from the prompt cache."""
-    cache_read_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    output_tokens: int = 0
-    """All output, thinking included: what is billed."""
-    thinking_tokens: int | None = None
-    """The part of the output that was thinking, where the API says so."""
-
-    def __add__(self, other: "Usage") -> "Usage":
-        """The tokens of both; thinking is unknown only where neither says."""
-        thinking = [t for t in (self.thinking_tokens, other.thinking_tokens) if t is not None]
-        return Usage(
-            input_tokens=self.input_tokens + other.input_tokens,
-            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
-            cache_write_5m_tokens=self.cache_write_5m_tokens + other.cache_write_5m_tokens,
-            cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
-            output_tokens=self.output_tokens + other.output_tokens,
-            thinking_tokens=sum(thinking) if thinking else None,
-        )
-
-    @property
-    def prompt_tokens(self) -> int:
-        """The whole prompt, cached or not; price bands go by it."""
-        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
-
-    @property
-    def total_tokens(self) -> int:
-        """Prompt and output."""
-        return self.prompt_tokens + self.output_tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentDefinition:
+class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """One agent file (or config entry), read and checked. Field names follow Claude Code's front matter."""
 
     name: str
@@ -81,14 +45,13 @@ class AgentDefinition:
     max_turns: int | None = None
     memory: str | None = None
     color: str | None = None
-    extra: "Mapping[str, Any]" = field(default_factory=dict)
+    extra: "Mapping[str, Any]" = msgspec.field(default_factory=dict)
     """Every other key of the front matter, untouched."""
     warnings: tuple[str, ...] = ()
     """What had to be repaired or guessed to read the file, each with the fix."""
 
 
-@dataclass(frozen=True, slots=True)
-class Material:
+class Material(msgspec.Struct, frozen=True):
     """Text that a task is about: a file, piped input, another step's output. It is data, never instructions."""
 
     name: str
@@ -110,16 +73,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """The JSON schema that the answer has to fit, as JSON text; properties are answered in their order there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(msgspec.Struct, frozen=True):
     """One rate limit as a response states it: how much a minute, and how much of it is left now."""
 
     limit: int
     remaining: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimits:
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What the headers of one response say about the limits of its model; `None` where they say nothing.
 
     Source: `anthropic-ratelimit-{requests,input-tokens,output-tokens}-{limit,remaining}`,
@@ -158,8 +119,7 @@ class KeptReply(msgspec.Struct, frozen=True, kw_only=True):
     age_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True, kw_only=True):
     """A failed attempt that will be made again; handed to whoever watches the turn."""
 
     attempt: int
@@ -281,7 +241,7 @@ class AgentResult(str):
 
     def to_dict(self) -> dict[str, Any]:
         """All facts with the text under `"text"`, ready for JSON: money is a float, tokens are a dict."""
-        usage = self.usage and {f.name: getattr(self.usage, f.name) for f in fields(self.usage)}
+        usage = self.usage and asdict(self.usage)
         facts = {name: getattr(self, name) for name in AgentResult.__slots__}
         for money in ("cost_usd", "saved_usd"):
             facts[money] = None if facts[money] is None else float(facts[money])

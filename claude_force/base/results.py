@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.base.errors import ClaudeForceError
-    from claude_force.base.records import Usage
+    from claude_force.base.usage import Usage
 
 StepStatus = Literal["done", "cached", "failed", "skipped", "cancelled", "not_run"]
 RunStatus = Literal["running", "completed", "failed", "cancelled"]

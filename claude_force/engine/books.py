@@ -3,7 +3,8 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_force.base.records import WHOLE_STOP_REASONS, Execution, Usage
+from claude_force.base.records import WHOLE_STOP_REASONS, Execution
+from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,9 +19,10 @@ import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+
+import msgspec
 
 from claude_force.base.clock import Clock, SystemClock
 from claude_force.base.errors import (
@@ -97,8 +98,7 @@ def is_outage(error: Exception) -> bool:
     return not isinstance(error, ClaudeForceError)
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A breaker at one moment, for a health report."""
 
     name: str
@@ -109,8 +109,7 @@ class Snapshot:
     """Seconds until a call may go; 0 where one may go now."""
 
 
-@dataclass(slots=True, eq=False)
-class _Period:
+class _Period(msgspec.Struct, eq=False):
     """The time between two transitions."""
 
     state: State

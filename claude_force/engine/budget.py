@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
     from datetime import datetime

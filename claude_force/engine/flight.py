@@ -6,8 +6,9 @@ call would meet is shared.
 """
 
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from claude_force.engine.outside import Signal
 
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     Outcome = KeptReply | ClaudeForceError
 
 
-@dataclass(slots=True, eq=False)
-class Seat:
+class Seat(msgspec.Struct, eq=False):
     """One turn's part in a flight."""
 
     key: str
@@ -28,7 +28,7 @@ class Seat:
     """Whether it is this turn that asks; may become true while it waits."""
     flies_alone: bool = False
     """Others of its thread take part, who cannot move while it waits: so it waits for nobody."""
-    called: Signal = field(default_factory=Signal)
+    called: Signal = msgspec.field(default_factory=Signal)
     """Raised when it leads, or when there is an outcome."""
     outcome: "Outcome | None" = None
     """What the leader got for all."""

@@ -13,8 +13,9 @@ Nothing is held back before the first header or trouble. Nothing here waits: a t
 import math
 import threading
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from claude_force.base.errors import OverloadedError, RateLimitError
 from claude_force.base.records import Reply
@@ -35,8 +36,7 @@ WEIGHT = 0.1
 SHORTEST_WAIT_S = 0.001
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(msgspec.Struct, eq=False):
     """One attempt's place in the line, and what was reserved for it once it may go."""
 
     request: "Request"

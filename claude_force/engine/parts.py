@@ -1,7 +1,6 @@
 """What a turn works with, who looks on, and how far it has come."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 Seen = TypeVar("Seen")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What a turn works with; `orchestrator.assemble` makes one and both faces share it."""
 
     agents: "AgentFinder"
@@ -33,7 +31,7 @@ class Parts:
     config: "Config"
     traffic: Traffic
     cache: "ReplyCache | None" = None
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = msgspec.field(default_factory=dict)
     server: str = ""
     """Who answers, as far as it decides the answer: empty for Claude itself."""
 
@@ -73,8 +71,7 @@ def _guarded(callback: Callable[[Seen], None] | None) -> Callable[[Seen], None] 
     return call
 
 
-@dataclass(slots=True, kw_only=True)
-class Turn:
+class Turn(msgspec.Struct, kw_only=True):
     """A turn under way: what was asked, and how far it has come, which the ledger needs even if it goes no further."""
 
     outside: "Outside"
@@ -88,9 +85,9 @@ class Turn:
     timeout_s: float
     started_s: float
     timestamp: "datetime"
-    replies: list["Reply"] = field(default_factory=list)
+    replies: list["Reply"] = msgspec.field(default_factory=list)
     """Every reply that this turn paid for, the last one last."""
-    asked: list["Request"] = field(default_factory=list)
+    asked: list["Request"] = msgspec.field(default_factory=list)
     """The request that each of them answers."""
     kept: "KeptReply | None" = None
     """The reply that was paid for before, or by another turn."""
@@ -102,7 +99,7 @@ class Turn:
     """Until something else is known; a Ctrl-C or a cancellation leaves it so."""
     execution: "Execution | None" = None
     """What was entered in the ledger, once it was."""
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
 
     @property
     def last(self) -> "Reply | None":

@@ -12,10 +12,11 @@ It changes nothing and sends nothing, but for one request without tokens where `
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
 
 from claude_force.base.clock import Clock, SystemClock
 from claude_force.base.config import Settings, claude_folder, load_settings, project_of
@@ -43,8 +44,7 @@ LITTLE_BYTES = 100 * 1024 * 1024
 LIVE_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What was found out about one thing."""
 
     name: str
@@ -53,12 +53,11 @@ class Check:
     """One sentence for a person."""
     fix: str = ""
     """What to do about it; empty where there is nothing to do."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = msgspec.field(default_factory=dict)
     """The figures behind it, ready for JSON."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class Health(msgspec.Struct, frozen=True, kw_only=True):
     """All checks; the worst one decides."""
 
     status: Status

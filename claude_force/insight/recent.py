@@ -9,7 +9,6 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,8 +20,7 @@ MAX_LINE_BYTES = 1 << 20
 SLACK = timedelta(minutes=1)
 
 
-@dataclass(slots=True)
-class Count:
+class Count(msgspec.Struct):
     """Executions of some kind."""
 
     executions: int = 0
@@ -35,13 +33,12 @@ class Count:
         return self.errors / self.executions if self.executions else 0.0
 
 
-@dataclass(slots=True)
-class Recent:
+class Recent(msgspec.Struct):
     """The executions that ended since some moment."""
 
-    all: Count = field(default_factory=Count)
-    by_model: dict[str, Count] = field(default_factory=dict)
-    error_types: Counter[str] = field(default_factory=Counter)
+    all: Count = msgspec.field(default_factory=Count)
+    by_model: dict[str, Count] = msgspec.field(default_factory=dict)
+    error_types: Counter[str] = msgspec.field(default_factory=Counter)
     interrupted: int = 0
     simulated: int = 0
     unreadable_lines: int = 0

@@ -16,8 +16,9 @@ import copy
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from claude_force.base.errors import AgentFileError, AgentNameError, AgentNotFoundError
 from claude_force.base.records import AgentDefinition, AgentSource
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentFolder:
+class AgentFolder(msgspec.Struct, frozen=True, kw_only=True):
     """A tree of agent files."""
 
     path: "Path"
@@ -46,8 +46,7 @@ class AgentFolder:
     """Where symbolic links must stay inside: a repository must not have its users send other files of theirs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfiguredAgent:
+class ConfiguredAgent(msgspec.Struct, frozen=True, kw_only=True):
     """An agent file that the config names."""
 
     path: "Path"
@@ -57,8 +56,7 @@ class ConfiguredAgent:
     """Added to those of the file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShadowedAgent:
+class ShadowedAgent(msgspec.Struct, frozen=True, kw_only=True):
     """A usable file that is not used, because a file that goes first has the same name."""
 
     name: str
@@ -245,16 +243,14 @@ _SETTLED_NS = 2_000_000_000  # a file this old cannot change unseen: the coarses
 _RECENT_S = 1.0  # a batch of calls walks the tree once a second, and a person does not notice
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(msgspec.Struct, frozen=True):
     file: File
     outcome: Outcome
     ruled_out: str | None
     """The name that was looked for when the file was left unread; `None` where it was read."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
+class _Found(msgspec.Struct, frozen=True):
     agent: AgentDefinition
     file: File
     path: str
@@ -264,13 +260,12 @@ class _Found:
 # ------------------------------------------------------------ which file wins
 
 
-@dataclass(slots=True)
-class _Tree:
+class _Tree(msgspec.Struct):
     """What one tree, or the config, has to offer."""
 
-    agents: dict[str, list[AgentDefinition]] = field(default_factory=dict)
+    agents: dict[str, list[AgentDefinition]] = msgspec.field(default_factory=dict)
     """All usable files of a name; the first one counts."""
-    problems: list[AgentFileError] = field(default_factory=list)
+    problems: list[AgentFileError] = msgspec.field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         if isinstance(outcome, AgentDefinition):
@@ -284,17 +279,16 @@ class _Tree:
             return first
         hidden = " and ".join(repr(str(other.path)) for other in others)
         warning = f"{name!r} is defined by {str(first.path)!r}, which counts, and by {hidden}; rename or remove one"
-        return replace(first, warnings=(*first.warnings, warning))
+        return msgspec.structs.replace(first, warnings=(*first.warnings, warning))
 
 
-@dataclass(slots=True)
-class _Survey:
+class _Survey(msgspec.Struct):
     """All trees together."""
 
-    agents: dict[str, AgentDefinition] = field(default_factory=dict)
-    problems: list[AgentFileError] = field(default_factory=list)
-    shadowed: list[ShadowedAgent] = field(default_factory=list)
-    broken: set[str] = field(default_factory=set)
+    agents: dict[str, AgentDefinition] = msgspec.field(default_factory=dict)
+    problems: list[AgentFileError] = msgspec.field(default_factory=list)
+    shadowed: list[ShadowedAgent] = msgspec.field(default_factory=list)
+    broken: set[str] = msgspec.field(default_factory=set)
     """Names whose nearest file cannot be used: they are not filled from farther trees."""
 
     def add(self, tree: _Tree) -> None:
@@ -323,4 +317,4 @@ def _configured(outcome: Outcome, name: str, entry: ConfiguredAgent) -> Outcome:
     warnings = outcome.warnings
     if outcome.name != name:
         warnings += (f"the config calls this agent {name!r}, its file {outcome.name!r}; use one name for both",)
-    return replace(outcome, name=name, keywords=keywords, warnings=warnings)
+    return msgspec.structs.replace(outcome, name=name, keywords=keywords, warnings=warnings)

@@ -10,8 +10,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from claude_force.library.frontmatter import MAX_FILE_BYTES
 
@@ -24,8 +25,7 @@ MAX_FILES = 10_000  # agent files in one tree; the largest public collection has
 MAX_FOLDERS = 2_000  # folders in one tree, as the guide for skill clients has it: a stray link must not scan a disk
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(msgspec.Struct, frozen=True):
     """A file as it lay there at one moment. Equal ones have the same content, if they are old enough."""
 
     path: "Path"
@@ -46,8 +46,7 @@ class File:
             return Unusable(self.path, _reason(error))
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """A path at which there is nothing to read; `reason` says why, and what to do."""
 
     path: "Path"

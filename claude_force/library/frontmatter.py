@@ -10,9 +10,10 @@ This module touches no disk, runs nothing, and does not know what the keys mean:
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+import msgspec
 
 MAX_FILE_BYTES = 1024 * 1024  # five times the longest body that `agents` takes: more is no prompt, but a mistake
 MAX_FRONT_MATTER_CHARS = 64 * 1024  # ten times the longest description among 9,980 real files
@@ -37,8 +38,7 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 _DATE_TAG = "tag:yaml.org,2002:timestamp"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     r"""A file taken apart.
 
     Example:
@@ -113,8 +113,7 @@ def read_yaml(data: bytes) -> dict[str, Any]:
     return meta
 
 
-@dataclass(frozen=True, slots=True)
-class _Front:
+class _Front(msgspec.Struct, frozen=True):
     """Lines of YAML that know where in the file they stand."""
 
     lines: list[str]

@@ -12,9 +12,10 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+
+import msgspec
 
 from claude_force.stores.database import Database, Design
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES, AgentCounts, Stored, StoreError, Totals
@@ -89,8 +90,7 @@ _PICO = Decimal("1e12")  # money lies in the file as a whole number: exact sums,
 _PAGE = 100  # entries read at once by a scan: enough to be fast, few enough to hold in memory
 
 
-@dataclass(slots=True)
-class _Counts:
+class _Counts(msgspec.Struct):
     """What is noted for one agent and not written down yet."""
 
     hits: int = 0

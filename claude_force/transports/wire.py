@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from claude_force.base.errors import ConnectionFailedError
-from claude_force.base.records import Allowance, RateLimits, Reply, Usage
+from claude_force.base.records import Allowance, RateLimits, Reply
+from claude_force.base.usage import Usage
 from claude_force.transports.output_schema import narrowed
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ a step is told (`data`), whether the budget has room, what a failure means for t
 `Crew`, which does one step after the other, or many at once; each step is one turn (`engine.turn`).
 """
 
-import dataclasses
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -369,7 +368,7 @@ class Run:
             reads=self._is_resumed and not is_forced,
             inner_reads=not is_forced and "refresh" not in {step.cache, options.use_cache},
         )
-        parts = dataclasses.replace(parts, cache=cache, config=config_of(step, parts.config), ledger=unit.ledger)
+        parts = msgspec.structs.replace(parts, cache=cache, config=config_of(step, parts.config), ledger=unit.ledger)
         task = msgspec.structs.replace(
             task_of(step, ready, agent=agent, model=model),
             timeout_s=self._timeout_s(step),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 from claude_force.testing import Answer, ApiFault, Simulator
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

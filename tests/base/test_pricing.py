@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import ModelPrice, Prices
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 M = 1_000_000

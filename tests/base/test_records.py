@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_force.base.records import AgentResult, Usage
+from claude_force.base.records import AgentResult
+from claude_force.base.usage import Usage
 
 
 def result(text: str = "Looks good.", **facts: object) -> AgentResult:

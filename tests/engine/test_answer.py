@@ -3,7 +3,8 @@
 import pytest
 
 from claude_force.base.errors import AnswerError, CutAnswerError, EmptyAnswerError, RefusalError
-from claude_force.base.records import Reply, Usage
+from claude_force.base.records import Reply
+from claude_force.base.usage import Usage
 from claude_force.engine.answer import read_answer
 
 

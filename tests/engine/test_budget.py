@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from claude_force.base.config import Config
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import ModelPrice, Prices
-from claude_force.base.records import AgentDefinition, Execution, Material, Usage
+from claude_force.base.records import AgentDefinition, Execution, Material
+from claude_force.base.usage import Usage
 from claude_force.engine.budget import (
     FRAME_TOKENS,
     SCHEMA_FRAME_TOKENS,

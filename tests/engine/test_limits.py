@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from claude_force.base.errors import CredentialsError, OverloadedError, RateLimitError, ServerError
-from claude_force.base.records import Allowance, RateLimits, Reply, Request, Usage
+from claude_force.base.records import Allowance, RateLimits, Reply, Request
+from claude_force.base.usage import Usage
 from claude_force.engine.limits import Limits, Ticket
 
 OVERLOADED = OverloadedError("busy")

@@ -18,7 +18,8 @@ from claude_force.base.errors import (
     TimedOutError,
 )
 from claude_force.base.pricing import Prices
-from claude_force.base.records import AgentDefinition, AgentResult, Execution, Reply, Request, Usage
+from claude_force.base.records import AgentDefinition, AgentResult, Execution, Reply, Request
+from claude_force.base.usage import Usage
 from claude_force.engine.faces import run_now
 from claude_force.engine.outside import Signal
 from claude_force.engine.parts import Parts, Watch

@@ -25,7 +25,8 @@ from claude_force.base.errors import (
     ServerError,
     TimedOutError,
 )
-from claude_force.base.records import Reply, Request, Usage
+from claude_force.base.records import Reply, Request
+from claude_force.base.usage import Usage
 from claude_force.testing import (
     Answer,
     ApiFault,

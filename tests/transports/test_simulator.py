@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_force.base.models import CURRENT, takes_effort
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 from claude_force.testing import SIMULATED_HEADER, SIMULATED_LINE, Answer, Refusal, Simulator
 from claude_force.transports.simulator.catalogue import EFFORTS, MODELS
 from claude_force.transports.simulator.schema import smallest_instance

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_force.base.clock import SystemClock
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 from claude_force.transports.simulator import Simulator
 from claude_force.transports.simulator.prompt import PromptCache, blocks, count_tokens, prompt_tokens
 

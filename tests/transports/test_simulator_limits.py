@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from claude_force.base.clock import SystemClock
 from claude_force.base.errors import InputError
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 from claude_force.testing import Answer, ApiFault, ApiLimits, CutStream, Disconnect, Simulator
 from claude_force.transports.simulator.limits import Allowance
 from claude_force.transports.simulator.script import RejectedError

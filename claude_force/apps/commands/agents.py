@@ -1,10 +1,10 @@
 """`claude-force agents`: what can be called, what it says, and what is wrong with it."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec.structs import asdict
 
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

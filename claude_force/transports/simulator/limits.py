@@ -22,7 +22,7 @@ from claude_force.transports.simulator.script import ApiFault, RejectedError
 
 if TYPE_CHECKING:
     from claude_force.base.clock import Clock
-    from claude_force.base.records import Usage
+    from claude_force.base.usage import Usage
 
 # What the headers say where nothing is limited: far above what one machine can ask.
 GENEROUS = {"requests": 100_000, "input-tokens": 400_000_000, "output-tokens": 100_000_000}

@@ -6,7 +6,7 @@ Here is also what an offline user sees: `default_answer`.
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 from claude_force.transports.simulator.prompt import CHARS_PER_TOKEN, count_tokens, encode, texts
 from claude_force.transports.simulator.schema import smallest_instance
 from claude_force.transports.simulator.script import Answer

@@ -26,7 +26,7 @@ from claude_force.transports.simulator.wire import chunk, head
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from claude_force.base.records import Usage
+    from claude_force.base.usage import Usage
     from claude_force.transports.simulator.message import Message
 
 Headers = dict[str, str]

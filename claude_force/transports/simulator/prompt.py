@@ -15,7 +15,7 @@ from hashlib import blake2b
 from json import JSONEncoder
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from claude_force.base.records import Usage
+from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

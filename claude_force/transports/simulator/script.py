@@ -21,7 +21,7 @@ from claude_force.transports.simulator.prompt import texts
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from claude_force.base.records import Usage
+    from claude_force.base.usage import Usage
 
 ERROR_TYPES: "Mapping[int, str]" = MappingProxyType(
     {
