@@ -27,13 +27,14 @@ _ALIASES: dict[str, str] = {
 }
 
 # The API answers 404 for these: generation 3 and before, Sonnet 4, Opus 4 and Opus 4.1 (retired by 2026-08-05).
-_RETIRED = re.compile(
+# Text, because a start must not compile what most never ask: `re` compiles a pattern once, when it is used.
+_RETIRED = (
     r"claude-(?:[12](?:\.\d)?(?:-100k)?|instant-.*|3-.*"
     r"|(?:sonnet|opus)-4(?:-0)?(?:-2025\d{4})?|opus-4-1(?:-2025\d{4})?|mythos-preview)"
 )
-_WITHOUT_EFFORT = re.compile(r"claude-(?:haiku-4-5|sonnet-4-5|opus-4-[01]).*")
-_WITHOUT_XHIGH = re.compile(r"claude-(?:sonnet|opus)-4-[56].*")
-_FAMILY_WORD = re.compile(r"\b(haiku|sonnet|opus|fable)\b", re.IGNORECASE)
+_WITHOUT_EFFORT = r"claude-(?:haiku-4-5|sonnet-4-5|opus-4-[01]).*"
+_WITHOUT_XHIGH = r"claude-(?:sonnet|opus)-4-[56].*"
+_FAMILY_WORD = r"(?i)\b(haiku|sonnet|opus|fable)\b"
 
 
 class ModelChoice(msgspec.Struct, frozen=True):
@@ -54,8 +55,8 @@ def resolve_model(name: str, aliases: "Mapping[str, str] | None" = None) -> Mode
     family = _ALIASES.get(word.lower(), word.lower())
     if family in current:
         return ModelChoice(current[family])
-    found = _FAMILY_WORD.search(word)
-    if _RETIRED.fullmatch(word):
+    found = re.search(_FAMILY_WORD, word)
+    if re.fullmatch(_RETIRED, word):
         replacement = current[found[1].lower() if found else DEFAULT_ALIAS]
         return ModelChoice(
             replacement, f"model {word!r} is retired; using {replacement!r} instead: change the agent file"
@@ -70,6 +71,6 @@ def resolve_model(name: str, aliases: "Mapping[str, str] | None" = None) -> Mode
 
 def takes_effort(model: str, effort: str) -> bool:
     """Whether the API accepts this effort for this model; models that are not Claude's are taken at their word."""
-    if _WITHOUT_EFFORT.fullmatch(model):
+    if re.fullmatch(_WITHOUT_EFFORT, model):
         return False
-    return not (effort == "xhigh" and _WITHOUT_XHIGH.fullmatch(model))
+    return not (effort == "xhigh" and re.fullmatch(_WITHOUT_XHIGH, model))

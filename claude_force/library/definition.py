@@ -183,10 +183,11 @@ _KEPT_FIELDS = ("mcpServers", "hooks", "background", "isolation", "initialPrompt
 _MISSPELT_TOOLS = ("allowed-tools", "allowedTools")
 _KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})
 _PERMISSION_MODES = ("default", "manual", "acceptEdits", "auto", "dontAsk", "bypassPermissions", "plan")
-_LIST_ITEM = re.compile(r"(?:[^,\n(]|\([^)]*\)?)+")
-_TOOL = re.compile(r"[A-Z]\w*(?:\(.*\))?|mcp__\S+|\*", re.DOTALL)
-_MODEL = re.compile(r"[A-Za-z0-9][\w.:/@\[\]-]*")
-_COUNT = re.compile(r"0*[1-9][0-9]{0,8}")
+# Text, because a start must not compile what it does not use: `re` compiles a pattern once, when it is used.
+_LIST_ITEM = r"(?:[^,\n(]|\([^)]*\)?)+"
+_TOOL = r"(?s)[A-Z]\w*(?:\(.*\))?|mcp__\S+|\*"
+_MODEL = r"[A-Za-z0-9][\w.:/@\[\]-]*"
+_COUNT = r"0*[1-9][0-9]{0,8}"
 _BIG = 1e18  # beyond it, Python may refuse to write an integer down
 _SWITCHES = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}
 
@@ -226,7 +227,7 @@ class _Fields:
         texts = [_plain(item) for item in (value if isinstance(value, list) else [value])]
         if None in texts:
             self.warn(f"{key!r} holds something else than names, which was left out; write 'a, b'")
-        items = [item for text in texts if text for item in _LIST_ITEM.findall(text)]
+        items = [item for text in texts if text for item in re.findall(_LIST_ITEM, text)]
         return tuple(dict.fromkeys(name for item in items if (name := item.strip().removeprefix("- ").strip())))
 
     def tools(self) -> tuple[str, ...] | None:
@@ -234,7 +235,7 @@ class _Fields:
         tools = self.names("tools")
         if tools is None or "*" in tools:
             return None
-        if foreign := [tool for tool in tools if not _TOOL.fullmatch(tool)]:
+        if foreign := [tool for tool in tools if not re.fullmatch(_TOOL, tool)]:
             self.warn(
                 f"'tools' has names that are none of Claude's tools: {', '.join(foreign)}; use names such as 'Read'"
             )
@@ -245,7 +246,7 @@ class _Fields:
         model = self.text("model")
         if model is None or model.lower() == "inherit":
             return None
-        if not _MODEL.fullmatch(model):
+        if not re.fullmatch(_MODEL, model):
             self.warn(f"{model!r} is no model's id; write an alias such as 'sonnet', or an id")
         return model
 
@@ -261,7 +262,7 @@ class _Fields:
         """A whole number above zero."""
         value = self._meta.get(key)
         text = _plain(value)
-        if value is not None and not (text and _COUNT.fullmatch(text)):
+        if value is not None and not (text and re.fullmatch(_COUNT, text)):
             self.warn(f"{key!r} is no whole number above 0 and was left out; write a number such as 10")
             return None
         return int(text) if text else None

@@ -21,10 +21,11 @@ MAX_DEPTH = (
     32  # real files reach 6; libyaml's composer overflows the C stack, and with it the process, at some thousands
 )
 
-_KEY_LINE = re.compile(r"([A-Za-z_][\w.-]*)[ \t]*:(?:[ \t]+(.*))?$")
-_CLOSING = re.compile(r"-{3,}\s*$")
-_BLOCK_HEADER = re.compile(r"[|>][-+0-9]*\s*(?:#.*)?$")
-_LEADING_TAB = re.compile(r" *\t[ \t]*")
+# Text, because a start must not compile what it does not use: `re` compiles a pattern once, when it is used.
+_KEY_LINE = r"([A-Za-z_][\w.-]*)[ \t]*:(?:[ \t]+(.*))?$"
+_CLOSING = r"-{3,}\s*$"
+_BLOCK_HEADER = r"[|>][-+0-9]*\s*(?:#.*)?$"
+_LEADING_TAB = r" *\t[ \t]*"
 _CUT_OFF = re.compile(r"[ \t]+#")
 _NOT_IN_YAML = "[^\t\n -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"  # 5 ms to compile
 _TO_ESCAPE = '["\\\\]|[^ -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]'
@@ -84,7 +85,7 @@ def read_document(data: bytes, *, known_keys: Collection[str]) -> Document:
     opening = next((i for i, line in enumerate(lines) if line.strip()), None)
     if opening is None or lines[opening].rstrip() != "---":
         return Document(meta={}, body="\n".join(lines), has_front_matter=False, warnings=tuple(warnings))
-    closing = next((i for i in range(opening + 1, len(lines)) if _CLOSING.match(lines[i])), None)
+    closing = next((i for i in range(opening + 1, len(lines)) if re.match(_CLOSING, lines[i])), None)
     if closing is None:
         raise FrontMatterError("'---' opens a front matter that nothing closes; add '---' below its keys", opening + 1)
     front = _Front(lines[opening + 1 : closing], first_line=opening + 2)
@@ -215,7 +216,7 @@ class _Repair:
         self._front = _Front(_without_tabs(front, warnings), front.first_line)
         self._known = known_keys
         self._warnings = warnings
-        self._keys = [match and match[1] for match in map(_KEY_LINE.match, self._front.lines)]
+        self._keys = [match and match[1] for match in map(re.compile(_KEY_LINE).match, self._front.lines)]
         self._lines = list(self._front.lines)
 
     def repaired(self) -> _Front:
@@ -253,7 +254,7 @@ class _Repair:
     def _is_one_line(self, start: int, end: int) -> bool:
         """Whether the whole value stands beside its key: no block header, no open quote, nothing below."""
         value = self._front.lines[start].partition(":")[2].strip() or "|"
-        is_open = _BLOCK_HEADER.match(value) or (value[0] in _QUOTES and value.count(value[0]) % 2 == 1)
+        is_open = re.match(_BLOCK_HEADER, value) or (value[0] in _QUOTES and value.count(value[0]) % 2 == 1)
         return not is_open and not any(line.strip() for line in self._front.lines[start + 1 : end])
 
     def _quote_line(self, start: int, end: int, fault: str) -> None:
@@ -283,12 +284,12 @@ class _Repair:
 
 def _without_tabs(front: _Front, warnings: list[str]) -> list[str]:
     """The lines, indented by spaces."""
-    if tabbed := [i for i, line in enumerate(front.lines) if _LEADING_TAB.match(line)]:
+    if tabbed := [i for i, line in enumerate(front.lines) if re.match(_LEADING_TAB, line)]:
         warnings.append(
             f"line {front.first_line + tabbed[0]}: YAML does not take tabs as indentation, so each was read as two "
             "spaces; indent with spaces"
         )
-    return [_LEADING_TAB.sub(lambda m: m[0].replace("\t", "  "), line, count=1) for line in front.lines]
+    return [re.sub(_LEADING_TAB, lambda m: m[0].replace("\t", "  "), line, count=1) for line in front.lines]
 
 
 def _fault(block: _Front) -> str | None:
@@ -306,7 +307,7 @@ def _value(lines: list[str]) -> str:
 
     head = lines[0].partition(":")[2].strip()
     rest = textwrap.dedent("\n".join(lines[1:]))
-    text = f"{'' if _BLOCK_HEADER.match(head) else head}\n{rest}".strip()
+    text = f"{'' if re.match(_BLOCK_HEADER, head) else head}\n{rest}".strip()
     is_quoted = len(text) > 1 and text[0] in _QUOTES and text.find(text[0], 1) == len(text) - 1
     return text[1:-1] if is_quoted else text
 
