@@ -4,6 +4,8 @@ Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 credentials, 4 budget or 
 after retries, 6 refusal, 130 and 143 interrupted (Ctrl-C, SIGTERM).
 """
 
+import atexit
+import gc
 import signal
 import sys
 from contextlib import suppress
@@ -79,6 +81,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with a code that says how it went."""
+    atexit.register(gc.freeze)  # or the interpreter looks through all that is loaded for cycles, just to forget it
     stopped_by = _catch_signals()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a character that the terminal lacks must not cost a paid answer
