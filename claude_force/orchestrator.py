@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -163,7 +162,12 @@ class Project:
         """Who answers, as it goes into the key of a request: without what only says who asks."""
         if self._offline:
             return "simulator"
-        address = urlsplit(self._address[1] or os.environ.get("ANTHROPIC_BASE_URL") or "")
+        url = self._address[1] or os.environ.get("ANTHROPIC_BASE_URL")
+        if not url:
+            return ""
+        from urllib.parse import urlsplit  # noqa: PLC0415 - most ask Claude itself
+
+        address = urlsplit(url)
         return f"{address.netloc.rpartition('@')[2]}{address.path.rstrip('/')}"
 
     def address(self) -> tuple[str | None, str | None]:

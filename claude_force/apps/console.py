@@ -3,11 +3,9 @@
 Results go to stdout, everything else to stderr. Colour and tables only where a person looks; a pipe gets plain lines.
 """
 
-import json
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,6 +39,8 @@ def config_option(command: Command) -> Command:
 
 def print_json(value: object) -> None:
     """One JSON document on stdout, in ASCII where the terminal or pipe takes no more."""
+    import json  # noqa: PLC0415 - most commands print text
+
     import msgspec  # noqa: PLC0415 - not for --help
 
     plain = msgspec.to_builtins(value, enc_hook=str)
@@ -53,10 +53,14 @@ _DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 def harmless(text: str) -> str:
     """The text without what a terminal obeys: no agent file or answer may move the cursor or turn a line round."""
+    if text.isprintable():  # which no character is that a terminal obeys
+        return text
     return "".join("\N{REPLACEMENT CHARACTER}" if _is_command(char) else char for char in text)
 
 
 def _is_command(char: str) -> bool:
+    import unicodedata  # noqa: PLC0415 - a library of its own, which few texts need
+
     return char in _DIRECTIONS or (unicodedata.category(char) == "Cc" and char not in "\n\t")
 
 

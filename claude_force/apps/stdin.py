@@ -1,7 +1,6 @@
 """Standard input, as the commands that take text from it read it."""
 
 import os
-import select
 import stat
 import sys
 
@@ -23,6 +22,8 @@ def is_piped() -> bool:
 
 def read_stdin() -> str:
     """All of it, as text. Says that it waits, if it does. Raises `TaskError` where it is none, or too much."""
+    import select  # noqa: PLC0415 - a library of its own, for input only
+
     if is_piped() and not select.select([sys.stdin], [], [], PATIENCE_S)[0]:
         note("waiting for standard input; press Ctrl-D to end it, or use < /dev/null to give none")
     return as_text("standard input", sys.stdin.buffer.read(MAX_BYTES + 1))

@@ -16,7 +16,6 @@ from claude_force.base.errors import (
 )
 from claude_force.base.records import Retry
 from claude_force.engine.answer import read_answer
-from claude_force.engine.breaker import is_outage
 from claude_force.engine.retry import is_passing, wait_s
 
 if TYPE_CHECKING:
@@ -127,6 +126,8 @@ async def _admitted(turn: "Turn", gate: "Gate", ticket: "Ticket") -> "Permit":
 def _tell(permit: "Permit", outcome: "Reply | ClaudeForceError | None") -> None:
     """Whether the model is there: a stream that breaks off says no, our own cancellation says nothing."""
     if isinstance(outcome, ClaudeForceError):
+        from claude_force.engine.breaker import is_outage  # noqa: PLC0415 - with the breaker, when something is sent
+
         (permit.failed if is_outage(outcome) else permit.abandoned)()
     elif outcome is None:
         permit.abandoned()

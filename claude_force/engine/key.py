@@ -4,7 +4,6 @@ One key serves single flight, the cache and a run's journal, so "the same reques
 """
 
 import hashlib
-import json
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -25,5 +24,5 @@ def request_key(request: "Request", *, server: str = "") -> str:
     """
     *fields, schema = msgspec.structs.astuple(request)
     if schema is not None:
-        fields.append(json.dumps(json.loads(schema), sort_keys=True))
+        fields.append(msgspec.json.encode(msgspec.json.decode(schema), order="sorted").decode())
     return hashlib.sha256(msgspec.json.encode([KEY_VERSION, server, *fields])).hexdigest()

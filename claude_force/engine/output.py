@@ -6,7 +6,6 @@ the model, which the API keeps by itself. What the API takes of a schema is in `
 
 import functools
 import itertools
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,8 @@ def schema_text(schema: object) -> str:
     """The schema as a `Request` has it: JSON text, with its keys in their order. Raises `TaskError`."""
     if not isinstance(schema, Mapping):
         raise _unusable(f"is {type(schema).__name__}")
+    import json  # noqa: PLC0415 - msgspec has no `allow_nan`, and only a schema needs it
+
     try:
         text = json.dumps(schema, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         text.encode()
@@ -67,7 +68,7 @@ def _validator(schema: str) -> "Validator":
     from jsonschema.validators import validator_for  # noqa: PLC0415
     from referencing import Registry  # noqa: PLC0415
 
-    loaded = json.loads(schema)
+    loaded = msgspec.json.decode(schema)
     registry: Registry[Any] = Registry()  # one that fetches nothing; the default one does
     try:
         says_draft = isinstance(loaded.get("$schema"), str)

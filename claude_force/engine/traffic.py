@@ -1,23 +1,23 @@
 """What the turns of one project share while they are under way: flights by request, breaker and limits by model."""
 
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_force.engine.breaker import CircuitBreaker
+import msgspec
+
 from claude_force.engine.flight import Flights
-from claude_force.engine.limits import Limits
 
 if TYPE_CHECKING:
     from claude_force.base.clock import Clock
+    from claude_force.engine.breaker import CircuitBreaker
+    from claude_force.engine.limits import Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Gate:
+class Gate(msgspec.Struct, frozen=True):
     """What every request to one model passes."""
 
-    breaker: CircuitBreaker
-    limits: Limits
+    breaker: "CircuitBreaker"
+    limits: "Limits"
 
 
 class Traffic:
@@ -35,6 +35,9 @@ class Traffic:
         """The gate of this model, made at the first question."""
         with self._lock:
             if model not in self._gates:
+                from claude_force.engine.breaker import CircuitBreaker  # noqa: PLC0415 - the cache may answer all
+                from claude_force.engine.limits import Limits  # noqa: PLC0415
+
                 breaker = CircuitBreaker(self._failure_threshold, self._timeout_s, name=model, clock=self._clock)
                 self._gates[model] = Gate(breaker, Limits(self._clock))
             return self._gates[model]

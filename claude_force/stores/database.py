@@ -13,7 +13,6 @@ What lies in a file is said by who extends `Database`: `stores.sqlite`, `stores.
 """
 
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from claude_force.stores.entries import StoreBusyError, StoreError
-from claude_force.stores.files import link_once, make_private_folder
+from claude_force.stores.files import hidden_beside, link_once, make_private_folder
 
 WRITE_WAIT_S = 5.0
 """How long a write waits for those of other processes; each takes well below a millisecond."""
@@ -220,7 +219,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, design: Design) -> None
 def _make(path: Path, design: Design) -> None:
     """A new file, private, complete before it gets its name; what another process has made meanwhile is left."""
     make_private_folder(path.parent)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = hidden_beside(path)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         connection = sqlite3.connect(temporary, isolation_level=None)

@@ -1,7 +1,6 @@
 """Files, written whole or not at all."""
 
 import os
-import secrets
 from pathlib import Path
 
 
@@ -20,7 +19,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}")
+    temporary = hidden_beside(target)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -52,7 +51,7 @@ def write_once(path: Path, data: bytes) -> bool:
     folder is made with 0700. Raises `OSError` and leaves no temporary file behind.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
+    temporary = hidden_beside(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -62,6 +61,11 @@ def write_once(path: Path, data: bytes) -> bool:
         return link_once(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def hidden_beside(path: Path) -> Path:
+    """A name that nobody else takes, for a file that is not finished yet."""
+    return path.with_name(f".{path.name}.{os.urandom(6).hex()}")
 
 
 def link_once(temporary: Path, path: Path) -> bool:

@@ -5,7 +5,6 @@ changed without losing what it signed.
 """
 
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,7 +44,7 @@ def file_secrets(path: Path) -> tuple[bytes, ...]:
     read or that holds no secret.
     """
     if not path.exists():
-        write_once(path, secrets.token_hex(32).encode() + b"\n")
+        write_once(path, os.urandom(32).hex().encode() + b"\n")
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
