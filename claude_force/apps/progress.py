@@ -171,8 +171,8 @@ def _drawn(board: _Board, spinner: "Spinner", *, room: int) -> "Table":
     from rich.text import Text  # noqa: PLC0415
 
     table = Table(
-        Column("step", no_wrap=True, overflow="ellipsis", min_width=8),
-        Column("waits for", no_wrap=True, overflow="ellipsis", ratio=1),
+        Column("step", no_wrap=True, overflow="ellipsis", max_width=32),
+        Column("waits for"),  # the one that gives way where the terminal is narrow
         Column("state", no_wrap=True, min_width=11),
         *(Column(name, justify="right", no_wrap=True) for name in ("seconds", "tokens in / out", "cost")),
         box=box.SIMPLE_HEAD,
@@ -185,7 +185,7 @@ def _drawn(board: _Board, spinner: "Spinner", *, room: int) -> "Table":
         seconds, cost = _seconds(row), "" if row.state == WAITING else price(row.cost_usd)
         table.add_row(
             Text(harmless(name)),
-            Text(f"<- {harmless(waits)}" if waits else "", style="dim"),
+            Text(f"<- {harmless(waits)}" if waits else "", style="dim", no_wrap=True, overflow="ellipsis"),
             _state(row, spinner),
             seconds,
             _tokens(row.tokens_in, row.tokens_out),

@@ -48,6 +48,8 @@ class _Ending:
     """Once it has ended; a run that was cancelled has one, too."""
     stopped_by: signal.Signals | None = None
     """That by which it was stopped."""
+    error: OSError | None = None
+    """Why nobody could be told of it any more."""
 
     @property
     def exit_code(self) -> int:
@@ -91,6 +93,8 @@ def run_workflow(
     _say_end(result, shlex.join(go_on))
     if tells_why:
         _say_why(result)
+    if ending.error is not None:
+        raise ending.error
     return ending.exit_code
 
 
@@ -165,8 +169,7 @@ async def _run(
         async with orchestrator:
             with suppress(asyncio.CancelledError):
                 await running
-    if stream.error is not None:
-        raise stream.error
+    ending.error = stream.error
     return ending
 
 
