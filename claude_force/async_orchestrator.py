@@ -141,8 +141,7 @@ class AsyncAgentOrchestrator:
         return self
 
     def _begin(self, project: Project, max_concurrent: int | None) -> None:
-        if max_concurrent is not None and max_concurrent < 1:
-            raise InputError(f"max_concurrent is {max_concurrent!r}, which leaves no place to run; give 1 or more")
+        _check_size(max_concurrent)
         self._project = project
         self._max_concurrent = max_concurrent
         self._lanes: dict[asyncio.AbstractEventLoop, _Lane] = {}
@@ -268,6 +267,7 @@ class AsyncAgentOrchestrator:
         from claude_force.workflows.start import prepare_run  # noqa: PLC0415
 
         features = self.config.features
+        _check_size(max_concurrent)
         size = self.max_concurrent if max_concurrent is None else min(max_concurrent, self.max_concurrent)
         lane = self._lane()
         crew = _Crew(lane.outside, lane.places, size if features.parallel_workflows_enabled else 1)
@@ -430,6 +430,11 @@ class AsyncAgentOrchestrator:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def _check_size(max_concurrent: int | None) -> None:
+    if max_concurrent is not None and max_concurrent < 1:
+        raise InputError(f"max_concurrent is {max_concurrent!r}, which leaves no place to run; give 1 or more")
 
 
 def _not_run(agent: str, cause: ClaudeForceError) -> NotRunError:

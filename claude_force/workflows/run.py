@@ -43,7 +43,7 @@ from claude_force.workflows.unit import Noting, Spread, Unit, total_usd
 if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentResult, Execution, Retry
-    from claude_force.base.results import RunStatus
+    from claude_force.base.results import RunStatus, StepStatus
     from claude_force.engine.parts import Parts
     from claude_force.engine.request import Task
     from claude_force.stores.claims import Claims
@@ -101,6 +101,8 @@ class Run:
         self._warnings: list[str] = []
         self._error: ClaudeForceError | None = None
         self._is_stopped = False
+        self._on_event = options.on_event
+        self._defect: BaseException | None = None  # what `on_event` raised
         self._spent_usd = self._reserved_usd = Decimal(0)  # under a limit: what is unknown counts as its worst case
         self._settled = Signal()
         self._records: deque[StepRecord] = deque()  # how steps ended, where it is not written down yet
@@ -109,8 +111,8 @@ class Run:
 
     async def execute(self) -> WorkflowResult:
         """Do all that can be done. Raises only what is no failure of a step: a cancellation, a Ctrl-C, a defect."""
-        self._tell("run_started")
         try:
+            self._tell("run_started")
             while True:
                 self._fill()
                 if not self._in_flight:
@@ -118,12 +120,17 @@ class Run:
                 self._end(await self._crew.ended())
         except BaseException:
             self._is_stopped = True
-            await self._crew.cancel()
-            for unit in tuple(self._in_flight):
-                self._end(unit)
+            try:
+                await self._crew.cancel()
+            finally:  # a second cancellation may come meanwhile
+                for unit in tuple(self._in_flight):
+                    self._end(unit)
             raise
         finally:
-            result = await self._finished()
+            left = [step for step in self.plan.steps.values() if step.id not in self._results]
+            result = await self._finished(left)
+            for step in left:
+                self._tell("ended", step=step.id, result=result.steps[step.id])
             self._tell("run_ended", run=result)
         return result
 
@@ -151,7 +158,12 @@ class Run:
     @property
     def _is_over(self) -> bool:
         timeout_s = self.plan.workflow.timeout_seconds
-        if timeout_s is not None and self._elapsed_s >= timeout_s and self._error is None and not self._is_stopped:
+        if (
+            timeout_s is not None
+            and self._elapsed_s >= timeout_s
+            and not (self._error or self._is_stopped)
+            and (self._spreads or self._schedule.waiting)  # else it is done, if late
+        ):
             self._error = DeadlineError(
                 f"workflow {self.plan.name!r} is not done within {timeout_s:g} s; raise its timeout_seconds, or"
                 " take the run up again",
@@ -198,9 +210,7 @@ class Run:
     def _end(self, unit: Unit) -> None:
         """Take what became of one unit."""
         self._in_flight.discard(unit)
-        result = unit.result or self._empty(
-            unit.step, status="cancelled", reason="the run was cancelled", name=unit.name
-        )
+        result = unit.result or self._facts(unit, status="cancelled", reason="the run was cancelled")
         self._count(unit, result)
         if result.error is not None and (result.error.is_terminal or isinstance(result.error, BudgetError)):
             self._error = self._error or result.error  # every further step would meet it
@@ -223,16 +233,15 @@ class Run:
         gaps = [result for result in results if not result.has_answer]
         missing = len(spread.results) - len(results) + len(gaps)
         values = [None if result is None or not result.has_answer else self._value(result) for result in spread.results]
-        statuses = {result.status for result in gaps}
-        status = "done" if any(result.status == "done" for result in results) else "cached"
+        status: StepStatus = "done" if any(result.status == "done" for result in results) else "cached"
+        first = min(gaps, key=lambda gap: _WORST.index(gap.status), default=None)
         if missing:
-            status = next((worst for worst in ("failed", "cancelled") if worst in statuses), "cancelled")
-        first = gaps[0] if gaps else None
+            status = first.status if first else "not_run"
         started_s = min((result.started_s for result in results), default=self._elapsed_s)
         return StepResult(
             id=spread.step.id,
             agent=spread.step.agent,
-            status=status,  # type: ignore[arg-type] # one of the words above
+            status=status,
             text=msgspec.json.encode(values).decode(),
             reason=f"{missing} of {len(values)} items have no answer" + (f": {first.reason}" if first else "")
             if missing
@@ -279,26 +288,22 @@ class Run:
             self._note(StepRecord(step=step.id, agent=step.agent, status=result.status, reason=result.reason))
         self._tell("ended", step=step.id, result=result)
 
-    async def _finished(self) -> WorkflowResult:
-        for step in self._schedule.waiting:
-            why = (
-                "the run was stopped"
-                if self._is_stopped or self._error is None
-                else f"the run ended: {_line(self._error)}"
-            )
-            self._results[step.id] = self._empty(step, status="not_run", reason=why)
-        for spread in self._spreads:
-            self._results[spread.step.id] = self._joined(spread)
+    async def _finished(self, left: "list[WorkflowStep]") -> WorkflowResult:
+        """The result, written down; `left` are the steps that did not come to an end of their own."""
+        why = f"the run ended: {_line(self._error)}" if self._error else "the run was stopped"
+        begun = {spread.step.id: self._joined(spread) for spread in self._spreads}
+        for step in left:
+            self._results[step.id] = begun.get(step.id) or self._empty(step, status="not_run", reason=why)
         status: RunStatus = "completed"
         if self._error is not None:
             status = "failed"
-        elif self._is_stopped and len(self._order) < len(self.plan.steps):
+        elif any(step.status in {"cancelled", "not_run"} for step in self._results.values()):
             status = "cancelled"
         result = WorkflowResult(
             workflow_name=self.plan.name,
             run_id=self._journal.run_id,
             status=status,
-            steps={step: self._results[step] for step in self.plan.steps if step in self._results},
+            steps={step: self._results[step] for step in self.plan.steps},
             execution_order=tuple(self._order),
             total_time_seconds=self._elapsed_s,
             cost_usd=self._cost_usd,
@@ -306,13 +311,10 @@ class Run:
             error=self._error,
             warnings=tuple(self._warnings),
         )
-        left = [
-            StepRecord(step=name, agent=step.agent, status=step.status, reason=step.reason)
-            for name, step in result.steps.items()
-            if step.status == "not_run"
-        ]
+        ends = [result.steps[step.id] for step in left]
+        records = [StepRecord(step=end.id, agent=end.agent, status=end.status, reason=end.reason) for end in ends]
         now = self._parts.clock.now()
-        await self._crew.outside.finish(lambda: self._journal.end(result, now, left))
+        await self._crew.outside.finish(lambda: self._journal.end(result, now, records))
         return result
 
     # ------------------------------------------------------------ one step
@@ -324,6 +326,8 @@ class Run:
         except BudgetError as error:
             unit.result = self._facts(unit, status="not_run", reason=_line(error), error=error)
         except ClaudeForceError as error:
+            if error is self._defect:
+                raise
             unit.result = self._facts(unit, status="failed", reason=_line(error), error=error)
         return unit
 
@@ -474,11 +478,11 @@ class Run:
             for name in step.dependencies
         }
 
-    def _empty(self, step: "WorkflowStep", *, name: str | None = None, **facts: Any) -> StepResult:  # noqa: ANN401
+    def _empty(self, step: "WorkflowStep", **facts: Any) -> StepResult:  # noqa: ANN401 - fields
         """A step that no turn was made for."""
         error = facts.get("error")
         facts.setdefault("reason", _line(error) if error else None)
-        return StepResult(id=name or step.id, agent=step.agent, cost_usd=Decimal(0), started_s=self._elapsed_s, **facts)
+        return StepResult(id=step.id, agent=step.agent, cost_usd=Decimal(0), started_s=self._elapsed_s, **facts)
 
     def _facts(self, unit: Unit, *, agent: str | None = None, **facts: Any) -> StepResult:  # noqa: ANN401 - fields
         return StepResult(
@@ -569,11 +573,18 @@ class Run:
             self._tell("warning", step=unit.name, text=text)
 
     def _tell(self, kind: EventKind, **facts: Any) -> None:  # noqa: ANN401 - fields of an event
-        if self._options.on_event is not None:
-            event = RunEvent(
-                kind=kind, at_s=self._elapsed_s, cost_usd=self._cost_usd, run_id=self._journal.run_id, **facts
-            )
-            self._options.on_event(event)
+        if self._on_event is None:
+            return
+        event = RunEvent(kind=kind, at_s=self._elapsed_s, cost_usd=self._cost_usd, run_id=self._journal.run_id, **facts)
+        try:
+            self._on_event(event)
+        except BaseException as error:
+            self._on_event = None  # it ends the run, and the ending must not end in it as well
+            self._defect = error
+            raise
+
+
+_WORST: "tuple[StepStatus, ...]" = ("failed", "cancelled", "skipped", "not_run")
 
 
 def _failed(result: WorkflowResult) -> RunError:
