@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from claude_force.base.ports import AsyncTransport, OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, Effort, Material
     from claude_force.base.results import WorkflowResult
-    from claude_force.engine.parts import Parts, Watch
-    from claude_force.engine.request import Task
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import ResponseCache
+    from claude_force.workflows.crew import MakeTurn
     from claude_force.workflows.events import OnEvent
     from claude_force.workflows.plan import Plan
     from claude_force.workflows.run import Run
@@ -76,10 +75,10 @@ class _Crew:
         self._tasks.discard(task)
         return task.result()
 
-    async def turn(self, parts: "Parts", task: "Task", watch: "Watch") -> AgentResult:
+    async def turn(self, make: "MakeTurn") -> AgentResult:
         """See `Crew.turn`."""
         async with self._places:
-            return await run_turn(self.outside, parts, task, watch)
+            return await make()
 
     async def cancel(self) -> None:
         """See `Crew.cancel`."""

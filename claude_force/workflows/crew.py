@@ -5,14 +5,15 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 from claude_force.engine.faces import Blocking, run_now
-from claude_force.engine.turn import run_turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claude_force.base.records import AgentResult
     from claude_force.engine.outside import Outside
-    from claude_force.engine.parts import Parts, Watch
-    from claude_force.engine.request import Task
     from claude_force.workflows.unit import Unit
+
+    MakeTurn = Callable[[], Coroutine[Any, Any, AgentResult]]
 
 
 class Crew(Protocol):
@@ -32,8 +33,8 @@ class Crew(Protocol):
     async def ended(self) -> "Unit":
         """The next that has ended; raises what it raised."""
 
-    async def turn(self, parts: "Parts", task: "Task", watch: "Watch") -> "AgentResult":
-        """One turn, in one of the places that there are."""
+    async def turn(self, make: "MakeTurn") -> "AgentResult":
+        """One turn, in one of the places that there are; it is made when there is one."""
 
     async def cancel(self) -> None:
         """End all that was started, and wait until it has ended."""
@@ -56,9 +57,9 @@ class Alone:
         """See `Crew.ended`."""
         return run_now(self._work.popleft())
 
-    async def turn(self, parts: "Parts", task: "Task", watch: "Watch") -> "AgentResult":
+    async def turn(self, make: "MakeTurn") -> "AgentResult":
         """See `Crew.turn`."""
-        return await run_turn(self.outside, parts, task, watch)
+        return await make()
 
     async def cancel(self) -> None:
         """See `Crew.cancel`."""

@@ -20,6 +20,7 @@ from claude_force.base.errors import (
     ClaudeForceError,
     CutAnswerError,
     DeadlineError,
+    NotRunError,
     RunError,
     WorkflowError,
 )
@@ -30,6 +31,7 @@ from claude_force.engine.key import request_key
 from claude_force.engine.outside import Signal
 from claude_force.engine.parts import Watch
 from claude_force.engine.request import build_request, suspicions
+from claude_force.engine.turn import run_turn
 from claude_force.stores.runs import StepRecord
 from claude_force.workflows.asking import config_of, task_of
 from claude_force.workflows.causes import causes_of, differences
@@ -290,10 +292,9 @@ class Run:
 
     async def _finished(self, left: "list[WorkflowStep]") -> WorkflowResult:
         """The result, written down; `left` are the steps that did not come to an end of their own."""
-        why = f"the run ended: {_line(self._error)}" if self._error else "the run was stopped"
         begun = {spread.step.id: self._joined(spread) for spread in self._spreads}
         for step in left:
-            self._results[step.id] = begun.get(step.id) or self._empty(step, status="not_run", reason=why)
+            self._results[step.id] = begun.get(step.id) or self._empty(step, status="not_run", reason=self._ending)
         status: RunStatus = "completed"
         if self._error is not None:
             status = "failed"
@@ -323,7 +324,7 @@ class Run:
         """One unit, to its end, however that is."""
         try:
             unit.result = await self._answered(unit)
-        except BudgetError as error:
+        except (BudgetError, NotRunError) as error:
             unit.result = self._facts(unit, status="not_run", reason=_line(error), error=error)
         except ClaudeForceError as error:
             if error is self._defect:
@@ -341,7 +342,7 @@ class Run:
         try:
             answer = await self._turn(unit, ready, step.agent, step.model)
         except ClaudeForceError as error:
-            if step.fallback is None or error.is_terminal or isinstance(error, BudgetError):
+            if step.fallback is None or error.is_terminal or isinstance(error, BudgetError | NotRunError):
                 raise
             agent = step.fallback.agent or step.agent
             warnings.append(f"{step.agent!r} failed, so the fallback was asked: {_line(error)}")
@@ -375,15 +376,26 @@ class Run:
         parts = msgspec.structs.replace(parts, cache=cache, config=config_of(step, parts.config), ledger=unit.ledger)
         task = msgspec.structs.replace(
             task_of(step, ready, agent=agent, model=model),
-            timeout_s=self._timeout_s(step),
             workflow_id=self.plan.name,
             run_id=self._journal.run_id,
             step_id=unit.name,
         )
         worst_usd = await self._reserved(unit, parts, task, cache)
         sent_before = len(unit.ledger.executions)
+
+        async def turn() -> "AgentResult":
+            if self._is_over:  # while it waited for its place, or for the budget
+                raise NotRunError(f"{unit.name!r} was not sent: {self._ending}", agent=agent, cause=self._error)
+            timed = msgspec.structs.replace(task, timeout_s=self._timeout_s(step))  # by what is left now
+            try:
+                return await run_turn(self._crew.outside, parts, timed, self._watch(unit))
+            except ClaudeForceError as error:
+                if error.is_terminal and error is not self._defect:
+                    self._error = self._error or error  # before its place goes to the next, who would meet it, too
+                raise
+
         try:
-            answer = await self._crew.turn(parts, task, self._watch(unit))
+            answer = await self._crew.turn(turn)
         finally:
             unit.key = cache.key
             self._release(worst_usd, unit.ledger.executions[sent_before:])
@@ -460,12 +472,19 @@ class Run:
         """What was set aside is free again, but for what was spent. An unknown cost is the worst one."""
         self._reserved_usd -= worst_usd
         for execution in executions:
-            known = execution.cost_usd if execution.attempts <= 1 or execution.cached else None
+            known = execution.cost_usd if execution.attempts == 1 or execution.cached else None
+            if not execution.attempts:  # nothing was sent
+                known = Decimal(0)
             self._spent_usd += worst_usd if known is None else known
         settled, self._settled = self._settled, Signal()
         settled.fire()
 
     # ------------------------------------------------------------ facts
+
+    @property
+    def _ending(self) -> str:
+        """Why nothing more is sent."""
+        return f"the run ended: {_line(self._error)}" if self._error else "the run was stopped"
 
     @property
     def _elapsed_s(self) -> float:
