@@ -339,6 +339,8 @@ class Run:
         ready = told(step, self._inputs, known, item=unit.item, lists=lists)
         unit.causes = await self._causes(unit, known)
         warnings = [*ready.notes, *suspicions(ready.inserted, self._parts.config.security.injection)]
+        for warning in warnings:
+            self._warn(unit, warning)
         try:
             answer = await self._turn(unit, ready, step.agent, step.model)
         except ClaudeForceError as error:
@@ -346,9 +348,8 @@ class Run:
                 raise
             agent = step.fallback.agent or step.agent
             warnings.append(f"{step.agent!r} failed, so the fallback was asked: {_line(error)}")
+            self._warn(unit, warnings[-1])
             answer = await self._turn(unit, ready, agent, step.fallback.model or step.model)
-        for warning in warnings:
-            self._warn(unit, warning)
         return self._facts(
             unit,
             status="cached" if answer.cached else "done",
@@ -422,10 +423,9 @@ class Run:
             text = f"attempt {retry.attempt} of {retry.max_attempts}: {retry.error}; again in {retry.wait_s:.1f} s"
             self._tell("retried", step=unit.name, text=text)
 
-        if self._options.on_event is None:
-            return Watch()
+        tells_text = self._options.with_text and self._on_event is not None
         return Watch(
-            on_text=(lambda text: self._tell("text", step=unit.name, text=text)) if self._options.with_text else None,
+            on_text=(lambda text: self._tell("text", step=unit.name, text=text)) if tells_text else None,
             on_retry=say_retry,
             on_warning=lambda text: self._warn(unit, text),
         )
