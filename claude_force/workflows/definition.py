@@ -177,7 +177,7 @@ def _named(step: object) -> object:
 def given_inputs(workflow: Workflow, given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The value of every input, defaults included, and every fault. Text is read as the type says: it may be typed in.
 
-    An input that is not required and not given is empty text.
+    An input that is not required and not given is empty: text, list or object.
     """
     values: dict[str, Any] = {}
     problems = []
@@ -185,19 +185,30 @@ def given_inputs(workflow: Workflow, given: Mapping[str, Any]) -> tuple[dict[str
         if name in given:
             try:
                 values[name] = _value(given[name], spec.type)
+                if problem := not_json(values[name]):
+                    problems.append(f"inputs.{name}: {problem}")
             except (ValueError, msgspec.MsgspecError):
                 problems.append(f"inputs.{name}: expected {_WORDS[spec.type]}, got {_shown(given[name])}")
         elif spec.required and spec.default is None:
             why = f" ({spec.description})" if spec.description else ""
             problems.append(f"inputs.{name}: nothing gives it{why}")
         else:
-            values[name] = "" if spec.default is None else spec.default
+            values[name] = _NOTHING.get(spec.type, "") if spec.default is None else spec.default
     problems += [
         f"inputs.{name}: the workflow has no such input{nearest(name, workflow.inputs)}"
         for name in given
         if name not in workflow.inputs
     ]
     return values, problems
+
+
+def not_json(value: object) -> str | None:
+    """What keeps a value that came from Python out of the journal, if something does."""
+    try:
+        msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return f"it cannot be written as JSON ({error})"
+    return None
 
 
 _WORDS = {
@@ -208,6 +219,7 @@ _WORDS = {
     "list": "a list (JSON, or one item a line)",
     "object": "a JSON object",
 }
+_NOTHING: Mapping[str, Any] = {"list": [], "object": {}}
 _TYPES: dict[str, Any] = {
     "string": str,
     "integer": int,

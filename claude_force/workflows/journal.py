@@ -8,8 +8,9 @@ for, whether or not the response cache still has it, and whatever a step says ab
 import logging
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from claude_force.base.errors import ConfigError, JournalError
 from claude_force.base.records import WHOLE_STOP_REASONS, KeptReply, Reply
 from claude_force.response_cache import ResponseCache, entry_of, reply_of
 from claude_force.stores.claims import Claims
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from claude_force.base.ports import ReplyCache
     from claude_force.base.results import WorkflowResult
 
-T = TypeVar("T")
+_FAULTS = (StoreError, OSError, ValueError, ConfigError)
+"""What a disk can do, a text that is no Unicode, and a secret that is no good: none may cost an answer."""
 
 
 class Journal:
@@ -32,29 +34,40 @@ class Journal:
         self.run_id = run_id
         self._store = store
         self._seals = seals
-        self._is_off = False
+        self._is_off = False  # it is not written any more
+        self._has_warned = False
 
     def begin(self, run: RunRecord, *, is_new: bool) -> None:
         """The run begins, or goes on."""
         if is_new:
-            self._try(lambda: self._store.begin(run), None)
+            self._try(lambda: self._store.begin(run))
         else:
-            self._try(lambda: self._store.take_up(run.id, definition=run.definition, inputs=run.inputs), None)
+            try:
+                self._store.take_up(run.id, definition=run.definition, inputs=run.inputs)
+            except StoreError as error:  # to go on without what was paid for would be to pay again
+                raise JournalError(
+                    f"run {run.id!r} cannot be taken up, for the journal of runs cannot be written: {error}",
+                    path=str(self._store.path),
+                ) from error
 
     def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
         """An answer, if it is whole."""
         if reply.stop_reason in WHOLE_STOP_REASONS:
             entry = entry_of(key, reply, agent=agent, task=task, cost_usd=cost_usd, timestamp=self._seals.now())
-            self._try(lambda: self._store.keep(self.run_id, key, self._seals.sealed(entry)), None)
+            self._try(lambda: self._store.keep(self.run_id, key, self._seals.sealed(entry)))
 
     def note(self, *steps: StepRecord) -> None:
         """How steps ended."""
-        self._try(lambda: self._store.note(self.run_id, *steps), None)
+        self._try(lambda: self._store.note(self.run_id, *steps))
 
     def answer(self, key: str) -> KeptReply | None:
         """The answer that this run has under this key, if it is signed by us."""
-        sealed = self._try(lambda: self._store.answer(self.run_id, key), None)
-        entry = None if sealed is None else self._seals.unsealed(key, sealed)
+        try:
+            sealed = self._store.answer(self.run_id, key)
+            entry = None if sealed is None else self._seals.unsealed(key, sealed)
+        except _FAULTS as error:
+            self._warn("an answer of run %s cannot be read, so it is asked for again: %s", error)
+            return None
         if entry is None:
             return None
         return KeptReply(reply=reply_of(entry), cost_usd=entry.estimated_cost, age_s=self._seals.age_seconds(entry))
@@ -71,21 +84,22 @@ class Journal:
                 error=None if result.error is None else " ".join(str(result.error).split()),
                 simulated=result.simulated,
                 steps=steps,
-            ),
-            None,
+            )
         )
 
-    def _try(self, work: Callable[[], T], otherwise: T) -> T:
+    def _try(self, work: Callable[[], object]) -> None:
         if self._is_off:
-            return otherwise
+            return
         try:
-            return work()
-        except (StoreError, OSError, ValueError) as error:  # a text that is no Unicode is a ValueError
+            work()
+        except _FAULTS as error:
             self._is_off = True
-            logging.getLogger("claude_force.runs").warning(
-                "run %s is not written down, so it cannot be taken up again: %s", self.run_id, error
-            )
-            return otherwise
+            self._warn("run %s is not written down, so it cannot be taken up again: %s", error)
+
+    def _warn(self, line: str, error: Exception) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            logging.getLogger("claude_force.runs").warning(line, self.run_id, error)
 
 
 class RunCache:
@@ -96,10 +110,18 @@ class RunCache:
     """
 
     def __init__(
-        self, journal: Journal, claims: Claims, inner: "ReplyCache | None", *, reads: bool, inner_reads: bool
+        self,
+        journal: Journal,
+        claims: Claims,
+        inner: "ReplyCache | None",
+        *,
+        key: str | None,
+        reads: bool,
+        inner_reads: bool,
     ) -> None:
-        self.key: str | None = None
-        """Of the request that was asked for last."""
+        self.key = key
+        """Of the step: that of its first request, under which the run has its answer, whoever gave it. A run that is
+        taken up again asks for that one first, and must not pay for it when a fallback has answered."""
         self._journal = journal
         self._claims = claims
         self._inner = inner
@@ -108,7 +130,7 @@ class RunCache:
 
     def recall(self, key: str, *, agent: str) -> KeptReply | None:
         """See `ReplyCache.recall`."""
-        self.key = key
+        self.key = self.key or key
         return self._inner.recall(key, agent=agent) if self._inner and self._inner_reads else None
 
     def find(self, key: str, *, agent: str, counts: bool) -> KeptReply | None:
@@ -125,10 +147,9 @@ class RunCache:
 
     def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
         """See `ReplyCache.keep`."""
-        self.key = key
         if self._inner:
             self._inner.keep(key, reply, agent=agent, task=task, cost_usd=cost_usd)
-        self._journal.keep(key, reply, agent=agent, task=task, cost_usd=cost_usd)
+        self._journal.keep(self.key or key, reply, agent=agent, task=task, cost_usd=cost_usd)
 
     def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
         """See `ReplyCache.claim`."""

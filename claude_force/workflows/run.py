@@ -371,6 +371,7 @@ class Run:
             self._journal,
             self._claims,
             inner,
+            key=unit.key,
             reads=self._is_resumed and not is_forced,
             inner_reads=not is_forced and "refresh" not in {step.cache, options.use_cache},
         )

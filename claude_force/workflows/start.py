@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from claude_force.base.errors import WorkflowError
+from claude_force.base.errors import JournalError, WorkflowError
 from claude_force.base.sections import nearest
 from claude_force.library.workflows import WorkflowLibrary
 from claude_force.stores.claims import Claims
 from claude_force.stores.entries import StoreError
 from claude_force.stores.runs import RunRecord, RunStore, StepRecord
 from claude_force.workflows.checks import problems_of
-from claude_force.workflows.definition import given_inputs, read_workflow, refuse
+from claude_force.workflows.definition import given_inputs, not_json, read_workflow, refuse
 from claude_force.workflows.history import History
 from claude_force.workflows.journal import Journal
 from claude_force.workflows.plan import Plan
@@ -78,6 +78,8 @@ def _written(shop: Shop, workflow: str | Mapping[str, Any]) -> tuple[str, Mappin
 
 def _read(shop: Shop, raw: Mapping[str, Any], name: str) -> tuple[Plan, list[str]]:
     workflow, problems = read_workflow(raw)
+    if not problems and (problem := not_json(raw)):
+        problems = [problem]
     if workflow.steps or not problems:
         problems += problems_of(workflow, find_agent=shop.parts.agents.find)
     return Plan(workflow, name), problems
@@ -100,19 +102,17 @@ def prepare_run(
     """
     store, clock = shop.runs, shop.parts.clock
     written = None if workflow is None else _written(shop, workflow)
-    given = dict(inputs or {})
-    taken_up = None
+    taken_up, unasked = None, dict[str, Any]()
     if resume is not None:
         taken_up = History(store, shop.cache).find(resume, workflow=written and written[0])
-        if written is None:
-            written = taken_up.workflow, msgspec.json.decode(taken_up.definition)
+        definition, unasked = _kept(store, taken_up)
+        written = written or (taken_up.workflow, definition)
     if written is None:
         raise WorkflowError("give a workflow, or the run to take up again")
     name, raw = written
     plan, problems = _read(shop, raw, name)
-    earlier = msgspec.json.decode(taken_up.inputs) if taken_up else {}
-    known = {name: value for name, value in earlier.items() if name in plan.workflow.inputs}
-    values, faults = given_inputs(plan.workflow, known | given)
+    known = {given: value for given, value in unasked.items() if given in plan.workflow.inputs} | dict(inputs or {})
+    values, faults = given_inputs(plan.workflow, known)
     strangers = [
         f"force: there is no step {step!r}{nearest(step, plan.steps)}"
         for step in sorted(options.force)
@@ -124,15 +124,15 @@ def prepare_run(
     run_id = taken_up.id if taken_up else f"{clock.now():%Y%m%d-%H%M%S}-{int(clock.roll() * 16**6):06x}"
     journal = Journal(store, shop.cache, run_id)
     before, seconds = _earlier(store, name, taken_up)
-    definition, taken = msgspec.json.encode(raw).decode(), msgspec.json.encode(values).decode()
+    given = {name: values[name] for name in known}  # and no defaults, which may be edited before it is taken up
     journal.begin(
         RunRecord(
             id=run_id,
             workflow=name,
             status="running",
             started_at=clock.now(),
-            definition=definition,
-            inputs=taken,
+            definition=msgspec.json.encode(raw).decode(),
+            inputs=msgspec.json.encode(given).decode(),
         ),
         is_new=taken_up is None,
     )
@@ -148,6 +148,21 @@ def prepare_run(
         is_resumed=taken_up is not None,
         options=options,
     )
+
+
+def _kept(store: RunStore, run: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The workflow and the inputs of a run, as it began."""
+    try:
+        return _object(run.definition), _object(run.inputs)
+    except msgspec.MsgspecError as error:
+        raise JournalError(
+            f"run {run.id!r} cannot be taken up: the journal holds what nobody could have noted ({error})",
+            path=str(store.path),
+        ) from error
+
+
+def _object(text: str) -> dict[str, Any]:
+    return msgspec.json.decode(text, type=dict[str, Any])
 
 
 def _earlier(store: RunStore, name: str, taken_up: RunRecord | None) -> tuple[dict[str, StepRecord], dict[str, float]]:
