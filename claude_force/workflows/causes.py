@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -13,8 +13,29 @@ if TYPE_CHECKING:
     from claude_force.base.results import StepResult
     from claude_force.workflows.definition import WorkflowStep
 
-Causes = dict[str, Any]
-"""Names of what decides an answer, each with its value or a digest of it."""
+
+class Causes(TypedDict, total=False):
+    """What decides an answer, each with its value or a digest of it."""
+
+    agent: str
+    file: str
+    prompt: str
+    model: str | None
+    effort: str | None
+    max_tokens: int | None
+    schema: str | None
+    task: str
+    item: str | None
+    inputs: dict[str, str]
+    steps: dict[str, str]
+
+
+def kept_causes(text: str) -> Causes:
+    """Those that the journal has; none where it has something else."""
+    try:
+        return msgspec.json.decode(text, type=Causes)
+    except (msgspec.MsgspecError, UnicodeError):
+        return {}
 
 
 def causes_of(
@@ -41,7 +62,7 @@ def causes_of(
     }
 
 
-def differences(before: Causes, now: Causes) -> Iterator[str]:
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What is different, each in words."""
     if before.get("agent") != now["agent"]:
         yield f"agent {before.get('agent')} is now {now['agent']}"

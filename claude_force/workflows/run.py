@@ -34,7 +34,7 @@ from claude_force.engine.request import build_request, suspicions
 from claude_force.engine.turn import run_turn
 from claude_force.stores.runs import StepRecord
 from claude_force.workflows.asking import config_of, task_of
-from claude_force.workflows.causes import causes_of, differences
+from claude_force.workflows.causes import causes_of, differences, kept_causes
 from claude_force.workflows.data import NO_ITEM, holds, list_of, told
 from claude_force.workflows.events import EventKind, OnEvent, RunEvent
 from claude_force.workflows.journal import RunCache
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from claude_force.engine.parts import Parts
     from claude_force.engine.request import Task
     from claude_force.stores.claims import Claims
+    from claude_force.workflows.causes import Causes
     from claude_force.workflows.crew import Crew
     from claude_force.workflows.data import Told
     from claude_force.workflows.definition import ForEach, WorkflowStep
@@ -562,7 +563,7 @@ class Run:
         if records:
             self._journal.note(*records)
 
-    async def _causes(self, unit: Unit, known: Mapping[str, StepResult]) -> dict[str, Any]:
+    async def _causes(self, unit: Unit, known: Mapping[str, StepResult]) -> "Causes":
         agents, name = self._parts.agents, unit.step.agent
         agent = agents.recall(name)
         if agent is None:
@@ -579,7 +580,7 @@ class Run:
             return "the same was answered before"
         if before is None:
             return "it was never done before"
-        changes = "; ".join(differences(msgspec.json.decode(before.causes), unit.causes))
+        changes = "; ".join(differences(kept_causes(before.causes), unit.causes))
         if changes:
             return changes
         if before.status in {"done", "cached"}:

@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from claude_force.workflows.causes import Causes
 from claude_force.workflows.data import NO_ITEM
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Unit:
     """How many items the step has."""
     started_s: float = 0.0
     key: str | None = None
-    causes: dict[str, Any] = field(default_factory=dict)
+    causes: Causes = field(default_factory=Causes)
     result: "StepResult | None" = None
 
 
