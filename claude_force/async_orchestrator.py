@@ -82,7 +82,7 @@ class _Crew:
 
     async def cancel(self) -> None:
         """See `Crew.cancel`."""
-        await _cancelled(*self._tasks)
+        await cancelled(*self._tasks)
 
 
 class AsyncAgentOrchestrator:
@@ -289,7 +289,7 @@ class AsyncAgentOrchestrator:
                 yield piece
             yield await turn
         finally:
-            await _cancelled(turn)
+            await cancelled(turn)
 
     async def _outcomes(
         self, tasks: Iterable[AgentTask | tuple[str, str]], *, stops_at_any_error: bool, options: CallOptions
@@ -321,12 +321,12 @@ class AsyncAgentOrchestrator:
             await asyncio.gather(*workers)  # a defect of ours, or of the iterable, is raised here
         except asyncio.CancelledError:
             with suppress(asyncio.CancelledError):  # a second one
-                await _cancelled(*workers)
+                await cancelled(*workers)
             for outcome in _rest(outcomes):
                 yield outcome
             raise
         finally:
-            await _cancelled(*workers)
+            await cancelled(*workers)
 
     async def _attempt(
         self, agent: str, task: str, options: CallOptions, endings: list[ClaudeForceError], *, stops_at_any_error: bool
@@ -452,7 +452,7 @@ def _rest(outcomes: asyncio.Queue[Outcome | None]) -> Iterator[Outcome]:
             yield outcome
 
 
-async def _cancelled(*tasks: asyncio.Task[object]) -> None:
+async def cancelled(*tasks: asyncio.Task[Any]) -> None:
     """Cancel what still runs, and wait until all has ended, however; then raise a cancellation that came meanwhile."""
     cancellation: asyncio.CancelledError | None = None
     for task in tasks:

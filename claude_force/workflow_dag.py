@@ -5,9 +5,9 @@ How steps are scheduled, told and kept is in the room `workflows`.
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
+from claude_force.async_orchestrator import cancelled
 from claude_force.orchestrator import AgentOrchestrator
 from claude_force.workflows.definition import WorkflowStep
 
@@ -102,9 +102,7 @@ class WorkflowDAG:
                 yield event
             await running  # a defect of ours is raised here
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            await cancelled(running)
 
     def stop(self) -> None:
         """Start nothing more in the run under way; what is in flight comes to its end and is kept."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping
 from claude_force.base.errors import AgentError, TaskError
 from claude_force.base.sections import nearest
 from claude_force.engine.output import schema_text
-from claude_force.workflows.definition import When, Workflow, WorkflowStep
+from claude_force.workflows.definition import When, Workflow, WorkflowStep, wrong_default
 from claude_force.workflows.plan import cycles
-from claude_force.workflows.template import Placeholder, placeholders
+from claude_force.workflows.template import Placeholder, filled, placeholders
 
 FindAgent = Callable[[str], object]
 """Gives the agent of that name, or raises `AgentError`."""
@@ -28,6 +28,11 @@ def problems_of(workflow: Workflow, *, find_agent: FindAgent | None = None) -> l
     for step in workflow.steps:
         found = (*_dependencies(step, steps), *_joins(step), *_words(step, workflow, steps), *_forms(step))
         problems += [f"steps.{step.id}.{problem}" for problem in found]
+    problems += [
+        f"inputs.{name}.default: expected {problem}"
+        for name, spec in workflow.inputs.items()
+        if (problem := wrong_default(spec))
+    ]
     problems += [f"steps: {' -> '.join(cycle)} is a circle" for cycle in cycles(_known(workflow, steps))]
     return problems + (_agents(workflow, find_agent) if find_agent else [])
 
@@ -64,10 +69,13 @@ def _words(step: WorkflowStep, workflow: Workflow, steps: Mapping[str, WorkflowS
             yield f"task: {problem}"
     if step.items:
         named = list(placeholders(step.items.items))
-        if len(named) != 1 or named[0].kind not in {"input", "output"}:
+        is_one = len(named) == 1 and not filled(step.items.items, lambda _: "").strip()
+        if not is_one or named[0].kind not in {"input", "output"}:
             yield 'for_each: give one placeholder for a list, such as "{{ inputs.files }}"'
         elif problem := _placeholder(named[0], step, workflow, steps):
             yield f"for_each: {problem}"
+        elif named[0].kind == "input" and not named[0].path and workflow.inputs[named[0].name].type != "list":
+            yield f'for_each: input {named[0].name!r} is no list; give it "type": "list"'
     if step.when:
         yield from (f"when: {problem}" for problem in _condition(step.when, step, workflow, steps))
 

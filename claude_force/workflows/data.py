@@ -35,7 +35,7 @@ class Told:
     materials: tuple[Material, ...] = ()
     """Answers that the task does not name."""
     inserted: list[Material] = field(default_factory=list)
-    """Fenced values within the text."""
+    """Values within the text; those of several lines are fenced there."""
     notes: list[str] = field(default_factory=list)
     """What was cut."""
 
@@ -74,7 +74,7 @@ def told(
         if dependency not in shown and _is_there(results[dependency], dependency in lists)
         for material in _answers(dependency, results[dependency], dependency in lists)
     ]
-    if made.inserted and not blocks:
+    if any("\n" in material.text for material in made.inserted) and not blocks:
         text = f"{NOTICE}\n\n{text}"
     made.text = text + _missing(results[dependency] for dependency in step.dependencies)
     made.materials = tuple(blocks)
@@ -142,9 +142,9 @@ def _answers(step_id: str, result: StepResult, is_list: bool) -> list[Material]:
 
 def _in_place(made: Told, material: Material) -> str:
     material = _cut(made, material)
+    made.inserted.append(material)
     if "\n" not in material.text:
         return material.text
-    made.inserted.append(material)
     return f"\n{fence(material)}\n"
 
 
@@ -173,8 +173,10 @@ def _missing(results: Iterable[StepResult]) -> str:
 
 
 def _parsed(result: StepResult) -> Any:  # noqa: ANN401 - as JSON has it
+    if result.text is None:
+        raise WorkflowError(f"there is no answer from {result.id!r} ({result.status})")
     try:
-        return msgspec.json.decode(result.text or "")
+        return msgspec.json.decode(result.text)
     except msgspec.DecodeError as error:
         raise WorkflowError(
             f'the answer of {result.id!r} is no JSON ({error}); give that step "output": "json" and a schema'

@@ -155,7 +155,7 @@ def read_workflow(raw: Mapping[str, Any]) -> tuple[Workflow, list[str]]:
     return msgspec.convert(data, Workflow), problems
 
 
-_ANY = InputSpec()
+_ANY = InputSpec(type="list")  # of which nothing more can be said to be wrong
 
 
 def _readable(step: object) -> WorkflowStep | None:
@@ -200,6 +200,16 @@ def given_inputs(workflow: Workflow, given: Mapping[str, Any]) -> tuple[dict[str
         if name not in workflow.inputs
     ]
     return values, problems
+
+
+def wrong_default(spec: InputSpec) -> str | None:
+    """What the default should be, where it is something else."""
+    try:
+        if spec.default is not None:
+            msgspec.convert(spec.default, _TYPES[spec.type], strict=True)
+    except msgspec.ValidationError:
+        return f"{_WORDS[spec.type]}, got {_shown(spec.default)}"
+    return None
 
 
 def not_json(value: object) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_BRACES = re.compile(r"(\\?)\{\{[ \t]*([^{}\n]*?)[ \t]*\}\}")
+_BRACES = re.compile(r"(\\?)\{\{([^{}\n]*)\}\}")  # one way to match, so no text takes long
 _WORDS = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 
@@ -47,6 +47,7 @@ def filled(text: str, value_of: Callable[[Placeholder], str]) -> str:
 
 
 def _parsed(words: str) -> Placeholder:
+    words = words.strip(" \t")
     if not _WORDS.fullmatch(words):
         return Placeholder("unknown", words)
     match words.split("."):
