@@ -2,7 +2,8 @@
 
 - A value of one line stands in its place as it is; a longer one is fenced there (`engine.untrusted`), for it is data.
   A task that is nothing but one input is that input, word for word: it is the user's own instruction.
-- The answer of a dependency that the task does not name comes before it, in a fenced block with the step's name.
+- The answer of a dependency that the task does not name comes before it, in a fenced block with the step's name; but
+  a step that is done for each item of an answer has its item, and not all of them.
 - An answer that is longer than `MAX_OUTPUT_CHARS` is cut in its middle, and says so.
 """
 
@@ -71,7 +72,7 @@ def told(
     blocks = [
         _cut(made, material)
         for dependency in step.dependencies
-        if dependency not in shown and _is_there(results[dependency], dependency in lists)
+        if dependency not in {*shown, step.source} and _is_there(results[dependency], dependency in lists)
         for material in _answers(dependency, results[dependency], dependency in lists)
     ]
     if any("\n" in material.text for material in made.inserted) and not blocks:

@@ -13,6 +13,7 @@ from claude_force.base.config import MAX_TIMEOUT_S, Positive, PositiveFloat
 from claude_force.base.errors import WorkflowError
 from claude_force.base.records import Effort
 from claude_force.base.sections import Section, faults, nearest
+from claude_force.workflows.template import placeholders
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)]
 InputType = Literal["string", "integer", "number", "boolean", "list", "object"]
@@ -102,6 +103,12 @@ class WorkflowStep(msgspec.Struct, forbid_unknown_fields=True):
     def items(self) -> ForEach | None:
         """`for_each`, written out."""
         return ForEach(items=self.for_each) if isinstance(self.for_each, str) else self.for_each
+
+    @property
+    def source(self) -> str | None:
+        """The step whose answer is the list that it is done for."""
+        places = placeholders(self.items.items) if self.items else ()
+        return next((place.name for place in places if place.kind == "output"), None)
 
     @property
     def needed(self) -> int:
