@@ -4,7 +4,7 @@ Every step stands there once, with what it waits for. Where results are given, e
 no font, no script and no file beside it; where its steps lie is decided by `layout`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from claude_force.workflows.layout import laid_out
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from claude_force.base.results import StepResult, StepStatus
     from claude_force.workflows.definition import WorkflowStep
     from claude_force.workflows.layout import Layout
@@ -113,7 +115,7 @@ class _Rails:
             self.columns.pop()
         return drawn.rstrip()
 
-    def _mark(self, column: int, *, own: int, places: dict[int, str | None], ending: list[int]) -> str:
+    def _mark(self, column: int, *, own: int, places: "Mapping[int, str | None]", ending: list[int]) -> str:
         if column == own:
             return "●"
         first, last = min([own, *places]), max([own, *places])
@@ -237,11 +239,11 @@ def svg(plan: "Plan", results: "Mapping[str, StepResult]") -> str:
     width = layout.width + 2 * _MARGIN
     height = len(layout.layers) * (_HEIGHT + _BETWEEN) - _BETWEEN + 2 * _MARGIN
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}"'
-        f' viewBox="0 0 {width:.0f} {height:.0f}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img"',
+        f' width="{width:.0f}" height="{height:.0f}">',
         f"<title>{escape(plan.name)}</title>",
         f"<style>\n{_STYLE}\n</style>",
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">',
         '<path class="tip" d="M0 0.5 L8 4 L0 7.5 Z"/></marker></defs>',
         '<rect class="page" width="100%" height="100%" rx="8"/>',
         *_lines(plan, layout),
