@@ -193,12 +193,20 @@ class RunStore(Database):
         """The steps of a run, in the order in which they were first noted."""
         return self._read(StepRecord, _STEP, self._rows(_THE_STEPS, run_id))
 
-    def durations(self, workflow: str) -> dict[str, float]:
+    def durations(self, workflow: str, *, simulated: bool | None = None) -> dict[str, float]:
         """For each step the seconds that it took in the newest run of this workflow in which it was done.
 
-        It looks back over a hundred runs.
+        It looks back over a hundred runs: of all, or of those that were `simulated`, or not.
         """
-        return {step: seconds for step, seconds, _ in self._rows(_DURATIONS, workflow, _LOOK_BACK)}
+        rows = self._rows(_DURATIONS, workflow, simulated, simulated, _LOOK_BACK)
+        return {step: seconds for step, seconds, _ in rows}
+
+    def output_tokens(self, workflow: str, *, simulated: bool) -> dict[str, list[int]]:
+        """For each step, and each item of one, how many tokens its answers had; it looks back over a hundred runs."""
+        found: dict[str, list[int]] = {}
+        for step, tokens in self._rows(_OUTPUT_TOKENS, workflow, simulated, simulated, _LOOK_BACK):
+            found.setdefault(step, []).append(tokens)
+        return found
 
     def prune(self, *, older_than: datetime | None = None, keep: int | None = None) -> int:
         """Remove runs with all that belongs to them; how many it were.
@@ -378,13 +386,19 @@ _THE_RUNS = f"SELECT {_selected(_RUN_IN_SHORT)} FROM runs WHERE ? IS NULL OR wor
 _THE_STEPS = f"SELECT {_selected(_STEP)} FROM steps WHERE run = {_THIS_RUN} ORDER BY number"
 
 _LOOK_BACK = 100  # of 1,000 steps each take 0.1 s
+_DONE_LATELY = f"""
+    (SELECT number, started_at FROM runs WHERE workflow = ? AND (? IS NULL OR simulated = ?) {_NEWEST} LIMIT ?) AS recent
+    JOIN steps ON steps.run = recent.number AND steps.status = 'done'
+"""
 _DURATIONS = f"""
-    SELECT CAST(step AS TEXT), (steps.ended_at - steps.started_at) / 1e6, max(recent.started_at)
-    FROM (SELECT number, started_at FROM runs WHERE workflow = ? {_NEWEST} LIMIT ?) AS recent
-    JOIN steps ON steps.run = recent.number
-    WHERE status = 'done' AND steps.ended_at - steps.started_at IS NOT NULL
+    SELECT CAST(step AS TEXT), (steps.ended_at - steps.started_at) / 1e6, max(recent.started_at) FROM {_DONE_LATELY}
+    WHERE steps.ended_at - steps.started_at IS NOT NULL
     GROUP BY step
 """  # of a group, SQLite shows the row that has the maximum
+_OUTPUT_TOKENS = f"""
+    SELECT CAST(step AS TEXT), CAST(output_tokens AS INTEGER) FROM {_DONE_LATELY}
+    WHERE CAST(output_tokens AS INTEGER) > 0
+"""
 _PRUNE = f"""
     DELETE FROM runs WHERE number = (
         SELECT number FROM runs
