@@ -33,6 +33,7 @@ COMMANDS = {
     "run-workflow": "Run a workflow: what is ready runs now, and what is paid is kept.",
     "runs": "See, compare and remove the runs of workflows.",
     "simulator": "Serve the Messages API on loopback, without a model.",
+    "workflows": "See, check, draw and plan the workflows that can be run.",
 }
 
 

@@ -387,8 +387,8 @@ _THE_STEPS = f"SELECT {_selected(_STEP)} FROM steps WHERE run = {_THIS_RUN} ORDE
 
 _LOOK_BACK = 100  # of 1,000 steps each take 0.1 s
 _DONE_LATELY = f"""
-    (SELECT number, started_at FROM runs WHERE workflow = ? AND (? IS NULL OR simulated = ?) {_NEWEST} LIMIT ?) AS recent
-    JOIN steps ON steps.run = recent.number AND steps.status = 'done'
+    (SELECT number, started_at FROM runs WHERE workflow = ? AND (? IS NULL OR simulated = ?) {_NEWEST} LIMIT ?)
+    AS recent JOIN steps ON steps.run = recent.number AND steps.status = 'done'
 """
 _DURATIONS = f"""
     SELECT CAST(step AS TEXT), (steps.ended_at - steps.started_at) / 1e6, max(recent.started_at) FROM {_DONE_LATELY}

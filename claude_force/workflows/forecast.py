@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from claude_force.base.errors import InputError, WorkflowError
-from claude_force.base.records import Usage
 from claude_force.base.results import StepResult
+from claude_force.base.usage import Usage
 from claude_force.engine.answer import read_answer
 from claude_force.engine.budget import extent_of, worst_case_usd
 from claude_force.engine.key import request_key

@@ -56,7 +56,7 @@ class Shop(Protocol):
 def read_plan(shop: Shop, workflow: str | Mapping[str, Any]) -> Plan:
     """The plan of a workflow, by its name or as a dict. Raises one `WorkflowError` with every fault."""
     name, raw = _written(shop, workflow)
-    plan, problems = _read(shop, raw, name)
+    plan, problems = read_checked(shop, raw, name)
     refuse(problems, name)
     return plan
 
@@ -76,7 +76,8 @@ def _written(shop: Shop, workflow: str | Mapping[str, Any]) -> tuple[str, Mappin
     return str(workflow.get("name") or "workflow"), workflow
 
 
-def _read(shop: Shop, raw: Mapping[str, Any], name: str) -> tuple[Plan, list[str]]:
+def read_checked(shop: Shop, raw: Mapping[str, Any], name: str) -> tuple[Plan, list[str]]:
+    """The plan of what was written, and every fault of it. With faults, it has the steps that could be read."""
     workflow, problems = read_workflow(raw)
     if not problems and (problem := not_json(raw)):
         problems = [problem]
@@ -110,7 +111,7 @@ def prepare_run(
     if written is None:
         raise WorkflowError("give a workflow, or the run to take up again")
     name, raw = written
-    plan, problems = _read(shop, raw, name)
+    plan, problems = read_checked(shop, raw, name)
     known = {given: value for given, value in unasked.items() if given in plan.workflow.inputs} | dict(inputs or {})
     values, faults = given_inputs(plan.workflow, known)
     strangers = [

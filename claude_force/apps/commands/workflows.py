@@ -1,0 +1,190 @@
+"""`claude-force workflows`: which there are, what they need, what is wrong with them, how they look, what they cost."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
+from claude_force.base.config import claude_folder, current_folder
+from claude_force.library.materials import read_material
+from claude_force.orchestrator import Project
+from claude_force.workflows.picture import PictureFormat, picture
+from claude_force.workflows.start import read_plan
+from claude_force.workflows.survey import survey
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from claude_force.workflows.definition import WorkflowStep
+
+
+def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Workflows' file names: reading the config as well would be too slow for a key press."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
+
+    folder = claude_folder(current_folder())
+    names = sorted({path.stem for path in folder.glob("workflows/*.*")}) if folder else []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+name_argument = click.argument("name", shell_complete=complete_workflow, help="The workflow's name.")
+
+
+@click.group()
+def command() -> None:
+    """See, check, draw and plan the workflows that can be run."""
+
+
+@command.command("list", epilog=example("claude-force workflows list --json | python -m json.tool"))
+@config_option
+@json_option
+def list_(config_path: Path | None, as_json: bool) -> None:
+    """List the workflows of the config, the project and the user, broken ones with their fault."""
+    found = survey(Project(config_path))
+    if as_json:
+        print_json([workflow.to_dict() for workflow in found])
+        return
+    rows = [
+        (
+            workflow.name,
+            str(len(workflow.plan.steps)) if workflow.plan else "?",
+            f"broken: {workflow.problems[0]}" if workflow.problems else workflow.description,
+            str(workflow.path or ""),
+        )
+        for workflow in found
+    ]
+    print_table(("workflow", "steps", "what it does", "from"), rows)
+    if not found:
+        note("no workflows here; `claude-force init` writes some, or put files into .claude/workflows")
+    if broken := sum(bool(workflow.problems) for workflow in found):
+        note(f"{broken} cannot be run; `claude-force workflows validate` says why", kind="warning")
+
+
+@command.command(epilog=example("claude-force workflows show code-quality-check"))
+@name_argument
+@config_option
+@json_option
+def show(name: str, config_path: Path | None, as_json: bool) -> None:
+    """Show one workflow: what it must be given, its steps in order, and what waits for what."""
+    plan = read_plan(Project(config_path), name)
+    workflow = plan.workflow
+    if as_json:
+        print_json({"name": name, "workflow": workflow, "order": plan.order})
+        return
+    from claude_force.apps.plan_view import show_graph  # noqa: PLC0415 - only where it is shown
+
+    click.echo(harmless("\n".join(filter(None, (workflow.name or name, workflow.description)))))
+    bounds = {
+        "timeout_seconds": workflow.timeout_seconds,
+        "max_concurrent": workflow.max_concurrent,
+        "max_cost_usd": workflow.max_cost_usd,
+    }
+    for bound, value in bounds.items():
+        if value is not None:
+            click.echo(f"{bound}: {value:g}")
+    click.echo("\nInputs")
+    for name_, spec in workflow.inputs.items():
+        need = "required" if spec.required and spec.default is None else f"default {spec.default!r}"
+        click.echo(
+            harmless(f"  {name_}  {spec.type}, {need if spec.default != '' else 'optional'}  {spec.description}")
+        )
+    if not workflow.inputs:
+        click.echo("  none")
+    click.echo("\nSteps")
+    show_graph(plan)
+    for step in (plan.steps[step_id] for step_id in plan.order):
+        click.echo(harmless(f"{step.id}  {_settings(step)}\n  {' '.join(step.task.split())[:160]}"))
+
+
+def _settings(step: "WorkflowStep") -> str:
+    """Who does it, and what is not as usual."""
+    facts = {
+        "model": step.model,
+        "effort": step.effort,
+        "max_tokens": step.max_tokens,
+        "on_failure": None if step.on_failure == "fail" else step.on_failure,
+        "output": None if step.output == "text" else step.output,
+    }
+    return ", ".join([step.agent, *(f"{name} {value}" for name, value in facts.items() if value is not None)])
+
+
+@command.command(epilog=example("claude-force workflows validate", "claude-force workflows validate bug-triage --json"))
+@click.argument("names", nargs=-1, shell_complete=complete_workflow, help="Check these only.")
+@config_option
+@json_option
+def validate(names: tuple[str, ...], config_path: Path | None, as_json: bool) -> None:
+    """Check workflows: every fault of each, in one go.
+
+    The exit code is 2 if there is any.
+    """
+    found = survey(Project(config_path), names)
+    faulty = [workflow for workflow in found if workflow.problems]
+    if as_json:
+        print_json([workflow.to_dict() for workflow in found])
+    else:
+        for workflow in faulty:
+            where = workflow.path or workflow.name
+            for problem in workflow.problems:
+                note(f"{where}: {problem}", kind="error")
+        click.echo(f"{len(found) - len(faulty)} sound, {len(faulty)} not")
+    raise SystemExit(2 if faulty else 0)
+
+
+@command.command(epilog=example("claude-force workflows graph bug-triage --format svg --output bug-triage.svg"))
+@name_argument
+@click.option("--format", "kind", type=click.Choice(get_args(PictureFormat)), default="text", show_default=True)
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the picture to this file.")
+@config_option
+@json_option
+def graph(name: str, kind: PictureFormat, output: Path | None, config_path: Path | None, as_json: bool) -> None:
+    """Draw a workflow: which step waits for which."""
+    plan = read_plan(Project(config_path), name)
+    if output is not None:
+        output.write_text(picture(plan, kind), encoding="utf-8")
+    if as_json:
+        steps = [{"id": step, "dependencies": plan.steps[step].dependencies} for step in plan.order]
+        print_json({"name": name, "steps": steps, "format": kind, "picture": picture(plan, kind)})
+    elif output is None and kind == "text":
+        from claude_force.apps.plan_view import show_graph  # noqa: PLC0415 - only where it is shown
+
+        show_graph(plan)
+    elif output is None:
+        click.echo(picture(plan, kind), nl=False)
+
+
+@command.command(epilog=example("claude-force workflows plan code-quality-check --input code=@main.py"))
+@name_argument
+@click.option("--input", "given", multiple=True, metavar="K=V", help="An input; `K=@FILE` reads it from a file.")
+@click.option("--max-usd", "max_cost_usd", type=click.FloatRange(0, min_open=True), help="A limit to compare with.")
+@click.option("--offline", is_flag=True, help="Plan for the built-in simulator.")
+@config_option
+@json_option
+def plan(
+    name: str,
+    given: tuple[str, ...],
+    max_cost_usd: float | None,
+    offline: bool,
+    config_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Foretell a run: what is cached, what would be asked, what it would cost, and how long it would take.
+
+    Nothing is sent, and nothing is written. Tokens are estimated; `claude_force.workflows.forecast` says how.
+    """
+    from claude_force.apps.plan_view import show_plan  # noqa: PLC0415 - only where it is shown
+    from claude_force.workflows.forecast import forecast  # noqa: PLC0415
+
+    project = Project(config_path, offline=offline)
+    found = forecast(project, read_plan(project, name), _inputs(given), max_cost_usd=max_cost_usd)
+    show_plan(found, as_json=as_json)
+
+
+def _inputs(given: tuple[str, ...]) -> dict[str, str]:
+    values = {}
+    for pair in given:
+        name, is_pair, value = pair.partition("=")
+        if not is_pair:
+            raise click.UsageError(f"--input is {pair!r}; give NAME=VALUE, or NAME=@FILE")
+        values[name] = read_material(value[1:]).text if value.startswith("@") else value
+    return values
