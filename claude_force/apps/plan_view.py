@@ -24,6 +24,7 @@ def show_plan(forecast: "Forecast", *, as_json: bool) -> None:
         print_json(forecast.to_dict())
         return
     show_graph(forecast.plan)
+    click.echo()
     steps = list(forecast.steps.values())
     print_table(
         ("step", "agent", "model", "cache", "tokens in", "out", "min", "expected", "max", "seconds"), _rows(steps)
@@ -48,7 +49,7 @@ def show_graph(plan: "Plan") -> None:
     """The plan as text, in letters that the terminal has."""
     drawn = harmless(text(plan, {}))
     takes_all = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-    click.echo(drawn if takes_all else drawn.translate(_ASCII))
+    click.echo(drawn if takes_all else drawn.translate(_ASCII), nl=False)
 
 
 def _rows(steps: "list[StepForecast]") -> list[tuple[str, ...]]:

@@ -93,6 +93,7 @@ def show(name: str, config_path: Path | None, as_json: bool) -> None:
         click.echo("  none")
     click.echo("\nSteps")
     show_graph(plan)
+    click.echo()
     for step in (plan.steps[step_id] for step_id in plan.order):
         click.echo(harmless(f"{step.id}  {_settings(step)}\n  {' '.join(step.task.split())[:160]}"))
 
