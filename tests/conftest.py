@@ -12,6 +12,7 @@ from claude_force import AgentOrchestrator
 
 if TYPE_CHECKING:
     from claude_force import AgentResult
+    from claude_force.base.results import WorkflowResult
 
 # Two tests share a core here: how long one example takes says nothing.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -40,6 +41,9 @@ class Awaited:
 
     def execute_agent(self, agent: str, task: str, **options: Any) -> "AgentResult":
         return asyncio.run(self._subject.execute_agent_async(agent, task, **options))
+
+    def execute_workflow(self, workflow: Any, inputs: Any = None, **options: Any) -> "WorkflowResult":
+        return asyncio.run(self._subject.execute_workflow_async(workflow, inputs, **options))
 
     def __enter__(self) -> Self:
         return self
