@@ -87,11 +87,12 @@ class Schedule:
             if not given + told:
                 return self._skipped(step, Standing.PASSED, "none of the steps that it depends on was done")
         elif given < step.needed:
-            if given + still_open >= step.needed:
+            most = given + still_open
+            if most >= step.needed:
                 return None
             standing = Standing.MISSING if missing or told else Standing.PASSED
             wanted = f"{step.needed} of {len(step.dependencies)}"
-            return self._skipped(step, standing, f"it needs {wanted} answers, and there can be no more than {given}")
+            return self._skipped(step, standing, f"it needs {wanted} answers, and there can be no more than {most}")
         self._make_ready(step.id)
         return None
 
