@@ -7,15 +7,41 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_force.apps.console import harmless, note, print_json, print_table
+from claude_force.apps.inputs import piped_input, typed_inputs
+from claude_force.workflows.definition import refuse
+from claude_force.workflows.forecast import forecast
 from claude_force.workflows.picture import text
+from claude_force.workflows.start import asked_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
+    from claude_force.orchestrator import Project, WorkflowOptions
     from claude_force.workflows.forecast import Forecast, StepForecast
     from claude_force.workflows.plan import Plan
 
 _ASCII = str.maketrans("●─│├┤┴┼╰╯·…", "*-|||++''-.")
+
+
+def plan_run(
+    project: "Project", name: str | None, inputs: "Sequence[str]", options: "WorkflowOptions", *, as_json: bool
+) -> None:
+    """Foretell the run that these options would make, and show it. Nothing is sent, and nothing written."""
+    given, resume = typed_inputs(inputs), options.get("resume")
+    if name is not None and resume is None:
+        given |= piped_input(project, name, given)
+    asked = asked_for(project, name, given, resume=resume)
+    refuse(asked.problems, asked.name)
+    found = forecast(
+        project,
+        asked.plan,
+        asked.inputs,
+        use_cache=options.get("use_cache"),
+        force=options.get("force", ()),
+        max_cost_usd=options.get("max_cost_usd"),
+        run_id=asked.taken_up.id if asked.taken_up else None,
+    )
+    show_plan(found, as_json=as_json)
 
 
 def show_plan(forecast: "Forecast", *, as_json: bool) -> None:

@@ -18,13 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from claude_force.apps.console import harmless, is_terminal, note, price, print_answers, print_json, say
+from claude_force.apps.inputs import piped_input, typed_inputs
 from claude_force.apps.progress import shown
-from claude_force.apps.stdin import is_piped, read_stdin
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
 from claude_force.base.errors import InputError
-from claude_force.library.materials import read_material
 from claude_force.orchestrator import Project, WorkflowOptions
-from claude_force.workflows.start import lacking
 
 if TYPE_CHECKING:
     from claude_force.base.results import WorkflowResult
@@ -73,9 +71,9 @@ def run_workflow(
     if sys.stdout is None:
         raise InputError("standard output is closed, so the answers would be lost; redirect it to a file")
     project = Project(config_path, offline=offline)
-    given = _given(inputs)
+    given = typed_inputs(inputs)
     if name is not None and "resume" not in options:
-        given |= _piped(project, name, given)
+        given |= piped_input(project, name, given)
     orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
     ending = asyncio.run(_run(orchestrator, name, given, options, output))
     result = ending.result
@@ -99,40 +97,6 @@ def run_workflow(
 
 
 # ---------------------------------------------------------------- inputs
-
-
-def _given(inputs: Sequence[str]) -> dict[str, Any]:
-    """`k=v`, `k=@file` and `k=-` as values by name."""
-    values: dict[str, Any] = {}
-    for word in inputs:
-        name, is_pair, value = word.partition("=")
-        if not is_pair or not name:
-            raise click.UsageError(f"--input {word!r} has no name; write name=value, name=@file or name=-")
-        if name in values:
-            raise click.UsageError(f"--input {name!r} is given twice; give it once")
-        values[name] = value
-    if sum(value == "-" for value in values.values()) > 1:
-        raise click.UsageError("standard input can be one input only; give the others as name=@file")
-    return {name: _value(value) for name, value in values.items()}
-
-
-def _value(word: str) -> str:
-    if word == "-":
-        return read_stdin()
-    if word.startswith("@@"):
-        return word[1:]
-    return read_material(word[1:]).text if word.startswith("@") else word
-
-
-def _piped(project: Project, name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What is piped in, if one required input is open that it can be."""
-    if not is_piped():
-        return {}
-    match lacking(project, name, given):
-        case [only] if text := read_stdin():
-            note(f"standard input is the input {only!r} ({len(text):,} characters)")
-            return {only: text}
-    return {}
 
 
 # ---------------------------------------------------------------- the run

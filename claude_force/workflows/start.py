@@ -5,7 +5,7 @@ Nothing is sent here, and nothing written but the run's first line in the journa
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -86,6 +86,38 @@ def read_checked(shop: Shop, raw: Mapping[str, Any], name: str) -> tuple[Plan, l
     return Plan(workflow, name), problems
 
 
+class Asked(NamedTuple):
+    """What somebody wants to run."""
+
+    name: str
+    raw: Mapping[str, Any]
+    """The workflow as it is written."""
+    plan: Plan
+    problems: list[str]
+    """Its faults; with some, the plan has the steps that could be read."""
+    inputs: dict[str, Any]
+    """As they were given, now or when the run began that is taken up again."""
+    taken_up: RunRecord | None
+    """That run."""
+
+
+def asked_for(
+    shop: Shop, workflow: str | Mapping[str, Any] | None, inputs: Mapping[str, Any] | None, *, resume: str | None
+) -> Asked:
+    """What is meant by these. Raises `WorkflowError` for no workflow, `RunNotFoundError`, or `JournalError`."""
+    written = None if workflow is None else _written(shop, workflow)
+    taken_up, unasked = None, dict[str, Any]()
+    if resume is not None:
+        taken_up = History(shop.runs, shop.cache).find(resume, workflow=written and written[0])
+        definition, unasked = _kept(shop.runs, taken_up)
+        written = written or (taken_up.workflow, definition)
+    if written is None:
+        raise WorkflowError("give a workflow, or the run to take up again")
+    plan, problems = read_checked(shop, written[1], written[0])
+    known = {given: value for given, value in unasked.items() if given in plan.workflow.inputs} | dict(inputs or {})
+    return Asked(*written, plan, problems, known, taken_up)
+
+
 def prepare_run(
     shop: Shop,
     crew: "Crew",
@@ -102,17 +134,7 @@ def prepare_run(
     its own workflow where none is.
     """
     store, clock = shop.runs, shop.parts.clock
-    written = None if workflow is None else _written(shop, workflow)
-    taken_up, unasked = None, dict[str, Any]()
-    if resume is not None:
-        taken_up = History(store, shop.cache).find(resume, workflow=written and written[0])
-        definition, unasked = _kept(store, taken_up)
-        written = written or (taken_up.workflow, definition)
-    if written is None:
-        raise WorkflowError("give a workflow, or the run to take up again")
-    name, raw = written
-    plan, problems = read_checked(shop, raw, name)
-    known = {given: value for given, value in unasked.items() if given in plan.workflow.inputs} | dict(inputs or {})
+    name, raw, plan, problems, known, taken_up = asked_for(shop, workflow, inputs, resume=resume)
     values, faults = given_inputs(plan.workflow, known)
     strangers = [
         f"force: there is no step {step!r}{nearest(step, plan.steps)}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_force.apps.console import config_option, example, json_option
+from claude_force.apps.inputs import INPUT_HELP
 from claude_force.base.errors import ClaudeForceError
 from claude_force.orchestrator import Project
 
@@ -36,6 +37,7 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
 @click.command(
     epilog=example(
         "claude-force run-workflow code-quality-check --input code=@main.py",
+        "git diff | claude-force run-workflow code-quality-check --plan",
         "git diff | claude-force run-workflow code-quality-check",
         "claude-force run-workflow code-quality-check --resume --why",
     )
@@ -56,7 +58,7 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
     "inputs",
     multiple=True,
     metavar="NAME=VALUE",
-    help="An input; may be repeated. =@FILE takes a file's text, =- standard input, =@@ a text that begins with @.",
+    help=INPUT_HELP,
 )
 @click.option(
     "--resume",
@@ -66,6 +68,7 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
     help="Go on with a run, by its id or the beginning of it; without one, with the last.",
 )
 @click.option("--force", multiple=True, metavar="STEP", help="Do this step again whatever there is; may be repeated.")
+@click.option("--plan", "only_plans", is_flag=True, help="Say what the run would do and cost; send nothing.")
 @click.option("--why", "tells_why", is_flag=True, help="Say of each step why it was done, or did not have to be.")
 @click.option("--no-cache", is_flag=True, help="Ask, even if the same was answered before; keep nothing in the cache.")
 @click.option("--refresh", is_flag=True, help="Ask, even if the same was answered before, and keep the new answers.")
@@ -89,6 +92,7 @@ def command(
     inputs: tuple[str, ...],
     resume: str | None,
     force: tuple[str, ...],
+    only_plans: bool,
     tells_why: bool,
     no_cache: bool,
     refresh: bool,
@@ -122,6 +126,12 @@ def command(
     }
     if resume is not None:
         options["resume"] = resume
+    if only_plans:
+        from claude_force.apps.plan_view import plan_run  # noqa: PLC0415 - as below
+
+        as_json = as_json or output_format == "json"
+        plan_run(Project(config_path, offline=offline), name, inputs, options, as_json=as_json)
+        return
     from claude_force.apps.workflow import run_workflow  # noqa: PLC0415 - --help does not pay for a run
 
     code = run_workflow(

@@ -5,27 +5,16 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from claude_force.apps.commands.run_workflow import complete_workflow
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
-from claude_force.base.config import claude_folder, current_folder
-from claude_force.library.materials import read_material
+from claude_force.apps.inputs import INPUT_HELP
 from claude_force.orchestrator import Project
 from claude_force.workflows.picture import PictureFormat, picture
 from claude_force.workflows.start import read_plan
 from claude_force.workflows.survey import survey
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem
-
     from claude_force.workflows.definition import WorkflowStep
-
-
-def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Workflows' file names: reading the config as well would be too slow for a key press."""
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
-
-    folder = claude_folder(current_folder())
-    names = sorted({path.stem for path in folder.glob("workflows/*.*")}) if folder else []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 name_argument = click.argument("name", shell_complete=complete_workflow, help="The workflow's name.")
@@ -156,14 +145,14 @@ def graph(name: str, kind: PictureFormat, output: Path | None, config_path: Path
 
 @command.command(epilog=example("claude-force workflows plan code-quality-check --input code=@main.py"))
 @name_argument
-@click.option("--input", "given", multiple=True, metavar="K=V", help="An input; `K=@FILE` reads it from a file.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help=INPUT_HELP)
 @click.option("--max-usd", "max_cost_usd", type=click.FloatRange(0, min_open=True), help="A limit to compare with.")
 @click.option("--offline", is_flag=True, help="Plan for the built-in simulator.")
 @config_option
 @json_option
 def plan(
     name: str,
-    given: tuple[str, ...],
+    inputs: tuple[str, ...],
     max_cost_usd: float | None,
     offline: bool,
     config_path: Path | None,
@@ -173,19 +162,6 @@ def plan(
 
     Nothing is sent, and nothing is written. Tokens are estimated; `claude_force.workflows.forecast` says how.
     """
-    from claude_force.apps.plan_view import show_plan  # noqa: PLC0415 - only where it is shown
-    from claude_force.workflows.forecast import forecast  # noqa: PLC0415
+    from claude_force.apps.plan_view import plan_run  # noqa: PLC0415 - only where it is shown
 
-    project = Project(config_path, offline=offline)
-    found = forecast(project, read_plan(project, name), _inputs(given), max_cost_usd=max_cost_usd)
-    show_plan(found, as_json=as_json)
-
-
-def _inputs(given: tuple[str, ...]) -> dict[str, str]:
-    values = {}
-    for pair in given:
-        name, is_pair, value = pair.partition("=")
-        if not is_pair:
-            raise click.UsageError(f"--input is {pair!r}; give NAME=VALUE, or NAME=@FILE")
-        values[name] = read_material(value[1:]).text if value.startswith("@") else value
-    return values
+    plan_run(Project(config_path, offline=offline), name, inputs, {"max_cost_usd": max_cost_usd}, as_json=as_json)
