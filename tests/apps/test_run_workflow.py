@@ -327,6 +327,16 @@ def test_a_step_that_fails(run: Run, fault: Any, code: int, kind: str) -> None:
         assert asked(simulator) == {"a": 1, "b": 2, "c": 1, "sum": 1}
 
 
+def test_half_an_answer_is_none(run: Run, write: Write, simulator: Simulator) -> None:
+    """Where one of two last steps fails, the other's answer is kept, and not printed as if the run were done."""
+    write("fork", "a", "left=a", "right=a")
+    simulator.script(None, None, ApiFault(500))
+    done = run("run-workflow", "fork", "--sequential")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "2 of 3 answers are kept" in done.stderr
+    assert run("runs", "show", "last", "--step", "left").stdout == "left\n"
+
+
 @pytest.mark.usefixtures("write")
 def test_a_failure_for_a_machine(run: Run, simulator: Simulator) -> None:
     """With `--json` a failed run is told whole, with what was done and what was not, and never as an error alone."""
