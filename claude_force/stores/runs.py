@@ -158,13 +158,28 @@ class RunStore(Database):
         simulated: bool = False,
         steps: Sequence[StepRecord] = (),
     ) -> None:
-        """Put down how the run ended, and these steps with it. A run that was simulated once stays so."""
-        cost = None if cost_usd is None else str(cost_usd)
+        """Put down how the run ended, and these steps with it. A run that was simulated once stays so.
+
+        `cost_usd` and `saved_usd` are of this part of it: they are added to those of the parts before. A part that was
+        killed has added nothing; the ledger has its costs, under the run's id.
+        """
         rows = [(*_row(step, _STEP), run_id) for step in steps]
-        values = (status, _micros(ended_at), cost, str(saved_usd), error, simulated, run_id)
 
         def end(writer: sqlite3.Connection) -> int:
             writer.executemany(_NOTE, rows)
+            cost, saved = cost_usd, saved_usd
+            for earlier, saved_earlier in writer.execute(_SUMS, (run_id,)):
+                cost = None if cost is None or earlier is None else cost + Decimal(earlier)
+                saved += Decimal(saved_earlier)
+            values = (
+                status,
+                _micros(ended_at),
+                None if cost is None else str(cost),
+                str(saved),
+                error,
+                simulated,
+                run_id,
+            )
             return writer.execute(_END, values).rowcount
 
         if not self._transact(end):
@@ -366,6 +381,7 @@ _TAKE_UP = (
     "UPDATE runs SET definition = ?, inputs = ?, status = 'running', resumed = resumed + 1, ended_at = NULL,"
     " error = NULL WHERE id = ?"
 )
+_SUMS = "SELECT CAST(cost_usd AS TEXT), CAST(saved_usd AS TEXT) FROM runs WHERE id = ?"
 _END = (
     "UPDATE runs SET status = ?, ended_at = ?, cost_usd = ?, saved_usd = ?, error = ?, simulated = max(simulated, ?)"
     " WHERE id = ?"

@@ -666,7 +666,10 @@ class AgainstADict(RuleBasedStateMachine):
         self.now += MINUTE
         facts: dict[str, Any] = {"status": status, "ended_at": self.now, "cost_usd": cost_usd, "saved_usd": Decimal(1)}
         if self.does(run_id, lambda: self.store.end(run_id, **facts)):
-            self.runs[run_id] = replace(self.runs[run_id], **facts)
+            run = self.runs[run_id]  # which may have had parts before, and their costs
+            facts["cost_usd"] = None if cost_usd is None or run.cost_usd is None else run.cost_usd + cost_usd
+            facts["saved_usd"] += run.saved_usd
+            self.runs[run_id] = replace(run, **facts)
 
     @rule(run_id=ids)
     def take_up(self, run_id: str) -> None:
