@@ -198,7 +198,7 @@ def check(workflow: dict[str, Any], result: WorkflowResult, events: list[RunEven
     """What holds of every run."""
     steps = {step["id"]: step for step in workflow["steps"]}
     assert list(result.steps) == list(steps)
-    ended = [event.step for event in events if event.kind == "ended" and event.step in steps]
+    ended = [event.step for event in events if event.kind == "ended" and event.step and event.step in steps]
     assert sorted(ended) == sorted(steps), "a step ended twice, or not at all"
     position = {event.step: number for number, event in enumerate(events) if event.kind == "ended"}
     for number, event in enumerate(events):

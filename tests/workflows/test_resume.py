@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from claude_force import (
     WorkflowResult,
 )
 from claude_force.stores.runs import RunStore
-from claude_force.testing import ApiFault, Rule, SeenRequest, Simulator
+from claude_force.testing import ApiFault, Rule, SeenRequest, Simulator, Stats
 
 Face = Callable[..., Any]
 Steps = list[dict[str, Any]]
@@ -339,7 +340,8 @@ def test_kill_9_at_random_moments(project: Path) -> None:
                 start, moment = calls(simulator), dice.randint(1, 30)
                 print(json.dumps([str(project), simulator.base_url, workflow]), file=nursery.stdin, flush=True)
                 child = int(nursery.stdout.readline())
-                simulator.wait_until(lambda stats, at=start + moment: stats.calls["/v1/messages"] >= at, timeout_s=60)
+                at = partial(_has_sent, start + moment)
+                simulator.wait_until(at, timeout_s=60)
                 threading.Event().wait(dice.random() * 0.004)  # somewhere within a call
                 os.kill(child, signal.SIGKILL)
                 assert nursery.stdout.readline() == "gone\n"
@@ -354,6 +356,10 @@ def test_kill_9_at_random_moments(project: Path) -> None:
             nursery.stdin.close()
     print(f"{KILLS} kills; calls in flight, and paid twice: {sorted(in_flight)}")  # noqa: T201 - with `-s`, the figures
     shutil.rmtree(project / ".claude/metrics", ignore_errors=True)
+
+
+def _has_sent(count: int, stats: Stats) -> bool:
+    return stats.calls["/v1/messages"] >= count
 
 
 async def _resumed(simulator: Simulator, workflow: dict[str, Any]) -> tuple[WorkflowResult, int]:
@@ -439,10 +445,16 @@ def test_planted_causes_change_no_more_than_words(face: Face, first: Any, causes
         assert again(face, simulator, CHAIN, force=["a", "c"])[0].status == "completed"
 
 
+def folder_instead() -> None:
+    """Where the file was."""
+    Path(".claude/runs.db").unlink()
+    Path(".claude/runs.db").mkdir()
+
+
 GARBAGE: dict[str, Callable[[], object]] = {
     "no database": lambda: Path(".claude/runs.db").write_bytes(b"garbage" * 1000),
     "a newer one": lambda: change("PRAGMA user_version = 99"),
-    "a folder": lambda: (Path(".claude/runs.db").unlink(), Path(".claude/runs.db").mkdir()),
+    "a folder": folder_instead,
 }
 
 

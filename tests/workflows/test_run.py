@@ -500,7 +500,7 @@ KINDS = ["run_started", "started", "ended", "run_ended"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_callback_that_raises_ends_the_run(face: Face, kind: str, project: Any) -> None:
     """With its own error, once, and a journal that knows how every step ended."""
-    told = []
+    told: list[str] = []
 
     def watch(event: RunEvent) -> None:
         told.append(event.kind)
