@@ -130,23 +130,19 @@ def test_a_terminal_error_ends_the_run(face: Face, fault: ApiFault, exit_code: i
     assert (result.status, result.exit_code) == ("failed", exit_code)
 
 
-async def test_a_terminal_error_settles_what_is_in_flight_and_sends_nothing() -> None:
-    """Two in flight come to their end; those that wait for a place in another run's shadow are not sent."""
-    steps = [step(name) for name in "abcde"]
-    with Simulator(rules=[fails("a", ApiFault(401))]) as simulator:
-        async with AsyncAgentOrchestrator(api_key="k", base_url=simulator.base_url, max_concurrent=3) as subject:
-            simulator.hold()
-            others = asyncio.create_task(subject.execute_agent("writer", "In one place."))
+async def test_a_terminal_error_sends_nothing_of_what_waits_for_a_place() -> None:
+    """Of two places another call has one, so the second step waits when the first meets the error."""
+    hangs = Rule(Hang(), when=lambda request: "In one place." in request.prompt)
+    with Simulator(rules=[hangs, fails("a", ApiFault(401))]) as simulator:
+        async with AsyncAgentOrchestrator(api_key="k", base_url=simulator.base_url, max_concurrent=2) as subject:
+            other = asyncio.create_task(subject.execute_agent("writer", "In one place."))
             await asyncio.to_thread(simulator.wait_until, lambda stats: stats.in_flight == 1)
-            running = asyncio.create_task(
-                subject.execute_workflow({"name": "w", "steps": steps}, on_error="return")
-            )  # three steps begin: two are sent, one waits for a place
-            await asyncio.to_thread(simulator.wait_until, lambda stats: stats.in_flight == 3 or calls(simulator) == 3)
-            simulator.release()
-            result = await running
-            await others
-            assert calls(simulator) == 3
-    assert statuses(result) == {"a": "failed", "b": "done", "c": "not_run", "d": "not_run", "e": "not_run"}
+            workflow = {"name": "w", "steps": [step(name) for name in "abc"]}
+            result = await subject.execute_workflow(workflow, on_error="return")
+            assert calls(simulator) == 2
+            other.cancel()
+    assert statuses(result) == {"a": "failed", "b": "not_run", "c": "not_run"}
+    assert result.exit_code == 3
 
 
 def test_fail_keeps_siblings_that_are_in_flight() -> None:
