@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import click
 import msgspec
@@ -16,6 +16,7 @@ import claude_force
 from claude_force.base.config import Config
 from claude_force.engine import breaker
 from claude_force.library import definition, disk, frontmatter
+from claude_force.orchestrator import WorkflowOptions
 from claude_force.performance_tracker import ExecutionLine
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +127,7 @@ def members(kind: type) -> set[str]:
     return {name for name in vars(kind) if not name.startswith("_")}
 
 
+_UNKNOWN = dict.fromkeys(("UseCache", "OnEvent"), object)
 NAMES = {
     "the public names": set(claude_force.__all__) - {"__version__"},
     "the parameters": parameters(),
@@ -134,6 +136,11 @@ NAMES = {
     "the members of an orchestrator": members(claude_force.AgentOrchestrator),
     "the members of the async face": members(claude_force.AsyncAgentOrchestrator)
     - {"config", "of", "performance_tracker", "max_concurrent"},
+    "the members of a dag": members(claude_force.WorkflowDAG),
+    "the options of a run": {"on_error", *get_type_hints(WorkflowOptions, localns=_UNKNOWN)},
+    "the fields of a workflow's result": members(claude_force.WorkflowResult),
+    "the fields of a step's result": members(claude_force.StepResult),
+    "the fields of an event": members(claude_force.RunEvent),
     "the parameters of a breaker": set(inspect.signature(breaker.CircuitBreaker).parameters),
     "the members of a breaker": (members(breaker.CircuitBreaker) | members(breaker.Snapshot)) - {"settle"},
     "the members of a permit": members(breaker.Permit) - {"period"},  # what only breaker and permit tell each other
