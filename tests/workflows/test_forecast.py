@@ -158,13 +158,14 @@ def test_no_price() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "said", "stops_at"),
-    [(0.0001, "short", "a"), (1.37, "enough", None), (99, "holds", None), (None, "none", None)],
+    ("part", "said", "stops_at"), [(0.0001, "short", "a"), (0.98, "enough", None), (1.01, "holds", None)]
 )
 @pytest.mark.usefixtures("project", "simulator")
-def test_a_limit(limit: float | None, said: str, stops_at: str | None) -> None:
+def test_a_limit(part: float, said: str, stops_at: str | None) -> None:
     """Whether `max_cost_usd` is more than the most, more than what is expected, or too low, and for which step."""
-    found = seen(workflow(A, B, SUM), max_cost_usd=limit)
+    whole = workflow(A, B, SUM)
+    assert seen(whole).budget == "none"
+    found = seen(whole, max_cost_usd=part * float(_usd(seen(whole).max_usd)))
     assert (found.budget, found.stops_at) == (said, stops_at)
 
 
