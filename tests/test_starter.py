@@ -5,15 +5,18 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from claude_force import AgentOrchestrator
 from claude_force.apps.commands.init import starter_files, starter_folder
 from claude_force.base.config import Config, migrate_config, validate_config
 from claude_force.base.models import CURRENT
 from claude_force.base.records import AgentDefinition
 from claude_force.library.agents import AgentFolder, AgentLibrary
+from claude_force.testing import ApiFault, Simulator
 
 STARTER = starter_folder()
 LIBRARY = AgentLibrary([AgentFolder(path=STARTER / "agents", source="project", root=STARTER)])
@@ -80,6 +83,58 @@ def test_a_workflow_is_sound(path: Path) -> None:
         for kind, name in re.findall(r"\{\{ (inputs|steps)\.([\w-]+)", step["task"]):
             assert name in (workflow["inputs"] if kind == "inputs" else step["dependencies"])
         seen.add(step["id"])
+
+
+ROOT = STARTER.parent
+CODE = (ROOT / "claude_force/cli.py").read_text()
+REAL: dict[str, dict[str, str]] = {
+    "api-review": {"api": (ROOT / "claude_force/transports/simulator/api.py").read_text()},
+    "bug-triage": {"report": "`claude-force healt` suggests `help` instead of `health`.", "code": CODE},
+    "code-quality-check": {"code": CODE},
+    "docs-review": {"docs": (ROOT / "README.md").read_text(), "code": CODE},
+    "release-notes": {"changes": (ROOT / "CHANGELOG.md").read_text(), "version": "2.2.0 -> 2.3.0"},
+}
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Path:
+    """A project with the starter."""
+    for file in starter_files(STARTER):
+        target = tmp_path / ".claude" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((STARTER / file).read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])
+def test_a_workflow_runs(started: Path, name: str) -> None:
+    """Offline, on real files of this repository, every step is done, and a second run costs nothing."""
+    with AgentOrchestrator(project_dir=started, offline=True) as orchestrator:
+        result = orchestrator.execute_workflow(name, REAL[name])
+        assert (result.status, result.warnings) == ("completed", ())
+        assert {step.status for step in result.steps.values()} == {"done"}
+        assert orchestrator.execute_workflow(name, REAL[name]).cached_steps == tuple(result.steps)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])
+def test_a_review_that_fails_is_told(started: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reviewer that declines does not cost the others: the summary is written, and told what is missing."""
+    steps = json.loads((STARTER / "workflows" / f"{name}.json").read_text())["steps"]
+    others = (step for step in steps if step["agent"] != steps[-1]["agent"])
+    failing = next(step for step in others if step.get("on_failure") == "continue")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    head = LIBRARY.find(failing["agent"]).prompt
+
+    def answer(request: Any) -> str | ApiFault:
+        return ApiFault(400) if head in str(request.body["system"][0]["text"]) else "Fine."
+
+    with Simulator(answer=answer) as server:
+        orchestrator = AgentOrchestrator(project_dir=started, base_url=server.base_url)
+        result = orchestrator.execute_workflow(name, REAL[name], on_error="return")
+        last = server.requests[-1].prompt
+    assert (result.status, result.steps[failing["id"]].status) == ("completed", "failed")
+    assert f"(no answer from '{failing['id']}': failed)" in last
+    assert "so say what that leaves open" in last
 
 
 def test_the_config_is_up_to_date() -> None:
