@@ -3,13 +3,14 @@
 Nothing is sent here, and nothing written but the run's first line in the journal.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
-from claude_force.base.errors import JournalError, WorkflowError
+from claude_force.base.errors import InputError, JournalError, WorkflowError
 from claude_force.base.sections import nearest
 from claude_force.library.workflows import WorkflowLibrary
 from claude_force.stores.claims import Claims
@@ -143,6 +144,8 @@ def prepare_run(
     ]
     refuse([*problems, *faults, *strangers], name)
     if max_cost_usd is not None:
+        if not 0 < max_cost_usd < math.inf:
+            raise InputError(f"max_cost_usd is {max_cost_usd!r}; give US dollars above 0, such as 0.50")
         plan = Plan(msgspec.structs.replace(plan.workflow, max_cost_usd=max_cost_usd), name)
     run_id = taken_up.id if taken_up else f"{clock.now():%Y%m%d-%H%M%S}-{int(clock.roll() * 16**6):06x}"
     journal = Journal(store, shop.cache, run_id)

@@ -391,6 +391,10 @@ async def test_no_place_to_run_is_refused() -> None:
         async with AsyncAgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
             with pytest.raises(InputError):
                 await subject.execute_workflow({"steps": [step("a")]}, max_concurrent=0)
+            for limit in (-1, 0, float("nan")):
+                with pytest.raises(InputError, match="max_cost_usd"):
+                    await subject.execute_workflow({"steps": [step("a")]}, max_cost_usd=limit)
+            assert simulator.requests == ()
 
 
 def test_two_thousand_steps(face: Face) -> None:
