@@ -6,6 +6,7 @@ ending is one. What the keys of a workflow mean is for `workflows.definition`.
 """
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -88,6 +89,8 @@ def _read(path: Path, name: str) -> Mapping[str, Any]:
         return WorkflowError(f"workflow {name!r} cannot be read: {str(path)!r}: {why}", workflow=name, problems=(why,))
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe, or a device, that a repository brought along
+            raise refuse("it is no regular file; remove it")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:

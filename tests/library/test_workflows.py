@@ -1,0 +1,85 @@
+"""Workflows are found by name, nearest first, and one that cannot be read says why."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from claude_force import WorkflowError
+from claude_force.base.config import Settings, load_settings
+from claude_force.library.workflows import WorkflowLibrary
+
+ONE = '{"steps": [{"agent": "a", "task": "Do it."}]}'
+
+
+def put(path: Path, text: str) -> Path:
+    """A file with this text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository."""
+    (tmp_path / ".git").mkdir()
+    return tmp_path
+
+
+def test_the_nearest_one_counts(root: Path) -> None:
+    """The config's first, then the folders from here up to the repository's root, then the user's."""
+    for folder in (root / "inner", root, Path(os.environ["HOME"])):
+        put(folder / ".claude/workflows/w.json", ONE)
+    put(Path(os.environ["HOME"]) / ".claude/workflows/mine.yaml", "steps: []")
+    put(root / ".claude/workflows/other.yml", "steps: []")
+    put(root / ".claude/workflows/README.md", "no workflow")
+    library = WorkflowLibrary(Settings(), start=root / "inner")
+    assert list(library.names()) == ["mine", "other", "w"]
+    assert library.find("w").path == root / "inner/.claude/workflows/w.json"
+    put(root / ".claude/claude.json", '{"workflows": {"w": {"name": "of the config", "steps": []}}}')
+    configured = WorkflowLibrary(load_settings(start=root), start=root / "inner")
+    assert configured.find("w").raw["name"] == "of the config"
+
+
+def test_json_and_yaml_say_the_same(root: Path) -> None:
+    """Either form may be written."""
+    put(root / ".claude/workflows/j.json", ONE)
+    put(root / ".claude/workflows/y.yaml", "steps:\n  - agent: a\n    task: Do it.\n")
+    library = WorkflowLibrary(Settings(), start=root)
+    assert library.find("j").raw == library.find("y").raw
+
+
+def test_a_misspelt_name_is_told_the_nearest(root: Path) -> None:
+    """Or which there are, or how to get some."""
+    library = WorkflowLibrary(Settings(), start=root)
+    with pytest.raises(WorkflowError, match="claude-force init"):
+        library.find("reviw")
+    put(root / ".claude/workflows/review.json", ONE)
+    with pytest.raises(WorkflowError, match="did you mean 'review'"):
+        library.find("reviw")
+    with pytest.raises(WorkflowError, match="there are review"):
+        library.find("xyz")
+
+
+UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "no JSON": ("w.json", lambda path: path.write_text("{"), "it is not JSON"),
+    "a list": ("w.json", lambda path: path.write_text("[]"), "it holds no object"),
+    "no YAML": ("w.yaml", lambda path: path.write_text("a: [b"), "no valid YAML"),
+    "an alias": ("w.yaml", lambda path: path.write_text("a: &a [*a]"), "anchor"),
+    "no UTF-8": ("w.json", lambda path: path.write_bytes(b'{"name": "\xff"}'), "it is not JSON"),
+    "a folder": ("w.json", lambda path: path.mkdir(), "no regular file"),
+    "a pipe": ("w.json", os.mkfifo, "no regular file"),
+    "a dead link": ("w.json", lambda path: path.symlink_to("nowhere"), "No such file"),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "words"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_what_cannot_be_read_says_why(root: Path, name: str, make: Callable[[Path], object], words: str) -> None:
+    """With its file, and without waiting for a pipe."""
+    path = root / ".claude/workflows" / name
+    path.parent.mkdir(parents=True)
+    make(path)
+    with pytest.raises(WorkflowError, match=words) as caught:
+        WorkflowLibrary(Settings(), start=root).find("w")
+    assert str(path) in str(caught.value)
