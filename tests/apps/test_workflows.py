@@ -161,7 +161,7 @@ def test_what_a_plan_cannot_know(run: Run, project: Path, change: dict[str, Any]
     ("args", "said"),
     [
         (["plan", "look"], "inputs.code: nothing gives it (What to look at)"),
-        (["plan", "look", "--input", "code"], "give NAME=VALUE, or NAME=@FILE"),
+        (["plan", "look", "--input", "code"], "write name=value, name=@file or name=-"),
         (["plan", "look", "--input", "code=@none.py"], "cannot read 'none.py'"),
         (["show", "lok"], "there is no workflow 'lok'; did you mean 'look'?"),
     ],
