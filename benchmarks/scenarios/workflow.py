@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -33,6 +34,7 @@ from scenarios.concurrency import _bare, _server
 if TYPE_CHECKING:
     from claude_force.base.ports import OnText
     from claude_force.base.records import Request
+    from claude_force.workflows.events import RunEvent
 
 
 class Graph(NamedTuple):
@@ -154,8 +156,8 @@ async def _run(project: Project, graph: Graph) -> None:
     transport, count = _Waiting(), len(graph.seconds)
     outside, places = Awaiting(transport), asyncio.Semaphore(count)
     crew = _Crew(outside, places, count)
-    events: list[object] = []
-    options = RunOptions(on_event=events.append)
+    latest: deque[RunEvent] = deque(maxlen=1)  # who watches keeps what it wants
+    options = RunOptions(on_event=latest.append)
     run_ = prepare_run(project, crew, graph.workflow(), {}, resume=None, max_cost_usd=None, options=options)
     result = await run_.execute()
     assert result.status == "completed", result.error  # noqa: S101 - a failed run would make the figures lie
