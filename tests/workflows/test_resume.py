@@ -38,7 +38,7 @@ from claude_force.testing import ApiFault, Rule, SeenRequest, Simulator, Stats
 
 Face = Callable[..., Any]
 Steps = list[dict[str, Any]]
-KILLS = 15
+KILLS = 5
 """Of the test with `kill -9`; 200 were tried once when it was written."""
 
 
