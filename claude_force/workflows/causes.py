@@ -62,21 +62,22 @@ def causes_of(
     }
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def differences(before: Causes, now: Causes) -> Iterator[str]:
     """What is different, each in words."""
-    if before.get("agent") != now["agent"]:
-        yield f"agent {before.get('agent')} is now {now['agent']}"
-    elif before.get("prompt") != now["prompt"]:
-        yield f"agent file {now['file']} changed"
+    if before.get("agent") != now.get("agent"):
+        yield f"agent {before.get('agent')} is now {now.get('agent')}"
+    elif before.get("prompt") != now.get("prompt"):
+        yield f"agent file {now.get('file')} changed"
     for name in ("model", "effort", "max_tokens"):
-        if before.get(name) != now[name]:
-            yield f"{name}: {_word(before.get(name))} is now {_word(now[name])}"
+        if before.get(name) != now.get(name):
+            yield f"{name}: {_word(before.get(name))} is now {_word(now.get(name))}"
     for name in ("task", "schema", "item"):
-        if before.get(name) != now[name]:
+        if before.get(name) != now.get(name):
             yield f"its {name} changed"
-    for kind, words in (("inputs", "input {!r} changed"), ("steps", "the answer of {!r} changed")):
-        earlier = before.get(kind, {})
-        yield from (words.format(name) for name, value in now[kind].items() if earlier.get(name) != value)
+    earlier, later = before.get("inputs", {}), now.get("inputs", {})
+    yield from (f"input {name!r} changed" for name, value in later.items() if earlier.get(name) != value)
+    earlier, later = before.get("steps", {}), now.get("steps", {})
+    yield from (f"the answer of {name!r} changed" for name, value in later.items() if earlier.get(name) != value)
 
 
 def digest(text: str) -> str:

@@ -4,12 +4,14 @@
   A task that is nothing but one input is that input, word for word: it is the user's own instruction.
 - The answer of a dependency that the task does not name comes before it, in a fenced block with the step's name; but
   a step that is done for each item of an answer has its item, and not all of them.
-- An answer that is longer than `MAX_OUTPUT_CHARS` is cut in its middle, and says so.
+- Answers that would fill half of what a task may hold come before it as well, and their place says where they are.
+- An answer that is longer than `MAX_OUTPUT_CHARS`, or than its share of what material may hold, is cut in its middle,
+  and says so: so no step is refused for the answers that were paid for.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,6 +21,9 @@ from claude_force.base.results import StepResult
 from claude_force.engine.untrusted import NOTICE, fence
 from claude_force.workflows.definition import When, WorkflowStep
 from claude_force.workflows.template import Placeholder, filled, placeholders, walk
+
+if TYPE_CHECKING:
+    from claude_force.base.config import Limits
 
 MAX_OUTPUT_CHARS = 60_000
 """About 15,000 tokens: longer than any review, and three of them leave room in a task."""
@@ -39,6 +44,8 @@ class Told:
     """Values within the text; those of several lines are fenced there."""
     notes: list[str] = field(default_factory=list)
     """What was cut."""
+    most_chars: int = MAX_OUTPUT_CHARS
+    """Of one answer."""
 
 
 def told(
@@ -46,6 +53,7 @@ def told(
     inputs: Mapping[str, Any],
     results: Mapping[str, StepResult],
     *,
+    limits: "Limits",
     item: object = NO_ITEM,
     lists: Sequence[str] = (),
 ) -> Told:
@@ -53,27 +61,45 @@ def told(
 
     Raises `WorkflowError` where a path into a value leads nowhere: nothing was sent for it.
     """
-    made = Told()
     named = [*placeholders(step.task)]
     is_plain = len(named) == 1 and named[0].kind == "input" and not filled(step.task, lambda _: "").strip()
+    whole = {place.name for place in named if place.kind == "output" and not place.path}
+    shown = {place.name for place in named if place.kind == "output"}
+    answers = {
+        name: _answers(name, results[name], is_list=name in lists)
+        for name in step.dependencies
+        if name in whole or name not in {*shown, step.source}
+    }
+    count = sum(map(len, answers.values()))
+    made = Told(most_chars=min(MAX_OUTPUT_CHARS, limits.max_material_chars // (2 * max(1, count))))
+    in_place_chars = sum(len(material.text) for name in whole for material in answers[name])
+    is_moved = in_place_chars > limits.max_task_chars // 2
+
+    def answer_of(place: Placeholder) -> str:
+        result = results[place.name]
+        if not result.has_answer and not (answers.get(place.name) and not place.path):
+            return f"(no answer from {result.id!r}: {result.status})"
+        if place.path:
+            value = _walked(_parsed(result), place)
+            return _in_place(made, Material(place.name, value if isinstance(value, str) else _json(value), kind="step"))
+        if is_moved and answers[place.name]:
+            return f"(the answer of {place.name!r} is in a block above)"
+        return "\n\n".join(_in_place(made, material) for material in answers[place.name])
 
     def value_of(place: Placeholder) -> str:
+        if place.kind == "output":
+            return answer_of(place)
         if place.kind == "status":
             # Whoever paid for the answer: a second run must not ask something else than the first.
             return "done" if results[place.name].has_answer else results[place.name].status
-        if place.kind == "output":
-            return _output(made, place, results[place.name], place.name in lists)
+        is_given = place.kind == "input" or step.source is None  # an item of an input is the user's as well
         value = _walked(inputs[place.name] if place.kind == "input" else item, place)
         text = value if isinstance(value, str) else _json(value)
-        return text if is_plain else _in_place(made, Material(place.source, text, kind=place.kind))
+        return text if is_plain else _in_place(made, Material(place.source, text, kind="input" if is_given else "item"))
 
     text = filled(step.task, value_of)
-    shown = {place.name for place in named if place.kind == "output"}
     blocks = [
-        _cut(made, material)
-        for dependency in step.dependencies
-        if dependency not in {*shown, step.source} and _is_there(results[dependency], dependency in lists)
-        for material in _answers(dependency, results[dependency], dependency in lists)
+        _cut(made, material) for name, found in answers.items() if is_moved or name not in whole for material in found
     ]
     if any("\n" in material.text for material in made.inserted) and not blocks:
         text = f"{NOTICE}\n\n{text}"
@@ -114,26 +140,13 @@ def holds(when: When, inputs: Mapping[str, Any], results: Mapping[str, StepResul
     )
 
 
-def _output(made: Told, place: Placeholder, result: StepResult, is_list: bool) -> str:  # noqa: FBT001 - one caller
-    if not _is_there(result, is_list):
-        return f"(no answer from {result.id!r}: {result.status})"
-    if place.path:
-        value = _walked(_parsed(result), place)
-        return _in_place(made, Material(place.name, value if isinstance(value, str) else _json(value), kind="step"))
-    return "\n\n".join(_in_place(made, material) for material in _answers(place.name, result, is_list))
-
-
-def _is_there(result: StepResult, is_list: bool) -> bool:  # noqa: FBT001 - two callers
-    """Whether there is something to tell: of a list, some answers may be there where others failed."""
-    return result.has_answer or (is_list and result.text is not None)
-
-
-def _answers(step_id: str, result: StepResult, is_list: bool) -> list[Material]:  # noqa: FBT001 - two callers
-    """The answer, or each of them, with its name."""
-    text = result.text or ""
+def _answers(step_id: str, result: StepResult, *, is_list: bool) -> list[Material]:
+    """The answer, or each of them, with its name; of a list, some may be there where others failed."""
+    if result.text is None or not (result.has_answer or is_list):
+        return []
     if not is_list:
-        return [Material(step_id, text, kind="step")]
-    answers = enumerate(msgspec.json.decode(text))
+        return [Material(step_id, result.text, kind="step")]
+    answers = enumerate(msgspec.json.decode(result.text))
     return [
         Material(f"{step_id}[{number}]", answer if isinstance(answer, str) else _json(answer), kind="step")
         for number, answer in answers
@@ -151,10 +164,10 @@ def _in_place(made: Told, material: Material) -> str:
 
 def _cut(made: Told, material: Material) -> Material:
     """Without its middle, if it is too long. What the user gave is left whole: they are told if it is too long."""
-    excess = len(material.text) - MAX_OUTPUT_CHARS
+    excess = len(material.text) - made.most_chars
     if material.kind == "input" or excess <= 0:
         return material
-    head = int(MAX_OUTPUT_CHARS * _HEAD)
+    head = int(made.most_chars * _HEAD)
     mark = f"\n[... {excess:,} characters left out here ...]\n"
     made.notes.append(f"{material.name!r} is {len(material.text):,} characters long; {excess:,} of them are left out")
     return Material(material.name, material.text[:head] + mark + material.text[head + excess :], kind=material.kind)

@@ -413,7 +413,8 @@ class _Seer:
             agent = self.plan.steps[name].agent
             known[name] = StepResult(id=name, agent=agent, status="done", text='["…"]' if name in lists else "…")
         try:
-            return told(step, self.inputs, known, item=item, lists=lists)
+            limits = self.shop.parts.config.limits
+            return told(step, self.inputs, known, limits=limits, item=item, lists=lists)
         except WorkflowError:
             if not waits_for:
                 raise

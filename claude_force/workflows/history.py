@@ -16,7 +16,7 @@ from claude_force.base.errors import JournalError, RunNotFoundError
 from claude_force.base.sections import nearest
 from claude_force.stores.entries import StoreError
 from claude_force.stores.runs import RunRecord, RunStore, StepRecord
-from claude_force.workflows.causes import differences
+from claude_force.workflows.causes import differences, kept_causes
 from claude_force.workflows.journal import Journal
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class History:
             return
         if first.status != second.status:
             yield f"{first.status} is now {second.status}"
-        causes, later = (msgspec.json.decode(record.causes) for record in (first, second))
+        causes, later = kept_causes(first.causes), kept_causes(second.causes)
         changes = list(differences(causes, later)) if causes and later else []
         yield from changes
         if not first.key or not second.key:

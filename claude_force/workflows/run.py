@@ -149,7 +149,7 @@ class Run:
         self._is_stopped = True
 
     def _fill(self) -> None:
-        while len(self._in_flight) < self._size and not self._is_over:
+        while len(self._in_flight) < self._size and not self._is_over():
             unit = self._next_unit()
             if unit is None:
                 return
@@ -158,8 +158,8 @@ class Run:
             self._tell("started", step=unit.name, items=unit.of)
             self._crew.start(self._do(unit))
 
-    @property
     def _is_over(self) -> bool:
+        """Whether nothing more may start; notices it if the time of the run is over by now."""
         timeout_s = self.plan.workflow.timeout_seconds
         if (
             timeout_s is not None
@@ -181,7 +181,7 @@ class Run:
             if spread.has_room:
                 spread.running += 1
                 return spread.left.popleft()
-        while not self._is_over and (step := self._schedule.take()):
+        while not self._is_over() and (step := self._schedule.take()):
             if step.when and not holds(step.when, self._inputs, self._known(step)):
                 reason = "its condition (`when`) does not hold"
                 self._settle(step, self._empty(step, status="skipped", reason=reason), Standing.PASSED)
@@ -226,7 +226,7 @@ class Run:
         spread.results[unit.number] = result
         if result.status == "failed" and unit.step.on_failure == "fail":
             self._error = self._error or result.error
-        if not spread.running and (not spread.left or self._is_over):
+        if not spread.running and (not spread.left or self._is_over()):
             self._spreads.remove(spread)
             self._settle_as(unit.step, self._joined(spread))
 
@@ -337,7 +337,8 @@ class Run:
         step = unit.step
         known = self._known(step)
         lists = tuple(self._lists.intersection(step.dependencies))
-        ready = told(step, self._inputs, known, item=unit.item, lists=lists)
+        limits = self._parts.config.limits
+        ready = told(step, self._inputs, known, limits=limits, item=unit.item, lists=lists)
         unit.causes = await self._causes(unit, known)
         warnings = [*ready.notes, *suspicions(ready.inserted, self._parts.config.security.injection)]
         for warning in warnings:
@@ -387,7 +388,7 @@ class Run:
         sent_before = len(unit.ledger.executions)
 
         async def turn() -> "AgentResult":
-            if self._is_over:  # while it waited for its place, or for the budget
+            if self._is_over():  # while it waited for its place, or for the budget
                 raise NotRunError(f"{unit.name!r} was not sent: {self._ending}", agent=agent, cause=self._error)
             timed = msgspec.structs.replace(task, timeout_s=self._timeout_s(step))  # by what is left now
             try:

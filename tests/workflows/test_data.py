@@ -1,14 +1,20 @@
 """What a step is told: values in their place, fenced where they are long, and what is missing."""
 
+import json
+from functools import partial
 from typing import Any
 
 import pytest
 
 from claude_force import StepResult, WorkflowError
+from claude_force.base.config import Limits
 from claude_force.engine.untrusted import NOTICE
-from claude_force.workflows.data import MAX_OUTPUT_CHARS, holds, list_of, told
+from claude_force.workflows import data
+from claude_force.workflows.data import MAX_OUTPUT_CHARS, holds, list_of
 from claude_force.workflows.definition import When, WorkflowStep
 from claude_force.workflows.template import placeholders
+
+told = partial(data.told, limits=Limits())
 
 
 def step(task: str, *dependencies: str) -> WorkflowStep:
@@ -77,6 +83,37 @@ def test_what_is_too_long_loses_its_middle_and_says_so() -> None:
 def test_what_the_user_gave_is_left_whole() -> None:
     """They are told by the task's own limit."""
     assert "x" * 90_000 in told(step("See: {{ inputs.x }}"), {"x": "x" * 90_000}, {}).text
+
+
+def test_a_long_item_of_the_users_list_is_left_whole() -> None:
+    """It is theirs as an input is; one that a step made is cut."""
+    one = WorkflowStep("me", "reviewer", "See: {{ item }}", for_each="{{ inputs.x }}")
+    assert "x" * 90_000 in told(one, {"x": []}, {}, item="x" * 90_000).text
+    made = WorkflowStep("me", "reviewer", "See: {{ item }}", ["a"], for_each="{{ steps.a.output }}")
+    assert told(made, {}, {"a": done("a", "[]")}, item="x" * 90_000).notes != []
+
+
+def test_answers_that_would_fill_the_task_stand_before_it() -> None:
+    """Three hundred reviews are paid for by then: all of them are told, and the task says where they are."""
+    reviews = [f"review {number}\n" + "r" * 2_000 for number in range(300)]
+    made = told(step("Sum up:\n{{ steps.a.output }}", "a"), {}, {"a": done("a", json.dumps(reviews))}, lists=["a"])
+    assert made.text == "Sum up:\n(the answer of 'a' is in a block above)"
+    assert [material.text for material in made.materials] == reviews
+    assert made.notes == []
+
+
+def test_no_step_is_refused_for_the_answers_that_were_paid_for() -> None:
+    """However many there are, together they take half of what material may hold, and the notes say what was cut."""
+    limits = Limits(max_material_chars=100_000)
+    reviews = ["r" * 10_000 for _ in range(50)]
+    made = data.told(step("Sum up.", "a"), {}, {"a": done("a", json.dumps(reviews))}, limits=limits, lists=["a"])
+    assert sum(len(material.text) for material in made.materials) < 60_000
+    assert len(made.notes) == 50
+
+
+def test_an_empty_list_is_no_gap() -> None:
+    """There was nothing to do."""
+    assert told(step("Sum up:{{ steps.a.output }}", "a"), {}, {"a": done("a", "[]")}, lists=["a"]).text == "Sum up:"
 
 
 def test_who_sums_up_is_told_what_is_missing() -> None:
