@@ -183,9 +183,12 @@ class Project:
             return "offline", self._simulator.base_url
 
     def close(self) -> None:
-        """Stop the simulator, if there is one; a later call starts another."""
+        """Let go of the journal of runs, and stop the simulator, if there are any; a later call has them anew."""
         with self._making:
             simulator, self._simulator = self._simulator, None
+            runs: RunStore | None = self.__dict__.get("runs")
+        if runs is not None:
+            runs.close()
         if simulator is not None:
             simulator.stop()
 

@@ -29,11 +29,12 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture
-def start(project: Path, simulator: Simulator) -> Start:
-    """Starts the command in the project, against the simulator."""
+def start(project: Path, simulator: Simulator) -> Iterator[Start]:
+    """Starts the command in the project, against the simulator; what a failed test left running is ended."""
+    started: list[subprocess.Popen[str]] = []
 
     def start(*args: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "claude_force", *args],
             cwd=project,
             env=os.environ | environment(simulator.base_url) | env,
@@ -42,8 +43,14 @@ def start(project: Path, simulator: Simulator) -> Start:
             stderr=subprocess.PIPE,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
