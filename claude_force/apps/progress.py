@@ -53,7 +53,7 @@ def _say(event: "RunEvent") -> None:
         note(f"{event.step}: {event.text}")
     elif event.kind == "warning":
         note(f"{event.step}: {event.text}", kind="warning")
-    elif event.kind == "ended" and event.result is not None:
+    elif event.kind == "ended" and event.result is not None and event.result.status != "not_run":  # that is the end's
         result = event.result
         note(f"{event.step}{_how(result)}", kind="error" if result.status == "failed" else result.status)
 
@@ -114,9 +114,6 @@ class _Board:
             row.items = event.items
         elif event.kind == "ended" and event.result is not None:
             self._end(event.result)
-        elif event.kind == "run_ended" and event.run is not None:  # those that never began have no event of their own
-            for name, result in event.run.steps.items():
-                self.rows[name].state = result.status
 
     def _end(self, result: "StepResult") -> None:
         name, _, item = result.id.partition("[")
