@@ -175,7 +175,10 @@ def _connect(path: Path, design: Design) -> sqlite3.Connection:
     )
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
-        if _version(connection, path, design) < len(design.migrations):
+        connection.execute("BEGIN")  # one look: another process may bring the file to a newer version meanwhile
+        version = _version(connection, path, design)
+        connection.execute("COMMIT")
+        if version < len(design.migrations):
             _migrate(connection, path, design)
         connection.execute("PRAGMA synchronous = NORMAL")
     except BaseException:

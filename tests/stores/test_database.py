@@ -3,6 +3,7 @@
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -72,13 +73,20 @@ def test_an_older_file_is_brought_to_ours(tmp_path: Path) -> None:
 
 
 def test_many_may_bring_it_at_once(tmp_path: Path) -> None:
-    """Each migration is done once, whoever comes first."""
-    made(tmp_path / "old", FIRST)
-    stores = [Words(tmp_path / "old", SECOND) for _ in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(Words.all, stores)) == [[("first", 5)]] * 8
-    for store in stores:
-        store.close()
+    """Each migration is done once, whoever comes first; nobody takes the file for a foreign one meanwhile."""
+
+    def at_once(store: Words) -> list[tuple[object, ...]]:
+        together.wait()
+        return store.all()
+
+    together = Barrier(8)
+    for file in (tmp_path / f"{number}" for number in range(8)):
+        made(file, FIRST)
+        stores = [Words(file, SECOND) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(at_once, stores)) == [[("first", 5)]] * 8
+        for store in stores:
+            store.close()
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:
