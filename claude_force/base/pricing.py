@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from genai_prices.types import TieredPrices
@@ -32,7 +32,7 @@ class ModelPrice(msgspec.Struct, frozen=True, kw_only=True):
     def cost_usd(self, usage: "Usage") -> Decimal | None:
         """The price of this usage; `None` if tokens were used whose rate is not given."""
         rates = (self.input, self.output, self.cache_read, self.cache_write_5m, self.cache_write_1h)
-        return _cost_usd(usage, *rates)
+        return _cost_usd(zip(_counts(usage), rates, strict=True))
 
 
 class Prices:
@@ -73,11 +73,24 @@ def _listed_cost_usd(model: str, usage: "Usage", at: "datetime") -> Decimal | No
     except LookupError:  # a model that is not listed
         return None
     listed = info.get_prices(at)
-    rates = (
-        _rate(getattr(listed, key), usage.prompt_tokens)
-        for key in ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
+    needed = (
+        (tokens, getattr(listed, rate)) for tokens, rate in zip(_counts(usage), _LISTED_RATES, strict=True) if tokens
     )
-    return _cost_usd(usage, *rates)
+    return _cost_usd((tokens, _rate(price, usage.prompt_tokens)) for tokens, price in needed)
+
+
+_LISTED_RATES = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok", "cache_write_1h_mtok")
+
+
+def _counts(usage: "Usage") -> tuple[int, ...]:
+    """The tokens that are priced apart, in the order of the rates."""
+    return (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_5m_tokens,
+        usage.cache_write_1h_tokens,
+    )
 
 
 def _rate(price: "Decimal | TieredPrices | None", prompt_tokens: int) -> Decimal | None:
@@ -87,22 +100,12 @@ def _rate(price: "Decimal | TieredPrices | None", prompt_tokens: int) -> Decimal
     return next((tier.price for tier in reversed(price.tiers) if prompt_tokens > tier.start), price.base)
 
 
-def _cost_usd(
-    usage: "Usage",
-    of_input: Decimal | None,
-    of_output: Decimal | None,
-    of_read: Decimal | None,
-    of_5m_write: Decimal | None,
-    of_1h_write: Decimal | None,
-) -> Decimal | None:
-    """The price of this usage; `None` if tokens were used whose rate is not known, or there are less than none."""
-    lines = (
-        (usage.input_tokens, of_input),
-        (usage.output_tokens, of_output),
-        (usage.cache_read_tokens, of_read),
-        (usage.cache_write_5m_tokens, of_5m_write),
-        (usage.cache_write_1h_tokens, of_1h_write),
-    )
-    if any(tokens < 0 or (tokens and rate is None) for tokens, rate in lines):
-        return None
-    return sum((tokens * rate for tokens, rate in lines if rate is not None), Decimal(0)) / _MILLION
+def _cost_usd(parts: "Iterable[tuple[int, Decimal | None]]") -> Decimal | None:
+    """The price of so many tokens at these rates; `None` if one rate is not known, or there are less than none."""
+    cost = Decimal(0)
+    for tokens, rate in parts:
+        if tokens < 0 or (tokens and rate is None):
+            return None
+        if rate is not None:
+            cost += tokens * rate
+    return cost / _MILLION

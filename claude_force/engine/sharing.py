@@ -101,8 +101,9 @@ async def _rest(turn: "Turn") -> None:
 def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
     """Under the key of the request that was answered: a fallback model's answer is not the first one's."""
     request, reply, parts = turn.asked[-1], turn.replies[-1], turn.parts
-    books.enter(turn)  # in the same hop to a thread
-    cost_usd = parts.prices.cost_usd(reply.model, reply.usage, parts.clock.now(), asked_as=request.model)
+    cost_usd = books.enter(turn).cost_usd  # in the same hop to a thread
+    if turn.attempts > 1:  # what others are saved is the price of this reply, without what was of no use
+        cost_usd = parts.prices.cost_usd(reply.model, reply.usage, turn.timestamp, asked_as=request.model)
     cache.keep(_key(turn, request), reply, agent=turn.task.agent_name, task=turn.task.text, cost_usd=cost_usd)
     return KeptReply(reply=reply, cost_usd=cost_usd)
 
