@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from claude_force.engine.outside import Signal
 
 # Under load, a hop to a thread for each call costs as much CPU as all the rest of a turn; one for many does not, and
-# nobody who waits for a model notices two milliseconds.
+# nobody who waits for a model notices two milliseconds. A few calls make no load: the next step may wait for them.
 REST_S = 0.002
+_FEW_CALLS = 4
 
 T = TypeVar("T")
 _Outcome = tuple[Any, BaseException | None]
@@ -145,7 +146,7 @@ class Awaiting:
         caller.add_done_callback(partial(self._deliver, [done for _, done in calls]))
 
     def _deliver(self, awaited: "list[asyncio.Future[Any]]", caller: "asyncio.Future[list[_Outcome]]") -> None:
-        self._rested_at_s = self._loop.time() + REST_S
+        self._rested_at_s = self._loop.time() + (REST_S if len(awaited) > _FEW_CALLS else 0.0)
         self._is_calling = bool(self._calls)
         if self._calls:
             self._loop.call_at(self._rested_at_s, self._go)
