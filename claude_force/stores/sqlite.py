@@ -70,6 +70,8 @@ _SCAN = (
     " WHERE (used, id) > (?, ?) ORDER BY used, id LIMIT ?"
 )
 _WRITE = "INSERT INTO entries (key, sealed) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed"
+# One statement, a transaction of its own, takes half as long as one that has to look and to evict.
+_WRITE_IF_IT_FITS = _WRITE.replace("VALUES (?, ?)", "SELECT ?, ? FROM totals WHERE bytes + ? <= ?")
 _USE = f"UPDATE uses SET used = {_NEXT_USE}, hits = hits + ? WHERE id = (SELECT id FROM entries WHERE key = ?)"  # noqa: S608
 _COUNT = (
     "INSERT INTO agents VALUES (?, ?, ?, ?) ON CONFLICT (agent) DO UPDATE SET hits = hits + excluded.hits,"
@@ -116,10 +118,13 @@ class SqliteEntries(Database):
 
     def write(self, key: str, sealed: bytes, *, max_bytes: int) -> None:
         """See `EntryStore.write`."""
+        size = len(sealed) + ENTRY_OVERHEAD_BYTES
+        if self._change(_WRITE_IF_IT_FITS, key, sealed, size, max_bytes):
+            return
 
         def write(writer: sqlite3.Connection) -> None:
             self._write_notes(writer)
-            if len(sealed) + ENTRY_OVERHEAD_BYTES > max_bytes:
+            if size > max_bytes:
                 writer.execute("DELETE FROM entries WHERE key = ?", (key,))
             else:
                 writer.execute(_WRITE, (key, sealed))
