@@ -22,10 +22,10 @@ def main() -> None:
     parser.add_argument("--entries", type=int, default=100_000, help="of the large cache (default: 100,000)")
     parser.add_argument("--crash", type=int, default=0, metavar="ROUNDS", help="also the crash test (default: no)")
     options = parser.parse_args()
-    ours = 0.0
-    for figure, value in cache.measure(options.iterations, options.entries).items():
-        ours = value if value is not None and figure.endswith(": claude_force") else ours
-        ratio = "" if value is None or not ours else f"{value / ours:>8.2f} x ours"
+    figures = cache.measure(options.iterations, options.entries)
+    for figure, value in figures.items():
+        ours = figures[figure.rpartition(": ")[0] + ": claude_force"]
+        ratio = f"{value / ours:>8.2f} x ours" if value and ours else ""
         print(f"{figure:<66} {'not installed' if value is None else f'{value:13,.2f}'} {ratio}")
     if options.crash:
         test = "tests/test_response_cache.py::test_kill_9_at_any_moment"

@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this file is also a program
+from scenarios.memory import resident_mb
+
 SECRET = "a secret for measurements only"  # noqa: S105 - it guards nothing
 KIB = 1024
 PROCESSES = 8
@@ -124,7 +127,7 @@ def _langchain(folder: Path) -> Subject:
     folder.mkdir(exist_ok=True)
     cache = SQLiteCache(str(folder / "langchain.db"))
     return Subject(
-        lambda key: str(cache.lookup(key, "haiku")[0].text),
+        lambda key: str((cache.lookup(key, "haiku") or [])[0].text),
         lambda key, text: cache.update(key, "haiku", [Generation(text=text)]),
     )
 
@@ -132,7 +135,7 @@ def _langchain(folder: Path) -> Subject:
 def _cachetools(_: Path) -> Subject:
     import cachetools  # type: ignore[import-untyped,import-not-found,unused-ignore] # noqa: PLC0415 - not everywhere
 
-    cache = cachetools.LRUCache(10_000)
+    cache: Any = cachetools.LRUCache(10_000)
     return Subject(cache.__getitem__, cache.__setitem__)
 
 
@@ -171,14 +174,15 @@ def measure(iterations: int, entries: int = 100_000) -> dict[str, float | None]:
             figures[f"memory hit, 4 KB, µs: {name}"] = _if_installed(name, _memory_hit, folder, iterations)
         for size in (4, 64):
             count = min(iterations * 100, 2_000)
-            puts = {name: _if_installed(name, _puts, folder, size, count) for name in DISK}
-            for name, seconds in puts.items():
-                figures[f"put, {size} KB, µs: {name}"] = seconds and statistics.median(seconds) * 1e6
-            for name, seconds in puts.items():
-                figures[f"put, {size} KB, mean µs: {name}"] = seconds and statistics.fmean(seconds) * 1e6
+            puts = _puts(folder, size, count)
             for name in DISK:
-                hit = _if_installed(name, _worker, "read", name, folder / f"{name}-{size}", count)
-                figures[f"disk hit, {size} KB, µs: {name}"] = hit and float(hit)
+                figures[f"put, {size} KB, µs: {name}"] = statistics.median(puts[name]) * 1e6 if name in puts else None
+            for name in DISK:
+                figures[f"put, {size} KB, mean µs: {name}"] = (
+                    statistics.fmean(puts[name]) * 1e6 if name in puts else None
+                )
+            hits = json.loads(_worker("read", size, folder, count))
+            figures |= {f"disk hit, {size} KB, µs: {name}": hits.get(name) for name in DISK}
         for count in (100, entries):
             for name in DISK if count == 100 else ("claude_force",):  # noqa: PLR2004 - peers would take hours to fill
                 figures |= _open(name, folder, count)
@@ -190,7 +194,7 @@ def measure(iterations: int, entries: int = 100_000) -> dict[str, float | None]:
 
 
 def _if_installed(name: str, work: Callable[..., Any], *arguments: Any) -> Any:  # noqa: ANN401 - passes them on
-    return work(*((name, *arguments) if work in {_memory_hit, _puts} else arguments)) if is_installed(name) else None
+    return work(*((name, *arguments) if work is _memory_hit else arguments)) if is_installed(name) else None
 
 
 def _key(number: int) -> str:
@@ -216,12 +220,27 @@ def _memory_hit(name: str, folder: Path, iterations: int) -> float:
     return statistics.median(times) * 1e6
 
 
-def _puts(name: str, folder: Path, size: int, count: int) -> list[float]:
-    subject, text, times = DISK[name](folder / f"{name}-{size}"), _text(size), []
-    for number in range(count):
-        started = time.perf_counter()
-        subject.put(_key(number), text)
-        times.append(time.perf_counter() - started)
+def _opened(folder: Path, size: int) -> dict[str, Subject]:
+    return {name: open_(folder / f"{name}-{size}") for name, open_ in DISK.items() if is_installed(name)}
+
+
+def _puts(folder: Path, size: int, count: int) -> dict[str, list[float]]:
+    """Seconds of each put."""
+    subjects, text = _opened(folder, size), _text(size)
+    return _in_turns(subjects, [_key(number) for number in range(count)], lambda subject, key: subject.put(key, text))
+
+
+def _in_turns(
+    subjects: dict[str, Subject], keys: list[str], call: Callable[[Subject, str], object]
+) -> dict[str, list[float]]:
+    """Seconds of each call, fifty of each subject at a time: what else the machine does meets all alike."""
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    for block in (keys[start : start + 50] for start in range(0, len(keys), 50)):
+        for name, subject in subjects.items():
+            for key in block:
+                started = time.perf_counter()
+                call(subject, key)
+                times[name].append(time.perf_counter() - started)
     return times
 
 
@@ -280,26 +299,23 @@ def _worker(*arguments: object) -> str:
 
 def _work(action: str, name: str, folder: str, count: str, offset: str = "0") -> None:
     text, keys = _text(4), [_key(int(offset) * 1_000_000 + number) for number in range(int(count))]
+    if action == "read":
+        times = _in_turns(_opened(Path(folder), int(name)), keys, lambda subject, key: subject.get(key))
+        print(json.dumps({peer: statistics.median(seconds) * 1e6 for peer, seconds in times.items()}))
+        return
     if action == "open":
         with tempfile.TemporaryDirectory() as warm:
             DISK[name](Path(warm) / "cache")  # modules are imported by now
-    before = _resident_kib()
+    before = resident_mb()
     started = time.perf_counter()
     subject = DISK[name](Path(folder))
     opened_s = time.perf_counter() - started
     if action == "open":
         subject.get(keys[-1])
-        print(opened_s * 1e3, (_resident_kib() - before) / KIB)
+        print(opened_s * 1e3, resident_mb() - before)
     elif action == "fill":
         for key in keys:
             subject.put(key, text)
-    elif action == "read":
-        times = []
-        for key in keys:
-            started = time.perf_counter()
-            subject.get(key)
-            times.append(time.perf_counter() - started)
-        print(statistics.median(times) * 1e6)
     else:
         print("ready", flush=True)
         sys.stdin.readline()
@@ -307,13 +323,6 @@ def _work(action: str, name: str, folder: str, count: str, offset: str = "0") ->
             subject.put(key, text)
         for key in keys:
             subject.get(key)
-
-
-def _resident_kib() -> int:
-    """What this process holds in memory now; 0 where the system does not say so (it is Linux that does)."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS:")), 0)
 
 
 if __name__ == "__main__":

@@ -31,17 +31,24 @@ def run(iterations: int) -> dict[str, float]:
 def _makespans() -> dict[str, float]:
     figures = {}
     with _server(0.3) as url:
-        together, one_by_one = (_seconds(url, 3, limit) for limit in (3, 1))
+        together, one_by_one = (_seconds(_ours(url, limit), 3, limit) for limit in (3, 1))
         figures["3 tasks of 300 ms: sequential over concurrent"] = one_by_one / together
         for limit in (1, 5, 10, 20):
             ideal = math.ceil(50 / limit) * 0.3
-            figures[f"50 tasks of 300 ms, {limit} at once: makespan over ideal"] = _seconds(url, 50, limit) / ideal
+            label = f"50 tasks of 300 ms, {limit} at once"
+            clients = {
+                "makespan over ideal": _ours(url, limit),
+                "aiohttp SDK client, makespan over ideal": _bare(url, is_default=False),
+                "default SDK client, makespan over ideal": _bare(url, is_default=True),
+            }
+            for name, client in clients.items():
+                figures[f"{label}: {name}"] = _seconds(client, 50, limit) / ideal
     return figures
 
 
-def _seconds(url: str, count: int, limit: int) -> float:
+def _seconds(client: "AbstractAsyncContextManager[Call]", count: int, limit: int) -> float:
     async def main() -> float:
-        async with _ours(url, limit) as call:
+        async with client as call:
             await _all(call, limit, limit)  # connections are made before the clock starts
             started = time.perf_counter()
             await _all(call, count, limit)
@@ -66,13 +73,13 @@ def _cpu(iterations: int) -> dict[str, float]:
 
 
 MEMORY = """
-import asyncio, resource, sys
+import asyncio, sys
 sys.path.insert(0, sys.argv[1])
-from scenarios import concurrency
+from scenarios import concurrency, memory
 ours, bare = concurrency._ours, concurrency._bare
 client = ours(sys.argv[2], 1000) if sys.argv[3] == "ours" else bare(sys.argv[2], is_default=True)
 asyncio.run(concurrency._cpu_a_call(client, 1000))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(memory.peak_mb())
 """
 
 
@@ -82,7 +89,7 @@ def _memory() -> dict[str, float]:
     with _server(0.05) as url:
         for whose in ("ours", "bare"):
             command = [sys.executable, "-c", MEMORY, str(Path(__file__).parents[1]), url, whose]
-            peaks[whose] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            peaks[whose] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return {"1000 in flight: full turn over default SDK client, peak memory": peaks["ours"] / peaks["bare"]}
 
 
