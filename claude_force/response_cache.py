@@ -9,6 +9,7 @@ docs/explanation/cache.md.
 import hashlib
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -165,6 +166,7 @@ class ResponseCache:
         self._max_bytes = int(max_size_mb * MB)
         self._memory = _Memory(int(memory_mb * MB))
         self._clock = clock or SystemClock()
+        self._now = time.time if isinstance(self._clock, SystemClock) else lambda: self._clock.now().timestamp()
         self._secrets = given_secrets(secret, environment.get(VARIABLE))
         self._encrypt = encrypt
         self._sealer: Sealer | None = None
@@ -283,7 +285,7 @@ class ResponseCache:
 
     def is_fresh(self, entry: CacheEntry) -> bool:
         """Whether it is young enough to be served, by the time that was signed."""
-        age_s = self.now() - entry.timestamp
+        age_s = self._now() - entry.timestamp
         return -_MOST_AHEAD_S <= age_s < self._agent_ttl_s.get(entry.agent_name, self._ttl_s)
 
     def age_seconds(self, entry: CacheEntry) -> float:
@@ -522,7 +524,7 @@ class ResponseCache:
 
     def now(self) -> float:
         """The time that entries are dated by, in Unix seconds."""
-        return self._clock.now().timestamp()
+        return self._now()
 
     def _read(self, key: str) -> CacheEntry | None:
         """From disk, with its signature checked; what is forged is moved out of the way."""

@@ -67,7 +67,7 @@ class Sealer:
         signed = bytes((FORMAT, form)) + payload
         return _signature(self._macs[0], key, signed) + signed
 
-    def unseal(self, key: str, sealed: bytes) -> bytes:
+    def unseal(self, key: str, sealed: bytes) -> "bytes | memoryview":
         """What was sealed for this key. Raises `ForgedError` or `UnreadableError`."""
         if len(sealed) < _SIGNATURE_BYTES + 2:
             raise ForgedError
@@ -77,8 +77,9 @@ class Sealer:
                 return self._unpacked(key, signed, number)
         raise ForgedError
 
-    def _unpacked(self, key: str, signed: memoryview, secret: int) -> bytes:
-        form, payload = signed[1], bytes(signed[2:])
+    def _unpacked(self, key: str, signed: memoryview, secret: int) -> "bytes | memoryview":
+        form: int = signed[1]
+        payload: bytes | memoryview = signed[2:]
         if signed[0] != FORMAT or form & ~(_COMPRESSED | _ENCRYPTED):
             raise UnreadableError(f"format {signed[0]}.{form}")
         if form & _ENCRYPTED:
@@ -86,7 +87,7 @@ class Sealer:
                 cipher = _cipher(self._secrets[secret])
             except ConfigError as error:
                 raise UnreadableError(str(error)) from error
-            payload = cipher.decrypt(payload[:_NONCE_BYTES], payload[_NONCE_BYTES:], key.encode())
+            payload = cipher.decrypt(bytes(payload[:_NONCE_BYTES]), bytes(payload[_NONCE_BYTES:]), key.encode())
         if form & _COMPRESSED:
             unpacking = zlib.decompressobj()
             payload = unpacking.decompress(payload, MAX_PLAIN_BYTES)
