@@ -173,6 +173,8 @@ class ApiError(ClaudeForceError):
     """How many requests were sent for this turn."""
     has_begun: bool = False
     """Whether an answer had begun to arrive: then it is billed, and nobody said how much."""
+    may_have_arrived: bool = False
+    """Whether the request was sent, and no refusal came back: then it may have been worked on, and be billed."""
 
     def __str__(self) -> str:
         return super().__str__() + (f" (gave up after {self.attempts} attempts)" if self.attempts > 1 else "")

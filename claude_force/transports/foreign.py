@@ -81,7 +81,9 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
             return _api_error(200, headers or {}, error.error, model)
         case anthropic.APITimeoutError() | httpx2.TimeoutException() | TimeoutError():
             return TimedOutError(
-                "no answer came in the time of this attempt; raise the timeout or try later", model=model
+                "no answer came in the time of this attempt; raise the timeout or try later",
+                model=model,
+                may_have_arrived=not _is_before_sending(error),
             )
         case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
             return _unreachable(f"the address is no URL: {error}; check ANTHROPIC_BASE_URL", model, should_retry=False)
@@ -93,9 +95,15 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
             )
         case anthropic.APIConnectionError():
             reason = error.__cause__ or error
-            return _unreachable(f"no connection to {error.request.url.host!r}: {reason}; check the network", model)
+            unreachable = _unreachable(
+                f"no connection to {error.request.url.host!r}: {reason}; check the network", model
+            )
+            unreachable.may_have_arrived = not _is_before_sending(error)
+            return unreachable
         case httpx2.HTTPError() | OSError():
-            return _unreachable(f"the connection broke before the answer was complete: {error}; try again", model)
+            broken = _unreachable(f"the connection broke before the answer was complete: {error}; try again", model)
+            broken.may_have_arrived = True
+            return broken
         case anthropic.CredentialsError():
             return CredentialsError(
                 f"the credentials cannot be read: {error}; mend the profile or set ANTHROPIC_API_KEY"
@@ -115,6 +123,7 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
                 f"the server's answer is no Messages API reply ({error}); check ANTHROPIC_BASE_URL",
                 status=200,
                 model=model,
+                may_have_arrived=True,
             )
         case anthropic.AnthropicError():
             return ApiError(f"the SDK failed: {error}", model=model)
@@ -126,6 +135,14 @@ def _is_header_fault(cause: BaseException | None) -> bool:
     import httpx2  # noqa: PLC0415 - only after a failure
 
     return isinstance(cause, httpx2.LocalProtocolError) or (isinstance(cause, ValueError) and "header" in str(cause))
+
+
+def _is_before_sending(error: BaseException) -> bool:
+    """Whether there was no connection yet that the request could have been sent on."""
+    import httpx2  # noqa: PLC0415 - only after a failure
+
+    early = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+    return isinstance(error, early) or isinstance(error.__cause__, early)
 
 
 def _unreachable(message: str, model: str | None, *, should_retry: bool | None = None) -> ConnectionFailedError:

@@ -289,7 +289,7 @@ def _attempt_timeout(left_s: float) -> "anthropic.Timeout":
 
 def _too_late(seconds: float, *, has_begun: bool = False) -> TimedOutError:
     said = f"the answer was not complete after {seconds:.3g} s; raise the timeout or try later"
-    return TimedOutError(said, has_begun=has_begun)
+    return TimedOutError(said, has_begun=has_begun, may_have_arrived=True)
 
 
 @contextmanager

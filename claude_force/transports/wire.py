@@ -265,7 +265,9 @@ class Assembly:
     def reply(self) -> Reply:
         """What has arrived when the stream has ended."""
         if self._message is None:
-            raise ConnectionFailedError("the stream ended before the answer began; try again", status=200)
+            raise ConnectionFailedError(
+                "the stream ended before the answer began; try again", status=200, may_have_arrived=True
+            )
         if self._message.stop_reason is None:
             self._message.usage = None  # the last event would have said what the answer really cost
         return _reply(self._message, "".join(self._texts), self._headers, self._limits)
