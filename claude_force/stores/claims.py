@@ -32,11 +32,25 @@ class Claims:
         Never waits. Who would block the very thread that has the claim shares it: it would wait for itself.
         """
         try:
-            if self._file is None or self._file.process != os.getpid():
-                self._file = _opened(self._path)
-            return self._file.lock(_place(key), is_blocking=is_blocking)
+            return self.take(key, is_blocking=is_blocking)
         except OSError:
             return _nothing
+
+    def take(self, key: str, *, is_blocking: bool = False) -> Callable[[], object] | None:
+        """As `claim`, for whom it matters that others see it: raises `OSError` where the file cannot be used."""
+        if self._file is None or self._file.process != os.getpid():
+            self._file = _opened(self._path)
+        return self._file.lock(_place(key), is_blocking=is_blocking)
+
+    def is_held(self, key: str) -> bool:
+        """Whether a process that lives has this claim; true where that cannot be told."""
+        try:
+            release = self.take(key)
+        except OSError:
+            return True
+        if release is not None:
+            release()
+        return release is None
 
 
 def _nothing() -> None:
