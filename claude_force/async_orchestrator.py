@@ -116,6 +116,7 @@ class AsyncAgentOrchestrator:
         base_url: str | None = None,
         project_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
+        max_cost_usd: float | None = None,
     ) -> None:
         project = Project(
             config_path,
@@ -129,6 +130,7 @@ class AsyncAgentOrchestrator:
             enable_cache=enable_cache,
             cache_ttl_hours=cache_ttl_hours,
             cache_max_size_mb=cache_max_size_mb,
+            max_cost_usd=max_cost_usd,
         )
         self._begin(project, max_concurrent)
 

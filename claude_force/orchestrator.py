@@ -4,11 +4,13 @@ The logic of a turn is in `engine.turn`; here parts are built, called, and their
 """
 
 import functools
+import math
 import os
 import threading
 import warnings
 import weakref
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
 
@@ -16,7 +18,7 @@ import msgspec
 
 from claude_force.base.clock import SystemClock
 from claude_force.base.config import Config, Settings, load_settings, project_of
-from claude_force.base.errors import TaskError
+from claude_force.base.errors import InputError, TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
@@ -25,7 +27,7 @@ from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import read_material
-from claude_force.library.project import agent_library, runs_file
+from claude_force.library.project import agent_library, budgets_file, runs_file
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from claude_force.base.ports import OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
     from claude_force.base.results import WorkflowResult
+    from claude_force.stores.budgets import Budgets
     from claude_force.stores.runs import RunStore
     from claude_force.transports.live import LiveTransport
     from claude_force.transports.simulator import Simulator
@@ -90,7 +93,11 @@ class Project:
         enable_cache: bool = True,
         cache_ttl_hours: float | None = None,
         cache_max_size_mb: float | None = None,
+        max_cost_usd: float | None = None,
     ) -> None:
+        if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
+            raise InputError(f"max_cost_usd is {max_cost_usd!r}; give US dollars above 0, such as 0.50")
+        self._max_cost_usd = None if max_cost_usd is None else Decimal(str(max_cost_usd))
         self.start = Path(project_dir) if project_dir is not None else project_of(config_path)
         self._config_path = config_path
         self._address = (api_key, base_url)
@@ -129,6 +136,22 @@ class Project:
 
         return RunStore(runs_file(self.start))
 
+    @_MadeOnce
+    def budgets(self) -> "Budgets":
+        """What may be spent, as the config says."""
+        from claude_force.stores.budgets import BudgetFile, Budgets  # noqa: PLC0415 - only a limit needs it
+
+        world = f"{self._server}: " if self._server else ""
+        budgets = Budgets(BudgetFile(budgets_file(self.start)), self.settings.config.budgets, world)
+        if self._max_cost_usd is None:
+            return budgets
+        return budgets.limited(f"call {os.urandom(8).hex()}", self._max_cost_usd, "max_cost_usd")
+
+    @property
+    def _has_budget(self) -> bool:
+        limits = self.settings.config.budgets
+        return bool(self._max_cost_usd is not None or limits.per_day_usd is not None or limits.per_agent_per_day_usd)
+
     def make_cache(self, *, enabled: bool) -> ResponseCache:
         """A response cache with the limits of the arguments, else of the config."""
         cache = self.settings.config.cache
@@ -155,7 +178,8 @@ class Project:
             defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
         config = msgspec.structs.replace(parts.config, defaults=defaults)
         cache = KeptReplies(self.cache) if self.cache.enabled else None
-        return msgspec.structs.replace(parts, config=config, server=self._server, cache=cache)
+        budget = self.budgets if self._has_budget else None
+        return msgspec.structs.replace(parts, config=config, server=self._server, cache=cache, budget=budget)
 
     @property
     def _server(self) -> str:
@@ -187,8 +211,11 @@ class Project:
         with self._making:
             simulator, self._simulator = self._simulator, None
             runs: RunStore | None = self.__dict__.get("runs")
+        budgets: Budgets | None = self.__dict__.get("budgets")
         if runs is not None:
             runs.close()
+        if budgets is not None:
+            budgets.file.close()
         if simulator is not None:
             simulator.stop()
 
@@ -213,6 +240,8 @@ class AgentOrchestrator:
     config and which agents apply.
     `api_key` and `base_url` are what the SDK finds unless given. `offline=True` asks the simulator instead of Claude:
     a loopback server that is started at the first call and whose every answer is marked as simulated.
+    `max_cost_usd` is the most that all its calls may cost together: one that could pass it is not sent, and is a
+    `BudgetError`. Limits of the config (`budgets`) hold beside it, for all processes of the project.
 
     Example:
         >>> import claude_force
@@ -231,6 +260,7 @@ class AgentOrchestrator:
         project_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
         enable_cache: bool = True,
+        max_cost_usd: float | None = None,
     ) -> None:
         self._project = Project(
             config_path,
@@ -239,6 +269,7 @@ class AgentOrchestrator:
             project_dir=project_dir,
             offline=offline,
             enable_cache=enable_cache,
+            max_cost_usd=max_cost_usd,
         )
         self._transport: LiveTransport | None = None
         self._awaited: AsyncAgentOrchestrator | None = None

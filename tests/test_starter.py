@@ -153,7 +153,9 @@ def test_init_offers_all_of_it() -> None:
 
 def test_what_runs_leave_is_no_part_of_the_project(tmp_path: Path) -> None:
     """After `init`, git passes over the journal of runs, whose answers are nobody else's."""
-    shutil.copytree(STARTER, tmp_path / ".claude", ignore=shutil.ignore_patterns("metrics", "cache", "runs.*"))
+    shutil.copytree(
+        STARTER, tmp_path / ".claude", ignore=shutil.ignore_patterns("metrics", "cache", "runs.*", "budgets.*")
+    )
     for name in ("runs.db", "runs.db-wal", "agent_memory.db"):
         (tmp_path / ".claude" / name).write_bytes(b"")
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)

@@ -41,6 +41,7 @@ def run_tasks_file(
     files: tuple[str, ...],
     options: CallOptions,
     max_concurrent: int | None,
+    max_cost_usd: float | None,
     config_path: Path | None,
     offline: bool,
     as_json: bool,
@@ -53,7 +54,7 @@ def run_tasks_file(
         raise TasksFileError(f"{tasks_file!r} is the tasks file; give --output another name", path=tasks_file)
     if output is None and sys.stdout is None:
         raise InputError("standard output is closed, so the answers would be lost; give --output")
-    project = Project(config_path, offline=offline)
+    project = Project(config_path, offline=offline, max_cost_usd=max_cost_usd)
     options["materials"] = tuple(map(read_material, files))  # once, and not for every task
     tasks = _checked(project, tasks_file, agent, options)
     with ResultsFile(output) if output is not None else nullcontext() as results:
@@ -268,6 +269,8 @@ def _say_failure(tally: Tally) -> None:
         note("simulated: no model was asked, nothing was paid")
     if (failure := tally.first_failure) is not None and failure.error is not None:
         note(f"line {failure.number}: {failure.error.type}: {failure.error.message}", kind="error")
+    if (unsent := tally.over_budget) is not None and unsent.error is not None:
+        note(f"line {unsent.number}: {unsent.error.type}: {unsent.error.message}", kind="error")
     if tally.ending is not None:
         note("that error would meet every task, so nothing more was sent", kind="error")
 
@@ -315,5 +318,5 @@ def _facts(tally: Tally) -> dict[str, Any]:
         "simulated": tally.simulated,
         "duration_s": round(time.monotonic() - tally.started, 3),
         "exit_code": tally.exit_code,
-        "error": tally.ending or (tally.first_failure and tally.first_failure.error),
+        "error": tally.ending or next((line.error for line in (tally.over_budget, tally.first_failure) if line), None),
     }

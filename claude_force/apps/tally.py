@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claude_force.apps.console import is_terminal, note
-from claude_force.base.errors import ClaudeForceError, NotRunError
+from claude_force.base.errors import BudgetError, ClaudeForceError, NotRunError
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -44,6 +44,8 @@ class Tally(msgspec.Struct, kw_only=True):
     simulated: int = 0
     first_failure: "ResultLine | None" = None
     """That of the lowest number, so that two runs say the same."""
+    over_budget: "ResultLine | None" = None
+    """The first task that was not sent because it could have passed a limit."""
     ending: "Failure | None" = None
     """The terminal error that ended the batch."""
     started: float = msgspec.field(default_factory=time.monotonic)
@@ -55,14 +57,20 @@ class Tally(msgspec.Struct, kw_only=True):
 
     @property
     def exit_code(self) -> int:
-        """Of the error that ended the batch, else of the first task in the file that failed, else 0."""
-        cause = self.ending or (self.first_failure.error if self.first_failure else None)
+        """Of the error that ended the batch, else of the limit that was met, else of the first that failed, else 0."""
+        first = self.over_budget or self.first_failure
+        cause = self.ending or (first.error if first else None)
         return cause.exit_code if cause else 0
 
     def add(self, line: "ResultLine", result: "AgentResult | ClaudeForceError") -> None:
         """Count one task that has ended."""
         if isinstance(result, NotRunError):
             self.not_run += 1
+            return
+        if isinstance(result, BudgetError):  # others may be cheaper, or of an agent that may still spend
+            self.not_run += 1
+            if self.over_budget is None or line.number < self.over_budget.number:
+                self.over_budget = line
             return
         if line.error is None:
             self.done += 1

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
 
-from claude_force.base.errors import ClaudeForceError, InputError, NotRunError, TasksFileError
+from claude_force.base.errors import BudgetError, ClaudeForceError, InputError, NotRunError, TasksFileError
 from claude_force.base.records import AgentResult, Effort
 from claude_force.engine.budget import Extent, extent_of
 from claude_force.engine.key import request_key
@@ -220,7 +220,8 @@ class ResultLine(msgspec.Struct, frozen=True, kw_only=True):
 def result_line(task: FileTask, result: AgentResult | ClaudeForceError) -> ResultLine:
     """How this task ended, as it is written down."""
     failure = failure_of(result)
-    status: Status = "done" if failure is None else "not_run" if isinstance(result, NotRunError) else "failed"
+    is_unsent = isinstance(result, NotRunError | BudgetError)
+    status: Status = "done" if failure is None else "not_run" if is_unsent else "failed"
     return ResultLine(
         number=task.number,
         id=task.id,

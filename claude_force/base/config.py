@@ -103,6 +103,16 @@ class Cache(Section, frozen=True):
     """On disk; needs the `encryption` extra."""
 
 
+class Budgets(Section, frozen=True):
+    """What may be spent, in US dollars, by all processes of the project together. Not given: no limit."""
+
+    per_day_usd: PositiveFloat | None = None
+    """A day is one of UTC."""
+    per_agent_per_day_usd: dict[str, PositiveFloat] = msgspec.field(default_factory=dict)
+    per_run_usd: PositiveFloat | None = None
+    """For each run of a workflow, with all that it is taken up again."""
+
+
 class Tracking(Section, frozen=True):
     """The line per execution in `.claude/metrics`."""
 
@@ -142,6 +152,7 @@ class Config(Section, frozen=True):
     performance: Performance = Performance()
     breaker: Breaker = Breaker()
     cache: Cache = Cache()
+    budgets: Budgets = Budgets()
     tracking: Tracking = Tracking()
     features: Features = Features()
     pricing: dict[str, Price] = msgspec.field(default_factory=dict)

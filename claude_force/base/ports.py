@@ -4,7 +4,7 @@ The engine imports these and nothing behind them; `orchestrator.assemble` plugs 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -80,6 +80,34 @@ class ReplyCache(Protocol):
         """What ends the claim, if we may ask for this key now; `None` while somebody else does, who will keep it.
 
         Who blocks its thread may always ask where that very thread has the claim: it would wait for itself.
+        """
+
+
+class Shortage(NamedTuple):
+    """Why nothing can be set aside: the limit that is in the way."""
+
+    limit: str
+    """As its owner knows it: `budgets.per_day_usd`."""
+    limit_usd: "Decimal"
+    spent_usd: "Decimal"
+    held_usd: "Decimal"
+    """Set aside for requests that are under way: what they do not cost comes free again."""
+
+
+class Hold(Protocol):
+    """What is set aside for one request."""
+
+    def settle(self, cost_usd: "Decimal") -> None:
+        """Count what it has cost, and let go of the rest. Never raises: what cannot be written stays set aside."""
+
+
+class Budget(Protocol):
+    """What may be spent."""
+
+    def hold(self, usd: "Decimal", *, agent: str, at: "datetime") -> "Hold | Shortage":
+        """Set this much aside in every limit that applies, or say which one has no room for it.
+
+        May stall. Raises `BudgetError` where the budget cannot be kept: then nothing may be spent.
         """
 
 

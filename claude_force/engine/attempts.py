@@ -1,6 +1,7 @@
 """Until there is an answer: attempts under one deadline, each past the model's circuit breaker and its limits."""
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 from claude_force.base.errors import (
@@ -17,6 +18,7 @@ from claude_force.base.errors import (
 from claude_force.base.records import Retry
 from claude_force.engine.answer import read_answer
 from claude_force.engine.retry import is_passing, wait_s
+from claude_force.engine.spending import cost_usd, staked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,15 +80,18 @@ async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> 
 
 async def _attempt(turn: "Turn", request: "Request") -> "Reply":
     """One request, sent when breaker and limits let it. Both are told how it ended, however it ends."""
+    stake = await staked(turn, request)
     gate = turn.parts.traffic.gate(request.model)
     ticket = gate.limits.join(request, is_blocking=turn.outside.is_blocking)
     permit: Permit | None = None
     outcome: Reply | ClaudeForceError | None = None
+    is_sent = False
     try:
         permit = await _admitted(turn, gate, ticket)
         turn.attempts += 1
         own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
         timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
+        is_sent = True
         outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text)
         turn.asked.append(request)
         turn.replies.append(outcome)
@@ -96,7 +101,9 @@ async def _attempt(turn: "Turn", request: "Request") -> "Reply":
     finally:
         if permit is not None:
             _tell(permit, outcome)
-        gate.limits.leave(ticket, outcome)  # last, for it wakes the next one, who asks the breaker
+        gate.limits.leave(ticket, outcome)  # after that, for it wakes the next one, who asks the breaker
+        if stake is not None:
+            await turn.outside.finish(partial(stake.settle, cost_usd(turn, request, outcome, is_sent=is_sent)))
     return outcome
 
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from claude_force.base.ports import Ledger, Pricer
-    from claude_force.base.records import Execution
+    from claude_force.base.records import Execution, Request
     from claude_force.engine.request import Prepared
 
 # What the API counts beside our texts, such as who speaks: about 8 tokens for a short message, and some for each block.
@@ -30,16 +30,25 @@ class Extent(NamedTuple):
 
 def extent_of(prepared: "Prepared") -> Extent:
     """No token is shorter than a byte of UTF-8, and thinking is part of `max_tokens`."""
-    request = prepared.request
+    return Extent(
+        models=(prepared.request.model, *(fallback.model for fallback in prepared.fallbacks)),
+        prompt_tokens=_prompt_tokens(prepared.request),
+        output_tokens=prepared.request.max_tokens,
+    )
+
+
+def request_usd(request: "Request", prices: "Pricer", at: "datetime") -> Decimal | None:
+    """The most that this request can cost if it is sent once; `None` if its model has no price."""
+    extent = Extent((request.model,), _prompt_tokens(request), request.max_tokens)
+    return worst_case_usd(extent, prices, at, attempts=1)
+
+
+def _prompt_tokens(request: "Request") -> int:
     texts = (*request.system, *request.prompt)
     prompt_tokens = sum(len(text.encode()) for text in texts) + FRAME_TOKENS * len(texts)
     if request.output_schema is not None:
         prompt_tokens += SCHEMA_GROWTH * len(request.output_schema.encode()) + SCHEMA_FRAME_TOKENS
-    return Extent(
-        models=(request.model, *(fallback.model for fallback in prepared.fallbacks)),
-        prompt_tokens=prompt_tokens,
-        output_tokens=request.max_tokens,
-    )
+    return prompt_tokens
 
 
 def worst_case_usd(extent: Extent, prices: "Pricer", at: "datetime", *, attempts: int) -> Decimal | None:

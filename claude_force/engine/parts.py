@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from claude_force.base.clock import Clock
     from claude_force.base.config import Config
-    from claude_force.base.ports import AgentFinder, Ledger, OnRetry, OnText, Pricer, ReplyCache
+    from claude_force.base.ports import AgentFinder, Budget, Ledger, OnRetry, OnText, Pricer, ReplyCache
     from claude_force.base.records import Execution, KeptReply, Reply, Request
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Task
@@ -31,6 +31,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     config: "Config"
     traffic: Traffic
     cache: "ReplyCache | None" = None
+    budget: "Budget | None" = None
+    """What may be spent; `None` where there is no limit."""
     aliases: Mapping[str, str] = msgspec.field(default_factory=dict)
     server: str = ""
     """Who answers, as far as it decides the answer: empty for Claude itself."""

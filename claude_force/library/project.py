@@ -26,6 +26,11 @@ def runs_file(start: Path) -> Path:
     return (claude_folder(start) or user_folder()) / "runs.db"
 
 
+def budgets_file(start: Path) -> Path:
+    """Where it is written down what was spent of the project's budgets, or the user's where there is no project."""
+    return (claude_folder(start) or user_folder()) / "budgets.db"
+
+
 def _root_of(config_path: Path) -> Path | None:
     """Where the agents of a config must lie: a project must not have its users send other files of theirs.
 

@@ -45,7 +45,7 @@ class Sealer:
 
     Example:
         >>> old, new = Sealer([b"old" * 16]), Sealer([b"new" * 16, b"old" * 16])
-        >>> new.unseal("key", old.seal("key", b"text"))
+        >>> bytes(new.unseal("key", old.seal("key", b"text")))
         b'text'
     """
 

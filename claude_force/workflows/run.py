@@ -26,11 +26,8 @@ from claude_force.base.errors import (
 )
 from claude_force.base.records import Reply
 from claude_force.base.results import StepResult, WorkflowResult
-from claude_force.engine.budget import extent_of, worst_case_usd
-from claude_force.engine.key import request_key
-from claude_force.engine.outside import Signal
 from claude_force.engine.parts import Watch
-from claude_force.engine.request import build_request, suspicions
+from claude_force.engine.request import suspicions
 from claude_force.engine.turn import run_turn
 from claude_force.stores.runs import StepRecord
 from claude_force.workflows.asking import config_of, task_of
@@ -44,10 +41,9 @@ from claude_force.workflows.unit import Noting, Spread, Unit, total_usd
 
 if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
-    from claude_force.base.records import AgentResult, Execution, Retry
+    from claude_force.base.records import AgentResult, Retry
     from claude_force.base.results import RunStatus, StepStatus
     from claude_force.engine.parts import Parts
-    from claude_force.engine.request import Task
     from claude_force.stores.claims import Claims
     from claude_force.workflows.causes import Causes
     from claude_force.workflows.crew import Crew
@@ -106,8 +102,6 @@ class Run:
         self._is_stopped = False
         self._on_event = options.on_event
         self._defect: BaseException | None = None  # what `on_event` raised
-        self._spent_usd = self._reserved_usd = Decimal(0)  # under a limit: what is unknown counts as its worst case
-        self._settled = Signal()
         self._records: deque[StepRecord] = deque()  # how steps ended, where it is not written down yet
 
     # ------------------------------------------------------------ the loop
@@ -384,11 +378,9 @@ class Run:
             run_id=self._journal.run_id,
             step_id=unit.name,
         )
-        worst_usd = await self._reserved(unit, parts, task, cache)
-        sent_before = len(unit.ledger.executions)
 
         async def turn() -> "AgentResult":
-            if self._is_over():  # while it waited for its place, or for the budget
+            if self._is_over():  # while it waited for its place
                 raise NotRunError(f"{unit.name!r} was not sent: {self._ending}", agent=agent, cause=self._error)
             timed = msgspec.structs.replace(task, timeout_s=self._timeout_s(step))  # by what is left now
             try:
@@ -402,7 +394,6 @@ class Run:
             answer = await self._crew.turn(turn)
         finally:
             unit.key = cache.key
-            self._release(worst_usd, unit.ledger.executions[sent_before:])
         if not answer.is_whole:
             raise CutAnswerError(
                 f"the answer of {step.id!r} is not whole ({answer.stop_reason}); raise its max_tokens",
@@ -432,55 +423,6 @@ class Run:
             on_retry=say_retry,
             on_warning=lambda text: self._warn(unit, text),
         )
-
-    # ------------------------------------------------------------ the budget
-
-    async def _reserved(self, unit: Unit, parts: "Parts", task: "Task", cache: RunCache) -> Decimal:
-        """Set aside what the turn can cost at the most; 0 where there is no limit, or its answer is there already.
-
-        Waits while others hold what it needs. Raises `BudgetError` where there will never be room for it.
-        """
-        limit = self.plan.workflow.max_cost_usd
-        if limit is None:
-            return Decimal(0)
-        agent = await self._crew.outside.call(lambda: parts.agents.find(task.agent_name))
-        prepared = build_request(task, agent, parts.config, parts.aliases)
-        key = request_key(prepared.request, server=parts.server)
-        if await self._crew.outside.call(lambda: cache.peek(key, agent=task.agent_name)):
-            return Decimal(0)
-        attempts = parts.config.defaults.max_retries + 1
-        worst = worst_case_usd(extent_of(prepared), parts.prices, parts.clock.now(), attempts=attempts)
-        limit_usd = Decimal(str(limit))
-        if worst is None:
-            raise BudgetError(
-                f"step {unit.name!r} is not sent: the price of {prepared.request.model!r} is not known, so max_cost_usd"
-                " cannot be kept; set it under `pricing` in the config",
-                limit_usd=limit_usd,
-            )
-        while self._spent_usd + self._reserved_usd + worst > limit_usd:
-            if not self._reserved_usd:
-                left_usd = limit_usd - self._spent_usd
-                raise BudgetError(
-                    f"step {unit.name!r} is not sent: it could cost ${worst:.4f}, and ${left_usd:.4f} of ${limit_usd}"
-                    " is left; raise max_cost_usd, or lower its max_tokens or retries",
-                    limit_usd=limit_usd,
-                    spent_usd=self._spent_usd,
-                    needed_usd=worst,
-                )
-            await self._crew.outside.wait(self._settled, timeout_s=60.0)
-        self._reserved_usd += worst
-        return worst
-
-    def _release(self, worst_usd: Decimal, executions: "list[Execution]") -> None:
-        """What was set aside is free again, but for what was spent. An unknown cost is the worst one."""
-        self._reserved_usd -= worst_usd
-        for execution in executions:
-            known = execution.cost_usd if execution.attempts == 1 or execution.cached else None
-            if not execution.attempts:  # nothing was sent
-                known = Decimal(0)
-            self._spent_usd += worst_usd if known is None else known
-        settled, self._settled = self._settled, Signal()
-        settled.fire()
 
     # ------------------------------------------------------------ facts
 

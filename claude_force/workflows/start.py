@@ -5,6 +5,7 @@ Nothing is sent here, and nothing written but the run's first line in the journa
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from claude_force.base.config import Settings
     from claude_force.engine.parts import Parts
     from claude_force.response_cache import ResponseCache
+    from claude_force.stores.budgets import Budgets
     from claude_force.workflows.crew import Crew
 
 
@@ -48,6 +50,10 @@ class Shop(Protocol):
     @property
     def cache(self) -> "ResponseCache":
         """What signs answers, on or off."""
+
+    @property
+    def budgets(self) -> "Budgets":
+        """What may be spent."""
 
     @property
     def runs(self) -> RunStore:
@@ -165,7 +171,7 @@ def prepare_run(
     return Run(
         plan,
         values,
-        parts=shop.parts,
+        parts=_limited(shop, plan, run_id),
         crew=crew,
         journal=journal,
         claims=Claims(store.path.with_name("runs.lock")),
@@ -174,6 +180,19 @@ def prepare_run(
         is_resumed=taken_up is not None,
         options=options,
     )
+
+
+def _limited(shop: Shop, plan: Plan, run_id: str) -> "Parts":
+    """The parts, with what this run may cost: in all that it is taken up, by whichever process."""
+    limits = {
+        "max_cost_usd": plan.workflow.max_cost_usd,
+        "budgets.per_run_usd": shop.settings.config.budgets.per_run_usd,
+    }
+    usd, named = min(((usd, named) for named, usd in limits.items() if usd is not None), default=(None, ""))
+    if usd is None:
+        return shop.parts
+    budget = shop.budgets.limited(f"run {run_id}", Decimal(str(usd)), named)
+    return msgspec.structs.replace(shop.parts, budget=budget)
 
 
 def _kept(store: RunStore, run: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:

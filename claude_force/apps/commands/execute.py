@@ -67,6 +67,12 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
     type=click.Path(path_type=Path, dir_okay=False),
     help="With --tasks-file: add a line for each result to this file, and leave out what is done in it already.",
 )
+@click.option(
+    "--max-usd",
+    "max_cost_usd",
+    type=click.FloatRange(0, min_open=True),
+    help="Never pay more: what could pass it is not sent, and the exit code is 4.",
+)
 @click.option("--no-cache", is_flag=True, help="Ask, even if the same was answered before; keep nothing.")
 @click.option("--refresh", is_flag=True, help="Ask, even if the same was answered before, and keep the new answer.")
 @click.option("--async", "awaited", is_flag=True, help="Go through the async client.")
@@ -87,6 +93,7 @@ def command(
     tasks_file: str | None,
     max_concurrent: int | None,
     output: Path | None,
+    max_cost_usd: float | None,
     no_cache: bool,
     refresh: bool,
     awaited: bool,
@@ -119,7 +126,8 @@ def command(
         if max_concurrent is not None or output is not None:
             raise click.UsageError("--max-concurrent and --output belong to --tasks-file; give that, too")
         options["files"] = files
-        _execute(agent, task, options, config_path, awaited=awaited, offline=offline, as_json=as_json)
+        orchestrator = AgentOrchestrator(config_path, offline=offline, max_cost_usd=max_cost_usd)
+        _execute(orchestrator, agent, task, options, awaited=awaited, as_json=as_json)
         return
     if task is not None:
         raise click.UsageError("give a task or --tasks-file, not both")
@@ -134,6 +142,7 @@ def command(
         files=files,
         options=options,
         max_concurrent=max_concurrent,
+        max_cost_usd=max_cost_usd,
         config_path=config_path,
         offline=offline,
         as_json=as_json,
@@ -142,13 +151,12 @@ def command(
 
 
 def _execute(
+    orchestrator: AgentOrchestrator,
     agent: str,
     task: str | None,
     options: "CallOptions",
-    config_path: Path | None,
     *,
     awaited: bool,
-    offline: bool,
     as_json: bool,
 ) -> None:
     """One task: the answer on stdout, all else on stderr."""
@@ -161,7 +169,7 @@ def _execute(
     options["on_retry"] = screen.say_retry
     options["on_warning"] = _say_warning
     try:
-        with AgentOrchestrator(config_path, offline=offline) as orchestrator:
+        with orchestrator:
             result = _run(orchestrator, agent, task, options, awaited=awaited)
     finally:
         screen.end_line()

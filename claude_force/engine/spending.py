@@ -1,0 +1,89 @@
+"""Never over a limit: what a request can cost is set aside before it is sent, and what it has cost is counted after.
+
+What nobody knows counts as the worst case: an answer that broke off, a request that was cancelled, or that nobody
+answered in time. What was refused with an HTTP status, or never sent, costs nothing.
+"""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from claude_force.base.errors import ApiError, BudgetError
+from claude_force.base.ports import Shortage
+from claude_force.base.records import Reply
+from claude_force.engine.budget import request_usd
+
+if TYPE_CHECKING:
+    from claude_force.base.errors import ClaudeForceError
+    from claude_force.base.ports import Budget, Hold
+    from claude_force.base.records import Request
+    from claude_force.engine.parts import Turn
+
+# How often to look whether others have let go of what they did not need: a look costs 0.1 ms, an answer takes seconds.
+LOOK_EVERY_S = 0.05
+
+_FREE = Decimal(0)
+
+
+class Stake(msgspec.Struct, frozen=True):
+    """What is set aside for one request."""
+
+    hold: "Hold"
+    worst_usd: Decimal
+
+    def settle(self, cost_usd: Decimal | None) -> None:
+        """Count what it has cost; `None` is not known."""
+        self.hold.settle(self.worst_usd if cost_usd is None else cost_usd)
+
+
+async def staked(turn: "Turn", request: "Request") -> Stake | None:
+    """Set aside what the request can cost at the most; nothing where there is no limit.
+
+    Waits while there would be room but for what others hold. Raises `BudgetError` where there is none.
+    """
+    budget = turn.parts.budget
+    return None if budget is None else await _staked(turn, request, budget)
+
+
+async def _staked(turn: "Turn", request: "Request", budget: "Budget") -> Stake:
+    agent, now = turn.task.agent_name, turn.parts.clock.now
+    worst_usd = request_usd(request, turn.parts.prices, now())
+    if worst_usd is None:
+        raise BudgetError(
+            f"{agent!r} is not sent: the price of {request.model!r} is not known, so no limit can be kept; set it under"
+            " `pricing` in the config"
+        )
+    while True:
+        # To its end: who is cancelled meanwhile must know what it holds.
+        held = await turn.outside.finish(lambda: budget.hold(worst_usd, agent=agent, at=now()))
+        if not isinstance(held, Shortage):
+            return Stake(held, worst_usd)
+        if held.spent_usd + worst_usd > held.limit_usd or turn.left_s <= LOOK_EVERY_S:
+            raise _short(agent, held, worst_usd)
+        await turn.outside.pause(LOOK_EVERY_S)
+
+
+def _short(agent: str, shortage: Shortage, worst_usd: Decimal) -> BudgetError:
+    left_usd = max(shortage.limit_usd - shortage.spent_usd, _FREE)
+    held = f" (${shortage.held_usd:.4f} of it is held by what is under way)" if shortage.held_usd else ""
+    return BudgetError(
+        f"{agent!r} is not sent: it could cost ${worst_usd:.4f}, and ${left_usd:.4f} of {shortage.limit}"
+        f" (${shortage.limit_usd}) is left{held}; raise {shortage.limit}, or lower its max_tokens",
+        limit_usd=shortage.limit_usd,
+        spent_usd=shortage.spent_usd,
+        needed_usd=worst_usd,
+    )
+
+
+def cost_usd(
+    turn: "Turn", request: "Request", outcome: "Reply | ClaudeForceError | None", *, is_sent: bool
+) -> Decimal | None:
+    """What one request has cost, by how it ended; `None` where nobody knows."""
+    if not is_sent:
+        return _FREE
+    if isinstance(outcome, Reply):
+        at = turn.parts.clock.now()
+        return turn.parts.prices.cost_usd(outcome.model, outcome.usage, at, asked_as=request.model)
+    is_refused = isinstance(outcome, ApiError) and not outcome.has_begun and not outcome.may_have_arrived
+    return _FREE if is_refused else None
