@@ -1,24 +1,20 @@
 """A tasks file, from the first line to the last: read, checked, asked, each answer written down as it comes."""
 
 import asyncio
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
 
 from claude_force.apps.console import is_terminal, note, print_json
 from claude_force.apps.tally import Tally, shown
 from claude_force.apps.task_file import FileTask, ResultLine, ResultsFile, read_tasks, result_line, unanswered
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
 from claude_force.base.errors import CacheError, InputError, TasksFileError
-from claude_force.engine.budget import Purse, worst_case_usd
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentTask, CallOptions, Project
 
@@ -29,8 +25,6 @@ Keep = Callable[[ResultLine], None]
 
 # Nobody reads more than these before a batch begins; every result has its own.
 MOST_WARNINGS = 20
-# The exit code where a budget left tasks out, as for a spent limit of the account.
-OVER_BUDGET = 4
 
 
 def run_tasks_file(
@@ -73,23 +67,21 @@ def warm_cache(
     tasks_file: str,
     *,
     agent: str,
-    max_usd: float | None,
     max_concurrent: int | None,
+    max_cost_usd: float | None,
     config_path: Path | None,
     offline: bool,
     as_json: bool,
 ) -> int:
     """Ask all tasks of the file whose answers are not in the cache yet; gives the exit code.
 
-    With `max_usd` they are asked one at a time, and one whose worst case does not fit what is left is not asked.
     Nothing is sent before the whole file was checked.
     """
-    project = Project(config_path, offline=offline)
+    project = Project(config_path, offline=offline, max_cost_usd=max_cost_usd)
     tasks = _checked(project, tasks_file, agent, CallOptions())
     missing = _missing(project, tasks)
     tally = Tally(total=len(missing), before=len(tasks) - len(missing))
-    budget = None if max_usd is None else _Budget(project, max_usd, missing, tally)
-    orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent if budget is None else 1)
+    orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
     given = 0  # by the cache after all: a task that stands there twice, or that another process has asked
 
     def count(line: ResultLine) -> None:
@@ -98,14 +90,12 @@ def warm_cache(
 
     try:
         with shown(tally, is_alone=True) as show:
-            to_ask = missing if budget is None else budget.affordable()
-            asyncio.run(_ask(orchestrator, to_ask, CallOptions(), count, tally, show))
+            asyncio.run(_ask(orchestrator, missing, CallOptions(), count, tally, show))
     finally:
-        _say_warmed(tally, given, budget)
-    code = tally.exit_code if tally.ending or not (budget and budget.left_out) else OVER_BUDGET
+        _say_warmed(tally, given)
     if as_json:
-        print_json(_warmed(tally, given) | {"over_budget": budget.left_out if budget else 0, "exit_code": code})
-    return code
+        print_json(_warmed(tally, given))
+    return tally.exit_code
 
 
 def _checked(project: Project, tasks_file: str, agent: str, options: CallOptions) -> list[FileTask]:
@@ -196,49 +186,6 @@ def _missing(project: Project, tasks: list[FileTask]) -> list[FileTask]:
     return [task for task in tasks if cache.find(task.key, agent=task.call.agent_name, counts=False) is None]
 
 
-class _Budget:
-    """Which of the missing tasks can be paid. Raises `InputError` where that cannot be known."""
-
-    def __init__(self, project: Project, max_usd: float, missing: list[FileTask], tally: Tally) -> None:
-        if not 0 <= max_usd < math.inf:
-            raise InputError(f"--max-usd is {max_usd!r}; give US dollars, such as 0.50")
-        self.left_out = 0
-        """Tasks that did not fit."""
-        self._parts = parts = project.parts
-        self._tally = tally
-        self._purse = Purse(Decimal(str(max_usd)), parts.ledger)
-        project.parts = msgspec.structs.replace(parts, ledger=self._purse)
-        self._missing = [(task, self._worst_usd(task)) for task in missing]
-
-    def affordable(self) -> Iterator[FileTask]:
-        """The next task that fits what is left by then; to be drawn from when the one before has ended."""
-        cache = self._parts.cache
-        for task, worst_usd in self._missing:
-            if cache and cache.find(task.key, agent=task.call.agent_name, counts=False):  # it stands there twice
-                self._tally.total -= 1
-                self._tally.before += 1
-            elif self._purse.stakes(worst_usd):
-                yield task
-            else:
-                self._tally.not_run += 1
-                self.left_out += 1
-                if self.left_out <= MOST_WARNINGS:
-                    left = f"${max(self._purse.left_usd, Decimal(0)):.6f} is left"
-                    note(f"line {task.number} is not run: it could cost ${worst_usd:.6f}, and {left}", kind="warning")
-
-    def _worst_usd(self, task: FileTask) -> Decimal:
-        parts = self._parts
-        attempts = parts.config.defaults.max_retries + 1
-        worst_usd = worst_case_usd(task.extent, parts.prices, parts.clock.now(), attempts=attempts)
-        if worst_usd is None:
-            models = " or ".join(map(repr, task.extent.models))
-            raise InputError(
-                f"line {task.number}: the price of {models} is not known (input, output and cache_write_5m count), so"
-                " --max-usd cannot be kept; set it under `pricing` in the config, or leave --max-usd out"
-            )
-        return worst_usd
-
-
 # ---------------------------------------------------------------- what is said
 
 
@@ -289,10 +236,8 @@ def _say_end(tally: Tally, output: Path | None) -> None:
         )
 
 
-def _say_warmed(tally: Tally, given: int, budget: _Budget | None) -> None:
+def _say_warmed(tally: Tally, given: int) -> None:
     _say_failure(tally)
-    if budget and budget.left_out > MOST_WARNINGS:
-        note(f"and {budget.left_out - MOST_WARNINGS} more did not fit what was left", kind="warning")
     facts = _warmed(tally, given)
     counts = "{kept} were kept already, {asked} asked, {failed} failed, {not_run} not run".format_map(facts)
     note(f"{counts}, {tally.cost()}", kind="done")

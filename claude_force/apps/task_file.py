@@ -23,7 +23,6 @@ import msgspec
 
 from claude_force.base.errors import BudgetError, ClaudeForceError, InputError, NotRunError, TasksFileError
 from claude_force.base.records import AgentResult, Effort
-from claude_force.engine.budget import Extent, extent_of
 from claude_force.engine.key import request_key
 from claude_force.engine.request import Task, build_request
 from claude_force.library.materials import read_material
@@ -64,8 +63,6 @@ class FileTask(NamedTuple):
     call: AgentTask
     key: str
     """Of its request: what the cache knows its answer by."""
-    extent: Extent
-    """The most that it can use."""
 
 
 class CheckedTasks(NamedTuple):
@@ -144,7 +141,7 @@ class _Check:
         prepared = self._prepared(call, (*map(read_material, files), *self._common.get("materials", ())))
         self.warnings.update(dict.fromkeys(prepared.warnings))
         key = request_key(prepared.request, server=self._parts.server)
-        return FileTask(number, line.id, self._hash(call.agent_name, line.id, key), call, key, extent_of(prepared))
+        return FileTask(number, line.id, self._hash(call.agent_name, line.id, key), call, key)
 
     def _prepared(self, call: AgentTask, materials: "tuple[Material, ...]") -> "Prepared":
         options = self._common | call.options

@@ -1,4 +1,4 @@
-"""A budget that is never passed: what a turn can cost at the most, and a purse that knows what is left. Pure."""
+"""What a request, and a turn, can cost at the most. Pure."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
@@ -8,8 +8,8 @@ from claude_force.base.usage import Usage
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from claude_force.base.ports import Ledger, Pricer
-    from claude_force.base.records import Execution, Request
+    from claude_force.base.ports import Pricer
+    from claude_force.base.records import Request
     from claude_force.engine.request import Prepared
 
 # What the API counts beside our texts, such as who speaks: about 8 tokens for a short message, and some for each block.
@@ -68,30 +68,3 @@ def worst_case_usd(extent: Extent, prices: "Pricer", at: "datetime", *, attempts
             return None
         total += max(costs) * attempts
     return total
-
-
-class Purse:
-    """A budget, and the ledger through which each turn pays from it. For one turn at a time.
-
-    A turn whose cost is not known has cost its worst case. So has one that was tried again: what failed may have been
-    billed without a word. What the cache gives costs nothing.
-    """
-
-    def __init__(self, budget_usd: Decimal, ledger: "Ledger") -> None:
-        self.left_usd = budget_usd
-        self._ledger = ledger
-        self._at_stake_usd = Decimal(0)
-
-    def stakes(self, worst_usd: Decimal) -> bool:
-        """Whether there is room for a turn that costs this at the most; if so, it comes next."""
-        has_room = worst_usd <= self.left_usd
-        if has_room:
-            self._at_stake_usd = worst_usd
-        return has_room
-
-    def record(self, execution: "Execution") -> None:
-        """Take off what the turn has cost, and pass it on to the ledger."""
-        if not execution.cached:
-            cost_usd = execution.cost_usd if execution.attempts == 1 else None
-            self.left_usd -= self._at_stake_usd if cost_usd is None else cost_usd
-        self._ledger.record(execution)

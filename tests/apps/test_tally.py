@@ -7,7 +7,6 @@ import pytest
 from claude_force import AgentResult, ClaudeForceError, CredentialsError, NotRunError, RateLimitError, RefusalError
 from claude_force.apps.tally import LINE_EVERY_S, Tally, shown
 from claude_force.apps.task_file import FileTask, result_line
-from claude_force.engine.budget import Extent
 from claude_force.orchestrator import AgentTask
 
 REFUSED = NotRunError("not run", exit_code=3)
@@ -23,9 +22,7 @@ def counted(*results: AgentResult | ClaudeForceError, total: int = 9) -> Tally:
     """The tally of these, which end in the opposite order of their lines."""
     tally = Tally(total=total, started=0.0)
     for number, result in reversed(list(enumerate(results, 1))):
-        tally.add(
-            result_line(FileTask(number, None, "aa", AgentTask("a", "x"), "key", Extent((), 0, 0)), result), result
-        )
+        tally.add(result_line(FileTask(number, None, "aa", AgentTask("a", "x"), "key"), result), result)
     return tally
 
 

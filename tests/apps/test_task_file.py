@@ -18,7 +18,6 @@ from claude_force.apps.task_file import (
     result_line,
     unanswered,
 )
-from claude_force.engine.budget import Extent
 from claude_force.orchestrator import AgentTask, CallOptions, Project
 
 
@@ -43,7 +42,7 @@ def hashes(*lines: object, **how: Any) -> list[str]:
 
 def task(number: int = 1, key: str = "aa") -> FileTask:
     """A task of some file."""
-    return FileTask(number, None, key, AgentTask("reviewer", "x"), "key", Extent((), 0, 0))
+    return FileTask(number, None, key, AgentTask("reviewer", "x"), "key")
 
 
 ANSWER = AgentResult("Fine.", agent_name="reviewer", model="claude-haiku-5-5", cost_usd=Decimal("0.001"))

