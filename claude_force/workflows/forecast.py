@@ -31,7 +31,7 @@ from claude_force.base.errors import InputError, WorkflowError
 from claude_force.base.results import StepResult
 from claude_force.base.usage import Usage
 from claude_force.engine.answer import read_answer
-from claude_force.engine.budget import extent_of, worst_case_usd
+from claude_force.engine.budget import Extent, extent_of, worst_case_usd
 from claude_force.engine.key import request_key
 from claude_force.engine.request import build_request
 from claude_force.stores.entries import StoreError
@@ -40,13 +40,13 @@ from claude_force.workflows.data import NO_ITEM, Told, holds, list_of, told
 from claude_force.workflows.definition import given_inputs, refuse
 from claude_force.workflows.journal import Journal
 from claude_force.workflows.schedule import Schedule, Standing
+from claude_force.workflows.start import limit_of
 from claude_force.workflows.template import placeholders
 from claude_force.workflows.unit import total_usd
 
 if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
     from claude_force.base.records import KeptReply
-    from claude_force.engine.budget import Extent
     from claude_force.engine.request import Prepared
     from claude_force.workflows.definition import WorkflowStep
     from claude_force.workflows.plan import Plan
@@ -255,8 +255,8 @@ class _Seer:
             standing = Standing.PASSED if found.cache == "skipped" else Standing.GIVEN
             for skip in schedule.settle(step.id, standing):
                 self.steps[skip.step.id] = self._skipped(skip.step, skip.reason)
-        limit = self.plan.workflow.max_cost_usd if max_cost_usd is None else max_cost_usd
-        limit_usd = None if limit is None else Decimal(str(limit))
+        limit = limit_of(self.plan, self.shop.settings.config, max_cost_usd)
+        limit_usd = limit and limit.usd
         known = {step.id: step.seconds for step in self.steps.values() if step.seconds is not None}
         usual = statistics.median([s for s in known.values() if s] or [1.0])
         return Forecast(
@@ -394,7 +394,7 @@ class _Seer:
         )
         is_free = kept is not None and step.id not in self.shaky
         most = Decimal(0) if is_free else self._worst_usd(step, ready, prepared, unknown.most)
-        reserve = Decimal(0) if kept else self._billed_usd(step, prepared, unknown.expected * CHARS_PER_TOKEN)
+        reserve = Decimal(0) if kept else self._held_usd(prepared, unknown.expected * CHARS_PER_TOKEN)
         return _Turn(
             kept=kept,
             model=request.model,
@@ -488,10 +488,16 @@ class _Seer:
             bills.append(self._billed_usd(step, self._prepared(step, ready, agent, model), unknown))
         return total_usd(bills)
 
+    def _held_usd(self, prepared: "Prepared", more_tokens: int) -> Decimal | None:
+        """What is set aside before it is sent: one attempt, by the model that is asked first."""
+        extent = extent_of(prepared)
+        first = Extent(extent.models[:1], extent.prompt_tokens + more_tokens, extent.output_tokens)
+        return worst_case_usd(first, self.shop.parts.prices, self.shop.parts.clock.now(), attempts=1)
+
     def _billed_usd(self, step: "WorkflowStep", prepared: "Prepared", more_tokens: int) -> Decimal | None:
         """Every attempt in full, the prompt longer by so many tokens."""
         parts = self.shop.parts
-        extent: Extent = extent_of(prepared)
+        extent = extent_of(prepared)
         extent = extent._replace(prompt_tokens=extent.prompt_tokens + more_tokens)
         attempts = config_of(step, parts.config).defaults.max_retries + 1
         now = parts.clock.now()

@@ -25,7 +25,7 @@ from claude_force.workflows.plan import Plan
 from claude_force.workflows.run import Run, RunOptions
 
 if TYPE_CHECKING:
-    from claude_force.base.config import Settings
+    from claude_force.base.config import Config, Settings
     from claude_force.engine.parts import Parts
     from claude_force.response_cache import ResponseCache
     from claude_force.stores.budgets import Budgets
@@ -149,10 +149,8 @@ def prepare_run(
         if step not in plan.steps
     ]
     refuse([*problems, *faults, *strangers], name)
-    if max_cost_usd is not None:
-        if not 0 < max_cost_usd < math.inf:
-            raise InputError(f"max_cost_usd is {max_cost_usd!r}; give US dollars above 0, such as 0.50")
-        plan = Plan(msgspec.structs.replace(plan.workflow, max_cost_usd=max_cost_usd), name)
+    if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
+        raise InputError(f"max_cost_usd is {max_cost_usd!r}; give US dollars above 0, such as 0.50")
     run_id = taken_up.id if taken_up else f"{clock.now():%Y%m%d-%H%M%S}-{int(clock.roll() * 16**6):06x}"
     journal = Journal(store, shop.cache, run_id)
     before, seconds = _earlier(store, name, taken_up)
@@ -171,7 +169,7 @@ def prepare_run(
     return Run(
         plan,
         values,
-        parts=_limited(shop, plan, run_id),
+        parts=_limited(shop, limit_of(plan, shop.settings.config, max_cost_usd), run_id),
         crew=crew,
         journal=journal,
         claims=Claims(store.path.with_name("runs.lock")),
@@ -182,16 +180,27 @@ def prepare_run(
     )
 
 
-def _limited(shop: Shop, plan: Plan, run_id: str) -> "Parts":
+class RunLimit(NamedTuple):
+    """The most that a run may cost."""
+
+    usd: Decimal
+    named: str
+    """Who says so: `max_cost_usd`, or the config."""
+
+
+def limit_of(plan: Plan, config: "Config", max_cost_usd: float | None) -> RunLimit | None:
+    """The lowest limit that applies: of the call, else of the workflow; and that of the config."""
+    own = plan.workflow.max_cost_usd if max_cost_usd is None else max_cost_usd
+    limits = {"max_cost_usd": own, "budgets.per_run_usd": config.budgets.per_run_usd}
+    given = [RunLimit(Decimal(str(usd)), named) for named, usd in limits.items() if usd is not None]
+    return min(given, default=None)
+
+
+def _limited(shop: Shop, limit: RunLimit | None, run_id: str) -> "Parts":
     """The parts, with what this run may cost: in all that it is taken up, by whichever process."""
-    limits = {
-        "max_cost_usd": plan.workflow.max_cost_usd,
-        "budgets.per_run_usd": shop.settings.config.budgets.per_run_usd,
-    }
-    usd, named = min(((usd, named) for named, usd in limits.items() if usd is not None), default=(None, ""))
-    if usd is None:
+    if limit is None:
         return shop.parts
-    budget = shop.budgets.limited(f"run {run_id}", Decimal(str(usd)), named)
+    budget = shop.budgets.limited(f"run {run_id}", limit.usd, limit.named)
     return msgspec.structs.replace(shop.parts, budget=budget)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import anthropic  # noqa: F401 - takes a second, which is not to be that of a run
 import pytest
 
 from claude_force import (
@@ -258,7 +259,7 @@ def test_a_runs_timeout_ends_it(face: Face) -> None:
     """What is in flight has no longer than the run; the rest is not run."""
     with Simulator(rules=[fails("b", Hang())]) as simulator:
         steps = [step("a"), step("b", "a", on_failure="continue"), step("c", "b")]
-        result = run(face, simulator, *steps, timeout_seconds=1.0)
+        result = run(face, simulator, *steps, timeout_seconds=3.0)
     assert statuses(result) == {"a": "done", "b": "failed", "c": "not_run"}
     assert result.status == "failed"
     assert type(result.error).__name__ == "DeadlineError"
