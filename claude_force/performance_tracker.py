@@ -140,12 +140,17 @@ class PerformanceTracker:
             )
 
 
+def task_hash(task: str) -> str:
+    """What the ledger knows a task by."""
+    return hashlib.sha256(task.encode()).hexdigest()[:8]
+
+
 def _line(execution: Execution) -> ExecutionLine:
     usage = execution.usage or Usage()
     return ExecutionLine(
         timestamp=execution.timestamp,
         agent_name=execution.agent_name,
-        task_hash=hashlib.sha256(execution.task.encode()).hexdigest()[:8],
+        task_hash=task_hash(execution.task),
         success=execution.success,
         execution_time_ms=round(execution.duration_ms, 3),
         model=execution.model,

@@ -4,12 +4,17 @@ State of 2026-11-20. Ids that are not Claude's (a gateway's, a local server's) p
 """
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+Tier = Literal["haiku", "sonnet", "opus", "fable"]
+"""A family of models."""
+TIERS: tuple[Tier, ...] = get_args(Tier)
+"""The cheapest first."""
 
 CURRENT: dict[str, str] = {
     "haiku": "claude-haiku-5-5",
@@ -67,6 +72,12 @@ def resolve_model(name: str, aliases: "Mapping[str, str] | None" = None) -> Mode
             replacement, f"{word!r} is no model id; using {replacement!r}: write the id or {found[1].lower()!r}"
         )
     return ModelChoice(word)
+
+
+def tier_of(model: str) -> Tier | None:
+    """The family that a model's name or id says; `None` for a model that is not Claude's."""
+    found = re.search(_FAMILY_WORD, _ALIASES.get(model.strip().lower(), model))
+    return next((tier for tier in TIERS if found and tier == found[1].lower()), None)
 
 
 def takes_effort(model: str, effort: str) -> bool:

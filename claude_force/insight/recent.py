@@ -62,7 +62,7 @@ def read_recent(path: Path, *, since: datetime) -> Recent:
     """What ended after `since`. A ledger that is not there is an empty one; one that is no file is an `OSError`."""
     recent = Recent()
     try:
-        for data in _backwards(path):
+        for data in backwards(path):
             try:
                 line = _decode(data)
                 ended = _ended(line)
@@ -95,7 +95,7 @@ def _add(recent: Recent, line: _Line) -> None:
         recent.error_types[line.error_type or "unknown"] += 1
 
 
-def _backwards(path: Path) -> Iterator[bytes]:
+def backwards(path: Path) -> Iterator[bytes]:
     """The lines of a file, the last one first, read block by block; empty ones are left out."""
     # No links, and no waiting: a cloned repository may have put a pipe there.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

@@ -1,0 +1,135 @@
+"""What the ledger says of each model: how often it was asked, how that went, and what it cost."""
+
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from claude_force.base.models import Tier, tier_of
+from claude_force.engine.router import PastAnswers
+from claude_force.insight.recent import backwards
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# So many lines back, an agent's file, or what it is asked, was another one; and reading them takes a millisecond.
+RECENT_LINES = 500
+# A stronger model may do better. One that is down, or an answer that `max_tokens` cut, says nothing about its strength.
+_UNUSABLE = frozenset({"EmptyAnswerError", "InvalidOutputError"})
+
+
+class ModelStats(msgspec.Struct, kw_only=True):
+    """The executions that a model was asked for; what the cache answered is not among them."""
+
+    executions: int = 0
+    failures: int = 0
+    """Those without a whole answer."""
+    input_tokens: int = 0
+    """Whole prompts, cached at the API or not."""
+    output_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    """Of those that have a price."""
+    unpriced: int = 0
+    """How many have none."""
+    total_time_ms: float = 0.0
+
+    @property
+    def success_rate(self) -> float | None:
+        """Of all executions; `None` where there was none."""
+        return 1 - self.failures / self.executions if self.executions else None
+
+    @property
+    def mean_time_ms(self) -> float | None:
+        """Of one execution, waits included."""
+        return self.total_time_ms / self.executions if self.executions else None
+
+
+class Past(NamedTuple):
+    """What is known of an agent's last answers."""
+
+    history: Mapping[Tier, PastAnswers]
+    """On tasks of the same words, such as one that is asked of many files; of all its tasks where there are none."""
+    output_tokens: Mapping[str, int]
+    """The median length of its whole answers, by model."""
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """The part of an `ExecutionLine` that is needed here."""
+
+    agent_name: str
+    task_hash: str
+    success: bool
+    execution_time_ms: float
+    model: str | None = None
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    estimated_cost: Decimal | None = None
+    error_type: str | None = None
+    cached: bool = False
+    simulated: bool = False
+
+
+_decode = msgspec.json.Decoder(_Line).decode
+
+
+def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
+    """Each model of the whole ledger. Raises `OSError` for one that is there and cannot be read."""
+    models: defaultdict[str, ModelStats] = defaultdict(ModelStats)
+    for line in _lines(path, simulated=simulated):
+        stats = models[line.model or "unknown"]
+        stats.executions += 1
+        stats.failures += not line.success
+        stats.input_tokens += line.input_tokens + line.cache_read_tokens + line.cache_write_tokens
+        stats.output_tokens += line.output_tokens
+        stats.cost_usd += line.estimated_cost or Decimal(0)
+        stats.unpriced += line.estimated_cost is None
+        stats.total_time_ms += line.execution_time_ms
+    return dict(sorted(models.items()))
+
+
+def read_past(path: Path, *, agent: str, task_hash: str, simulated: bool) -> Past:
+    """What the last lines of the ledger say of this agent, and of this task; nothing where they cannot be read."""
+    try:
+        recent = itertools.islice(_lines(path, simulated=simulated), RECENT_LINES)
+        lines = [line for line in recent if line.agent_name == agent and line.model]
+    except OSError:
+        return Past({}, {})
+    lengths: defaultdict[str, list[int]] = defaultdict(list)
+    for line in lines:
+        if line.success:
+            lengths[line.model or ""].append(line.output_tokens)
+    return Past(
+        _history([line for line in lines if line.task_hash == task_hash] or lines),
+        {model: statistics.median_low(tokens) for model, tokens in lengths.items()},
+    )
+
+
+def _history(lines: "Iterable[_Line]") -> dict[Tier, PastAnswers]:
+    history: dict[Tier, PastAnswers] = {}
+    for line in lines:
+        is_unusable = line.error_type in _UNUSABLE
+        if (tier := tier_of(line.model or "")) and (line.success or is_unusable):
+            before = history.get(tier, PastAnswers(0, 0))
+            history[tier] = PastAnswers(before.executions + 1, before.unusable + is_unusable)
+    return history
+
+
+def _lines(path: Path, *, simulated: bool) -> Iterator[_Line]:
+    """Those for which a model was asked, the last one first; what a crash cut is passed over."""
+    try:
+        for data in backwards(path):
+            try:
+                line = _decode(data)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+            if line.simulated == simulated and not line.cached:
+                yield line
+    except FileNotFoundError:
+        return

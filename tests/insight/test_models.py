@@ -1,0 +1,118 @@
+"""What the ledger says of each model: real figures, and nothing that nobody knows."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_force.base.records import Execution
+from claude_force.base.usage import Usage
+from claude_force.engine.router import PastAnswers
+from claude_force.insight.models import ModelStats, Past, read_model_stats, read_past
+from claude_force.performance_tracker import PerformanceTracker, task_hash
+
+HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
+
+
+@pytest.fixture
+def tracker(tmp_path: Path) -> PerformanceTracker:
+    """An empty ledger."""
+    return PerformanceTracker(tmp_path / "metrics")
+
+
+def record(tracker: PerformanceTracker, model: str | None = HAIKU, error_type: str | None = None, **facts: Any) -> None:
+    """One execution of an agent, which a model was asked for."""
+    defaults: dict[str, Any] = {
+        "agent_name": "linter",
+        "task": "check it",
+        "duration_ms": 100.0,
+        "attempts": 1,
+        "usage": Usage(input_tokens=10, output_tokens=20),
+        "cost_usd": Decimal("0.01"),
+    }
+    tracker.record(
+        Execution(
+            timestamp=datetime(2026, 11, 20, tzinfo=UTC),
+            model=model,
+            success=error_type is None,
+            error_type=error_type,
+            **(defaults | facts),
+        )
+    )
+
+
+def past_of(tracker: PerformanceTracker, task: str = "check it") -> Past:
+    """What is known of the linter."""
+    return read_past(tracker.path, agent="linter", task_hash=task_hash(task), simulated=False)
+
+
+def test_each_model_has_its_figures(tracker: PerformanceTracker) -> None:
+    """Executions, failures, tokens, time and exact money by model; not what the cache gave, nor what was simulated."""
+    record(tracker)
+    record(tracker, error_type="OverloadedError", usage=None, cost_usd=None, duration_ms=300.0)
+    record(tracker, SONNET, usage=Usage(input_tokens=1, cache_read_tokens=2, cache_write_5m_tokens=3, output_tokens=4))
+    record(tracker, cached=True)
+    record(tracker, simulated=True)
+    record(tracker, None, error_type="CredentialsError", usage=None, cost_usd=None)
+    stats = read_model_stats(tracker.path, simulated=False)
+    assert list(stats) == [HAIKU, SONNET, "unknown"]
+    assert stats[HAIKU] == ModelStats(
+        executions=2,
+        failures=1,
+        input_tokens=10,
+        output_tokens=20,
+        cost_usd=Decimal("0.01"),
+        unpriced=1,
+        total_time_ms=400.0,
+    )
+    assert (stats[HAIKU].success_rate, stats[HAIKU].mean_time_ms) == (0.5, 200.0)
+    assert stats[SONNET].input_tokens == 6
+    assert list(read_model_stats(tracker.path, simulated=True)) == [HAIKU]
+
+
+def test_a_ledger_with_a_cut_line_is_read_all_the_same(tracker: PerformanceTracker) -> None:
+    """A crash costs one line; no ledger is an empty one; of no executions there is no rate."""
+    assert read_model_stats(tracker.path, simulated=False) == {}
+    record(tracker)
+    with tracker.path.open("ab") as file:
+        file.write(b'{"agent_name": "lin\n\xff\n')
+    record(tracker)
+    assert read_model_stats(tracker.path, simulated=False)[HAIKU].executions == 2
+    assert (ModelStats().success_rate, ModelStats().mean_time_ms) == (None, None)
+
+
+def test_what_counts_as_too_weak(tracker: PerformanceTracker) -> None:
+    """Only answers that were empty or no data as asked; an overload says nothing about a model, nor does a Ctrl-C."""
+    for error_type in (None, "EmptyAnswerError", "InvalidOutputError", "OverloadedError", "Interrupted", "CutAnswer"):
+        record(tracker, error_type=error_type)
+    assert past_of(tracker).history == {"haiku": PastAnswers(3, 2)}
+
+
+def test_the_kind_of_task_is_its_words(tracker: PerformanceTracker) -> None:
+    """The same words on other files are the same kind; where these are new, all that the agent did counts."""
+    record(tracker)
+    record(tracker, task="count it", error_type="EmptyAnswerError")
+    record(tracker, agent_name="reviewer", error_type="EmptyAnswerError")
+    record(tracker, "llama3.2:3b", task="count it")
+    assert past_of(tracker).history == {"haiku": PastAnswers(1, 0)}
+    assert past_of(tracker, "count it").history == {"haiku": PastAnswers(1, 1)}
+    assert past_of(tracker, "something new").history == {"haiku": PastAnswers(2, 1)}
+
+
+def test_how_long_answers_are(tracker: PerformanceTracker) -> None:
+    """The median of the whole answers, by model; failures have no length."""
+    for tokens in (100, 300, 9000):
+        record(tracker, usage=Usage(output_tokens=tokens))
+    record(tracker, error_type="CutAnswer", usage=Usage(output_tokens=1))
+    assert past_of(tracker).output_tokens == {HAIKU: 300}
+
+
+def test_a_ledger_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+    """A choice of model must not fail because of it; figures that were asked for do."""
+    folder = tmp_path / "executions.jsonl"
+    folder.mkdir()
+    assert read_past(folder, agent="a", task_hash="b", simulated=False) == Past({}, {})
+    with pytest.raises(OSError, match="directory"):
+        read_model_stats(folder, simulated=False)
