@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from claude_force.base.results import StepResult, WorkflowResult
     from claude_force.base.usage import Usage
     from claude_force.engine.breaker import CircuitBreaker
+    from claude_force.hybrid_orchestrator import CostEstimate, HybridOrchestrator, ModelRecommendation
+    from claude_force.insight.models import ModelStats
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import CacheCheck, CacheEntry, ResponseCache
@@ -79,10 +81,12 @@ __all__ = [
     "ClaudeForceError",
     "ConfigError",
     "ConnectionFailedError",
+    "CostEstimate",
     "CredentialsError",
     "CutAnswerError",
     "DeadlineError",
     "EmptyAnswerError",
+    "HybridOrchestrator",
     "InjectionError",
     "InputError",
     "InvalidOutputError",
@@ -90,6 +94,8 @@ __all__ = [
     "JournalError",
     "Material",
     "ModelNotFoundError",
+    "ModelRecommendation",
+    "ModelStats",
     "NotRunError",
     "OverloadedError",
     "PerformanceTracker",
@@ -124,7 +130,11 @@ _HOMES = {
     "CacheCheck": "response_cache",
     "CacheEntry": "response_cache",
     "CircuitBreaker": "engine.breaker",
+    "CostEstimate": "hybrid_orchestrator",
+    "HybridOrchestrator": "hybrid_orchestrator",
     "Material": "base.records",
+    "ModelRecommendation": "hybrid_orchestrator",
+    "ModelStats": "insight.models",
     "PerformanceTracker": "performance_tracker",
     "ResponseCache": "response_cache",
     "RunEvent": "workflows.events",

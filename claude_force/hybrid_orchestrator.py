@@ -1,0 +1,263 @@
+"""A model for each task, then as ever: `HybridOrchestrator`, an `AgentOrchestrator` that asks a router.
+
+Whoever names a model is obeyed: the call, else the agent's file. Where nobody does, the router decides
+(`engine/router.py`), before `defaults.model` of the config.
+"""
+
+import math
+import os
+from decimal import Decimal
+from typing import TYPE_CHECKING, Unpack
+
+import msgspec
+
+from claude_force.base.errors import InputError, TaskError
+from claude_force.base.models import TIERS, Tier, resolve_model, takes_effort, tier_of
+from claude_force.base.records import Effort
+from claude_force.base.usage import Usage
+from claude_force.engine.budget import extent_of, worst_case_usd
+from claude_force.engine.key import request_key
+from claude_force.engine.request import Task, build_request, check_task
+from claude_force.engine.router import TaskTraits, route
+from claude_force.insight.models import Past, read_model_stats, read_past
+from claude_force.library.materials import read_material
+from claude_force.orchestrator import AgentOrchestrator, CallOptions, each
+from claude_force.performance_tracker import task_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from claude_force.async_orchestrator import AsyncAgentOrchestrator
+    from claude_force.base.records import AgentDefinition, AgentResult
+    from claude_force.insight.models import ModelStats
+
+
+class ModelRecommendation(msgspec.Struct, frozen=True, kw_only=True):
+    """The model for a task, and why this one."""
+
+    model: str
+    """The id that is asked."""
+    tier: Tier | None
+    """Its family; `None` for a model that is not Claude's."""
+    effort: Effort | None
+    """`None`: the model's own."""
+    score: float | None
+    """How much the task needs, from 0 to 1; `None` where a model was named and nothing had to be found out."""
+    reasons: tuple[str, ...]
+    """What weighs most comes first."""
+
+
+class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """What an execution would cost. Money is `None` where the model has no price: unpriced, never free."""
+
+    recommendation: ModelRecommendation
+    prompt_tokens: int
+    """Estimated; 0 where the cache has the answer."""
+    output_tokens: int
+    is_guess: bool
+    """Whether nothing is known of how long this agent's answers are."""
+    cached: bool
+    """Whether the answer was paid for before."""
+    expected_usd: Decimal | None
+    """Asked once, with nothing cached at the API."""
+    max_usd: Decimal | None
+    """The most that it can cost: every retry and fallback model, each billed in full."""
+
+
+class HybridOrchestrator(AgentOrchestrator):
+    """An `AgentOrchestrator` that chooses the cheapest model that is good enough, between two tiers.
+
+    A call or an agent file that names a model is obeyed, whatever `min_tier` and `max_tier` say. Workflows run as ever:
+    their steps have the models that they, their agents or the config name.
+
+    Example:
+        >>> from claude_force import HybridOrchestrator
+        >>> with HybridOrchestrator(offline=True) as orchestrator:
+        ...     for task in ("Fix the typo in the title.", "Design the architecture of a payment service."):
+        ...         print(orchestrator.recommend_model(task).tier)
+        haiku
+        opus
+    """
+
+    def __init__(
+        self,
+        config_path: str | os.PathLike[str] | None = None,
+        api_key: str | None = None,
+        *,
+        min_tier: Tier = "haiku",
+        max_tier: Tier = "opus",
+        base_url: str | None = None,
+        project_dir: str | os.PathLike[str] | None = None,
+        offline: bool = False,
+        enable_cache: bool = True,
+    ) -> None:
+        for name, tier in (("min_tier", min_tier), ("max_tier", max_tier)):
+            if tier not in TIERS:
+                raise InputError(f"{name} is {tier!r}; give one of {', '.join(TIERS)}")
+        if TIERS.index(min_tier) > TIERS.index(max_tier):
+            raise InputError(f"min_tier is {min_tier!r} and max_tier {max_tier!r}, which leaves none; exchange them")
+        super().__init__(
+            config_path,
+            api_key,
+            base_url=base_url,
+            project_dir=project_dir,
+            offline=offline,
+            enable_cache=enable_cache,
+        )
+        self._min_tier: Tier = min_tier
+        self._max_tier: Tier = max_tier
+
+    # ------------------------------------------------------------ doing
+
+    def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> "AgentResult":
+        """Same as `AgentOrchestrator.execute_agent`, by the model that `recommend_model` recommends."""
+        return super().execute_agent(agent_name, task, **self._routed(agent_name, task, options))
+
+    @property
+    def async_face(self) -> "AsyncAgentOrchestrator":
+        """The async face that shares config, cache, ledger and limits with this one, and chooses models as it does."""
+        with self._making:
+            if self._awaited is None:
+                self._awaited = _routed_face(self)
+            return self._awaited
+
+    # ------------------------------------------------------------ telling before
+
+    def recommend_model(
+        self, task: str, agent: str | None = None, **options: Unpack[CallOptions]
+    ) -> ModelRecommendation:
+        """The model that `execute_agent` would ask with these options. Nothing is sent.
+
+        Without an agent, the task alone counts. Raises `InputError` as `execute_agent` does.
+        """
+        return self._recommendation(_asked(agent or "", task, options), self._find(agent))[0]
+
+    def estimate_cost(self, task: str, agent: str, **options: Unpack[CallOptions]) -> CostEstimate:
+        """What `execute_agent` would cost with these options. Nothing is sent; raises `InputError` as it does."""
+        from claude_force.workflows.forecast import CHARS_PER_TOKEN, TYPICAL_OUTPUT  # noqa: PLC0415 - a room of its own
+
+        asked, definition, parts = _asked(agent, task, options), self._find(agent), self._project.parts
+        recommendation, past = self._recommendation(asked, definition)
+        if recommendation.score is not None:
+            asked = msgspec.structs.replace(asked, model=recommendation.tier, effort=recommendation.effort)
+        assert definition is not None  # noqa: S101 - it was named
+        prepared = build_request(asked, definition, parts.config, parts.aliases)
+        request, now = prepared.request, parts.clock.now()
+        kept = None
+        if parts.cache and asked.use_cache is None:
+            kept = parts.cache.peek(request_key(request, server=parts.server), agent=definition.name)
+        known = past.output_tokens.get(request.model)
+        prompt_tokens = math.ceil(sum(map(len, (*request.system, *request.prompt))) / CHARS_PER_TOKEN)
+        output_tokens = math.ceil(request.max_tokens * TYPICAL_OUTPUT) if known is None else known
+        usage = Usage(input_tokens=prompt_tokens, output_tokens=output_tokens)
+        attempts = parts.config.defaults.max_retries + 1
+        return CostEstimate(
+            recommendation=recommendation,
+            prompt_tokens=0 if kept else prompt_tokens,
+            output_tokens=0 if kept else output_tokens,
+            is_guess=known is None and kept is None,
+            cached=kept is not None,
+            expected_usd=Decimal(0) if kept else parts.prices.cost_usd(request.model, usage, now),
+            max_usd=Decimal(0) if kept else worst_case_usd(extent_of(prepared), parts.prices, now, attempts=attempts),
+        )
+
+    def get_model_stats(self) -> dict[str, "ModelStats"]:
+        """How often each model was asked, how that went and what it cost, as the ledger has it.
+
+        Simulated executions count only for an orchestrator that is offline.
+        """
+        path = self.performance_tracker.path
+        try:
+            return read_model_stats(path, simulated=self._is_offline)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise InputError(f"cannot read {str(path)!r}: {reason}; check the file and its rights") from error
+
+    # ------------------------------------------------------------ choosing
+
+    def _routed(self, agent_name: str, task: str, options: CallOptions) -> CallOptions:
+        """The options with the files read, which decide, too, and with a model where nobody has named one."""
+        asked = _asked(agent_name, task, options)
+        recommendation, _ = self._recommendation(asked, self._find(agent_name))
+        routed: CallOptions = {**options, "files": (), "materials": asked.materials}
+        if recommendation.score is not None:
+            routed |= {"model": recommendation.tier, "effort": recommendation.effort}
+        return routed
+
+    def _recommendation(self, asked: Task, agent: "AgentDefinition | None") -> tuple[ModelRecommendation, Past]:
+        parts = self._project.parts
+        check_task(asked, parts.config.limits)
+        effort = asked.effort or (agent.effort if agent else None)
+        past = read_past(
+            self.performance_tracker.path,
+            agent=asked.agent_name,
+            task_hash=task_hash(asked.text),
+            simulated=self._is_offline,
+        )
+        if named := _named(asked, agent):
+            model = resolve_model(named, parts.aliases).id
+            effort = effort or parts.config.defaults.effort
+            who = "the call" if asked.model == named else f"the file of {asked.agent_name!r}"
+            said = (f"{who} names {named!r}",)
+            return ModelRecommendation(model=model, tier=tier_of(named), effort=effort, score=None, reasons=said), past
+        traits = TaskTraits(
+            text=asked.text,
+            file_chars=tuple(len(material.text) for material in asked.materials),
+            max_tokens=asked.max_tokens,
+            agent_name=asked.agent_name,
+            agent_effort=agent.effort if agent else None,
+            history=past.history if agent else {},
+        )
+        (_, tier, fitting), score, reasons = route(traits, min_tier=self._min_tier, max_tier=self._max_tier)
+        model = resolve_model(tier, parts.aliases).id
+        effort = effort or (fitting if takes_effort(model, fitting) else None)
+        return ModelRecommendation(model=model, tier=tier, effort=effort, score=score, reasons=reasons), past
+
+    def _find(self, agent: str | None) -> "AgentDefinition | None":
+        agents = self._project.parts.agents
+        return None if agent is None else agents.recall(agent) or agents.find(agent)
+
+    @property
+    def _is_offline(self) -> bool:
+        return self._project.parts.server == "simulator"
+
+
+def _named(asked: Task, agent: "AgentDefinition | None") -> str | None:
+    """The model that the call names, else the agent's file; blank and `inherit` name none."""
+    if asked.model is not None and asked.model.strip().lower() not in {"", "inherit"}:
+        return asked.model
+    return agent.model if agent else None
+
+
+def _asked(agent_name: str, task: str, options: CallOptions) -> Task:
+    """What a call asks for, as far as it decides the model and the cost."""
+    for name, value in (("agent_name", agent_name), ("task", task)):
+        if not isinstance(value, str):
+            raise TaskError(f"{name} is {type(value).__name__}; give a str")
+    fallback_models = options.get("fallback_models")
+    names: Iterable[str] | None = (fallback_models,) if isinstance(fallback_models, str) else fallback_models
+    return Task(
+        agent_name=agent_name,
+        text=task,
+        materials=(*map(read_material, each(options.get("files", ()))), *options.get("materials", ())),
+        model=options.get("model"),
+        effort=options.get("effort"),
+        max_tokens=options.get("max_tokens"),
+        fallback_models=None if names is None else tuple(names),
+        use_cache=options.get("use_cache"),
+        output_schema=options.get("output_schema"),
+    )
+
+
+def _routed_face(orchestrator: HybridOrchestrator) -> "AsyncAgentOrchestrator":
+    """An async face of the same project; whatever asks an agent through it asks the router first."""
+    import asyncio  # noqa: PLC0415 - the sync class alone loads no loop
+
+    from claude_force.async_orchestrator import AsyncAgentOrchestrator  # noqa: PLC0415
+
+    class RoutedOrchestrator(AsyncAgentOrchestrator):
+        async def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> "AgentResult":
+            routed = await asyncio.to_thread(orchestrator._routed, agent_name, task, options)  # noqa: SLF001
+            return await super().execute_agent(agent_name, task, **routed)
+
+    return RoutedOrchestrator.of(orchestrator._project)  # noqa: SLF001 - its own module

@@ -1,0 +1,296 @@
+"""A model for each task, through both faces, over real HTTP."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_force import (
+    AgentNotFoundError,
+    AgentOrchestrator,
+    AgentTask,
+    CostEstimate,
+    HybridOrchestrator,
+    InputError,
+    TaskError,
+)
+from claude_force.base.records import Material
+from claude_force.testing import Simulator
+
+HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
+pytestmark = pytest.mark.usefixtures("project")
+
+EASY, HARD = "Fix the typo in the title.", "Design the architecture of a payment service."
+
+
+class Awaited(HybridOrchestrator):
+    """The async methods, called as a script would: each in an event loop of its own."""
+
+    def execute_agent(self, agent_name: str, task: str, **options: Any) -> Any:
+        return asyncio.run(self.execute_agent_async(agent_name, task, **options))
+
+
+@pytest.fixture(params=[HybridOrchestrator, Awaited], ids=["sync", "async"])
+def hybrid(request: pytest.FixtureRequest) -> type[HybridOrchestrator]:
+    """Each scenario runs through both faces."""
+    kind: type[HybridOrchestrator] = request.param
+    return kind
+
+
+@pytest.fixture
+def project(project: Path) -> Path:
+    """The project of all tests, with an agent that names no model beside the one that does."""
+    agent = project / ".claude/agents/helper.md"
+    agent.write_text("---\nname: helper\ndescription: Helps.\nmodel: inherit\n---\nYou help.\n")
+    return project
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """A server to talk to."""
+    with Simulator(answer="Done.") as running:
+        yield running
+
+
+def of(kind: type[HybridOrchestrator], simulator: Simulator, **options: Any) -> HybridOrchestrator:
+    """An orchestrator which asks this simulator."""
+    return kind(api_key="k", base_url=simulator.base_url, **options)
+
+
+def asked(simulator: Simulator) -> list[tuple[str, str | None]]:
+    """The model and the effort of each request."""
+    return [(seen.model, (seen.body.get("output_config") or {}).get("effort")) for seen in simulator.requests]
+
+
+# ---------------------------------------------------------------- who decides
+
+
+def test_the_router_decides_where_nobody_does(hybrid: type[HybridOrchestrator], simulator: Simulator) -> None:
+    """A trivial edit goes to the cheapest model, a design to a dear one, each with its effort."""
+    with of(hybrid, simulator) as subject:
+        results = [subject.execute_agent("helper", task) for task in (EASY, HARD)]
+    assert asked(simulator) == [(HAIKU, "low"), (OPUS, "high")]
+    assert [result.model for result in results] == [HAIKU, OPUS]
+
+
+@pytest.mark.parametrize(
+    ("agent", "options", "expected"),
+    [
+        ("reviewer", {"model": "opus"}, (OPUS, None)),
+        ("reviewer", {}, (HAIKU, None)),
+        ("reviewer", {"effort": "high"}, (HAIKU, "high")),
+        ("helper", {"model": "haiku"}, (HAIKU, None)),
+        ("helper", {"model": "inherit"}, (OPUS, "high")),
+        ("helper", {"effort": "max"}, (OPUS, "max")),
+    ],
+    ids=["call before agent", "agent", "agent's model, call's effort", "call", "inherit", "call's effort"],
+)
+def test_who_names_a_model_is_obeyed(
+    hybrid: type[HybridOrchestrator],
+    simulator: Simulator,
+    agent: str,
+    options: dict[str, Any],
+    expected: tuple[str, str | None],
+) -> None:
+    """The call comes before the agent's file, and the file before the router; what was recommended is asked."""
+    with of(hybrid, simulator) as subject:
+        recommended = subject.recommend_model(HARD, agent, **options)
+        subject.execute_agent(agent, HARD, **options)
+    assert asked(simulator) == [expected]
+    assert (recommended.model, recommended.effort) == expected
+    assert (recommended.score is None) is (expected[0] == HAIKU or options.get("model") == "opus")
+
+
+def test_the_router_comes_before_the_config(project: Path, simulator: Simulator) -> None:
+    """`defaults.model` is for those who do not choose; choosing is what this orchestrator is asked for."""
+    (project / ".claude/claude.json").write_text('{"defaults": {"model": "opus", "effort": "max"}}')
+    with of(HybridOrchestrator, simulator) as subject:
+        subject.execute_agent("helper", EASY)
+    assert asked(simulator) == [(HAIKU, "low")]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "task", "model"),
+    [
+        ({"min_tier": "sonnet"}, EASY, SONNET),
+        ({"max_tier": "sonnet"}, HARD, SONNET),
+        ({"max_tier": "haiku"}, HARD, HAIKU),
+    ],
+    ids=["least", "most", "cheapest only"],
+)
+def test_tiers_are_bounds(simulator: Simulator, bounds: Any, task: str, model: str) -> None:
+    """Nothing outside of what the user allows is asked."""
+    with of(HybridOrchestrator, simulator, **bounds) as subject:
+        subject.execute_agent("helper", task)
+    assert asked(simulator)[0][0] == model
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [
+        ({"max_tier": "gpt"}, "max_tier is 'gpt'; give one of haiku, sonnet, opus, fable"),
+        ({"min_tier": "opus", "max_tier": "haiku"}, "which leaves none; exchange them"),
+    ],
+    ids=["unknown", "crossed"],
+)
+def test_bounds_that_cannot_be_kept_are_refused(bounds: Any, said: str) -> None:
+    """A mistake in the bounds is said at once."""
+    with pytest.raises(InputError, match=said):
+        HybridOrchestrator(**bounds)
+
+
+def test_a_family_may_mean_another_model(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names of the environment count, and what such a model does not take is not sent, without a warning."""
+    monkeypatch.setenv("ANTHROPIC_DEFAULT_HAIKU_MODEL", "claude-haiku-4-5")
+    with of(HybridOrchestrator, simulator) as subject:
+        recommended = subject.recommend_model(EASY, "helper")
+        result = subject.execute_agent("helper", EASY)
+    assert asked(simulator) == [("claude-haiku-4-5", None)]
+    assert (recommended.model, recommended.tier, recommended.effort) == ("claude-haiku-4-5", "haiku", None)
+    assert not result.warnings
+
+
+def test_files_count_and_are_read_once(project: Path, hybrid: type[HybridOrchestrator], simulator: Simulator) -> None:
+    """Material is part of what decides, and reaches the model as ever."""
+    for number in range(4):
+        (project / f"{number}.py").write_text(f"x = {number}")
+    files = (f"{number}.py" for number in range(3))
+    material = Material("more", "y = 1")
+    with of(hybrid, simulator) as subject:
+        subject.execute_agent("helper", "Review this.", files=files, materials=iter([material]))
+        subject.execute_agent("helper", "Review this.", files="3.py")
+    assert asked(simulator) == [(SONNET, "high"), (SONNET, "medium")]
+    assert all(text in simulator.requests[0].prompt for text in ("x = 0", "x = 2", "y = 1"))
+
+
+@pytest.mark.parametrize(
+    ("agent", "task", "error"),
+    [("nobody", EASY, AgentNotFoundError), ("helper", " ", TaskError), ("helper", 7, TaskError), (7, EASY, TaskError)],
+    ids=["agent", "empty task", "no text", "no name"],
+)
+def test_bad_input_costs_nothing(
+    hybrid: type[HybridOrchestrator], simulator: Simulator, agent: Any, task: Any, error: type[Exception]
+) -> None:
+    """It is refused as the other orchestrators refuse it."""
+    with of(hybrid, simulator) as subject, pytest.raises(error):
+        subject.execute_agent(agent, task)
+    assert not simulator.requests
+
+
+def test_each_of_many_has_its_own_model(simulator: Simulator) -> None:
+    """`execute_multiple_async` chooses task by task; options of one task count for that one."""
+    tasks: list[tuple[str, str] | AgentTask] = [("helper", EASY)]
+    tasks += [AgentTask("helper", HARD), AgentTask("helper", EASY, {"model": "sonnet"})]
+
+    async def main() -> list[str]:
+        with of(HybridOrchestrator, simulator) as subject:
+            return [result.model for result in await subject.execute_multiple_async(tasks)]  # type: ignore[union-attr]
+
+    assert asyncio.run(main()) == [HAIKU, OPUS, SONNET]
+
+
+# ---------------------------------------------------------------- why
+
+
+def test_a_recommendation_says_why() -> None:
+    """The tier, the score and the reasons; without an agent, by the task alone."""
+    with HybridOrchestrator(offline=True) as subject:
+        hard, named = subject.recommend_model(HARD), subject.recommend_model(HARD, "reviewer")
+        called = subject.recommend_model(HARD, "reviewer", model="llama3.2:3b")
+    assert (hard.tier, hard.model) == ("opus", OPUS)
+    assert any("design" in reason for reason in hard.reasons)
+    assert (named.tier, named.score, named.reasons) == ("haiku", None, ("the file of 'reviewer' names 'haiku'",))
+    assert (called.tier, called.model, called.reasons) == (None, "llama3.2:3b", ("the call names 'llama3.2:3b'",))
+
+
+def test_history_is_heeded(simulator: Simulator) -> None:
+    """An agent whose answers by a tier could not be used gets the next one."""
+    with of(HybridOrchestrator, simulator) as subject:
+        for _ in range(5):
+            subject.performance_tracker.track_execution(
+                "helper", EASY, success=False, execution_time_ms=1, model=HAIKU, error_type="InvalidOutputError"
+            )
+        recommended = subject.recommend_model(EASY, "helper")
+        assert recommended.tier == "sonnet"
+        assert recommended.reasons[0] == "5 of its last 5 answers by haiku could not be used"
+        assert subject.recommend_model(EASY).tier == "haiku"
+
+
+# ---------------------------------------------------------------- money
+
+
+def test_an_estimate_is_near_what_is_paid(simulator: Simulator) -> None:
+    """With earlier answers the length is known, and what is paid lies below the most; then the cache has it."""
+    with of(HybridOrchestrator, simulator) as subject:
+        guess = subject.estimate_cost(EASY, "helper")
+        subject.performance_tracker.track_execution(
+            "helper", "other", success=True, execution_time_ms=1, model=HAIKU, output_tokens=40
+        )
+        known = subject.estimate_cost(EASY, "helper")
+        result = subject.execute_agent("helper", EASY)
+        again = subject.estimate_cost(EASY, "helper")
+    assert (guess.recommendation.model, guess.output_tokens, guess.is_guess) == (HAIKU, 2000, True)
+    assert (known.output_tokens, known.is_guess, known.cached) == (40, False, False)
+    assert known.expected_usd == (known.prompt_tokens * Decimal("0.1") + 40 * Decimal("0.5")) / 1_000_000
+    assert result.cost_usd is not None
+    assert known.max_usd is not None
+    assert result.cost_usd <= known.max_usd
+    assert again.cached
+    assert (again.expected_usd, again.max_usd, again.prompt_tokens) == (Decimal(0), Decimal(0), 0)
+    assert len(simulator.requests) == 1
+
+
+def test_an_estimate_without_a_price_is_unpriced() -> None:
+    """Nobody's price is `None`, never 0."""
+    with HybridOrchestrator(offline=True) as subject:
+        estimate = subject.estimate_cost(EASY, "helper", model="llama3.2:3b")
+    assert isinstance(estimate, CostEstimate)
+    assert (estimate.expected_usd, estimate.max_usd) == (None, None)
+
+
+def test_stats_are_those_of_the_ledger(project: Path) -> None:
+    """Offline, simulated executions count; for a real orchestrator, they do not."""
+    with HybridOrchestrator(offline=True) as subject:
+        subject.execute_agent("helper", EASY)
+        subject.execute_agent("helper", HARD)
+        subject.execute_agent("helper", EASY)
+        stats = subject.get_model_stats()
+    lines = (project / ".claude/metrics/executions.jsonl").read_text().splitlines()
+    paid = sum(json.loads(line, parse_float=Decimal)["estimated_cost"] for line in lines)
+    assert {model: found.executions for model, found in stats.items()} == {HAIKU: 1, OPUS: 1}
+    assert sum(found.cost_usd for found in stats.values()) == paid
+    assert HybridOrchestrator().get_model_stats() == {}
+
+
+def test_stats_that_cannot_be_read_are_an_error(project: Path) -> None:
+    """A ledger that is no file is said, not passed over."""
+    (project / ".claude/metrics/executions.jsonl").mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot read"):
+        HybridOrchestrator().get_model_stats()
+
+
+# ---------------------------------------------------------------- the family
+
+
+def test_it_is_an_agent_orchestrator() -> None:
+    """Everything else is as there."""
+    with HybridOrchestrator(offline=True) as subject:
+        assert isinstance(subject, AgentOrchestrator)
+        assert [agent.name for agent in subject.list_agents()] == ["helper", "reviewer"]
+
+
+def test_the_sync_class_alone_loads_no_loop(project: Path) -> None:
+    """Importing it and choosing a model load neither asyncio nor the SDK."""
+    program = (
+        "import sys\nfrom claude_force import HybridOrchestrator\n"
+        "HybridOrchestrator().recommend_model('x', 'helper')\n"
+        "print([name for name in ('asyncio', 'anthropic') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=project, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
