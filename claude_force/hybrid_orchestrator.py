@@ -90,6 +90,7 @@ class HybridOrchestrator(AgentOrchestrator):
         project_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
         enable_cache: bool = True,
+        max_cost_usd: float | None = None,
     ) -> None:
         for name, tier in (("min_tier", min_tier), ("max_tier", max_tier)):
             if tier not in TIERS:
@@ -103,6 +104,7 @@ class HybridOrchestrator(AgentOrchestrator):
             project_dir=project_dir,
             offline=offline,
             enable_cache=enable_cache,
+            max_cost_usd=max_cost_usd,
         )
         self._min_tier: Tier = min_tier
         self._max_tier: Tier = max_tier
