@@ -73,8 +73,9 @@ class Routing(NamedTuple):
 def route(traits: TaskTraits, *, min_tier: Tier, max_tier: Tier) -> Routing:
     """The cheapest rung that is good enough, between these tiers."""
     points = list(_points(traits))
-    score = round(min(1.0, max(0.0, sum(point.value for point in points))), 2)
+    score = round(min(1.0, max(0.0, _ORDINARY + sum(point.value for point in points))), 2)
     reasons = [point.reason for point in sorted(points, key=lambda point: -abs(point.value))]
+    reasons = reasons or ["ordinary work, as far as its words say"]
     allowed = [rung for rung in LADDER if TIERS.index(min_tier) <= TIERS.index(rung.tier) <= TIERS.index(max_tier)]
     wanted, rung = _reached(score, LADDER), _reached(score, allowed)
     if wanted.tier != rung.tier and wanted < rung:
@@ -162,6 +163,7 @@ _READ_CHARS = 600
 _LONG_TASK_CHARS = 1_500
 _LARGE_CHARS = 100_000
 _LONG_ANSWER_TOKENS = 20_000
+_ORDINARY = 0.4
 _EFFORTS: Mapping[str, float] = {"low": -0.15, "medium": 0.0, "high": 0.1, "xhigh": 0.2, "max": 0.25}
 
 
@@ -174,7 +176,6 @@ def _points(traits: TaskTraits) -> Iterator[_Point]:
     acts = tuple(dict.fromkeys(_HARD_ACT.findall(read)))
     matter = tuple(dict.fromkeys(_HARD_MATTER.findall(read)))
     doubt = _DOUBT.match(start)
-    yield _Point(0.4, "ordinary work, as far as one can see")
     if plain:
         yield _Point(-0.25, f"plain work: {plain[0]!r}")
     elif short := _SHORT_ANSWER.search(read):
