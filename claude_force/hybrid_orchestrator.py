@@ -1,13 +1,13 @@
 """A model for each task, then as ever: `HybridOrchestrator`, an `AgentOrchestrator` that asks a router.
 
-Whoever names a model is obeyed: the call, else the agent's file. Where nobody does, the router decides
-(`engine/router.py`), before `defaults.model` of the config.
+Whoever names a model is obeyed: the call or the workflow's step, else the agent's file. Where nobody does, the router
+decides (`engine/router.py`), before `defaults.model` of the config.
 """
 
 import math
 import os
 from decimal import Decimal
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import msgspec
 
@@ -19,17 +19,21 @@ from claude_force.engine.budget import extent_of, worst_case_usd
 from claude_force.engine.key import request_key
 from claude_force.engine.request import Task, build_request, check_task
 from claude_force.engine.router import TaskTraits, route
-from claude_force.insight.models import Past, read_model_stats, read_past
+from claude_force.insight.models import Past, past_of, read_last, read_model_stats
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentOrchestrator, CallOptions, each
 from claude_force.performance_tracker import task_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
+    from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentDefinition, AgentResult
-    from claude_force.insight.models import ModelStats
+    from claude_force.base.results import WorkflowResult
+    from claude_force.insight.models import LedgerLine, ModelStats
+    from claude_force.workflows.events import OnEvent
+    from claude_force.workflows.run import Run
 
 
 class ModelRecommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,8 +71,7 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
 class HybridOrchestrator(AgentOrchestrator):
     """An `AgentOrchestrator` that chooses the cheapest model that is good enough, between two tiers.
 
-    A call or an agent file that names a model is obeyed, whatever `min_tier` and `max_tier` say. Workflows run as ever:
-    their steps have the models that they, their agents or the config name.
+    A call, a step or an agent file that names a model is obeyed, whatever `min_tier` and `max_tier` say.
 
     Example:
         >>> from claude_force import HybridOrchestrator
@@ -114,6 +117,33 @@ class HybridOrchestrator(AgentOrchestrator):
     def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> "AgentResult":
         """Same as `AgentOrchestrator.execute_agent`, by the model that `recommend_model` recommends."""
         return super().execute_agent(agent_name, task, **self._routed(agent_name, task, options))
+
+    def execute_workflow(
+        self,
+        workflow: "str | Mapping[str, Any] | None",
+        inputs: "Mapping[str, Any] | None" = None,
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        resume: str | None = None,
+        force: "Iterable[str]" = (),
+        use_cache: "UseCache" = None,
+        max_cost_usd: float | None = None,
+        on_event: "OnEvent | None" = None,
+    ) -> "WorkflowResult":
+        """Same as `AgentOrchestrator.execute_workflow`, with a model for each step, by its task as it is written.
+
+        What others tell a step is not known by then. A run that is taken up without its workflow keeps its models.
+        """
+        return super().execute_workflow(
+            self._routed_workflow(workflow),
+            inputs,
+            on_error=on_error,
+            resume=resume,
+            force=force,
+            use_cache=use_cache,
+            max_cost_usd=max_cost_usd,
+            on_event=on_event,
+        )
 
     @property
     def async_face(self) -> "AsyncAgentOrchestrator":
@@ -186,16 +216,14 @@ class HybridOrchestrator(AgentOrchestrator):
             routed |= {"model": recommendation.tier, "effort": recommendation.effort}
         return routed
 
-    def _recommendation(self, asked: Task, agent: "AgentDefinition | None") -> tuple[ModelRecommendation, Past]:
+    def _recommendation(
+        self, asked: Task, agent: "AgentDefinition | None", last: "Iterable[LedgerLine] | None" = None
+    ) -> tuple[ModelRecommendation, Past]:
+        """Of what is asked, with what is known of the agent; `last` are the ledger's last lines, if they were read."""
         parts = self._project.parts
         check_task(asked, parts.config.limits)
         effort = asked.effort or (agent.effort if agent else None)
-        past = read_past(
-            self.performance_tracker.path,
-            agent=asked.agent_name,
-            task_hash=task_hash(asked.text),
-            simulated=self._is_offline,
-        )
+        past = past_of(asked.agent_name, self._last() if last is None else last, task_hash=task_hash(asked.text))
         if named := _named(asked, agent):
             model = resolve_model(named, parts.aliases).id
             effort = effort or parts.config.defaults.effort
@@ -215,6 +243,36 @@ class HybridOrchestrator(AgentOrchestrator):
         effort = effort or (fitting if takes_effort(model, fitting) else None)
         return ModelRecommendation(model=model, tier=tier, effort=effort, score=score, reasons=reasons), past
 
+    def _last(self) -> "tuple[LedgerLine, ...]":
+        return read_last(self.performance_tracker.path, simulated=self._is_offline)
+
+    def _routed_workflow(self, workflow: "str | Mapping[str, Any] | None") -> "Mapping[str, Any] | None":
+        """The workflow with a model for each step where neither the step nor its agent names one."""
+        if workflow is None:
+            return None
+        if isinstance(workflow, str):
+            from claude_force.library.workflows import WorkflowLibrary  # noqa: PLC0415 - only a workflow needs it
+
+            found = WorkflowLibrary(self.settings, start=self._project.start).find(workflow)
+            workflow = {**found.raw, "name": found.name}
+        steps = workflow.get("steps")
+        if not isinstance(steps, list):
+            return workflow  # a fault, which is for the run to say
+        last = self._last()
+        return {**workflow, "steps": [self._routed_step(step, last) for step in steps]}
+
+    def _routed_step(self, step: object, last: "tuple[LedgerLine, ...]") -> object:
+        if not isinstance(step, dict) or step.get("model") is not None:
+            return step
+        try:
+            asked = _asked(step.get("agent"), step.get("task"), {"effort": step.get("effort")})
+            recommendation, _ = self._recommendation(asked, self._find(asked.agent_name), last)
+        except InputError:
+            return step  # a fault of the step, which is for the run to say, with all others
+        if recommendation.score is None:
+            return step
+        return {**step, "model": recommendation.tier, "effort": recommendation.effort}
+
     def _find(self, agent: str | None) -> "AgentDefinition | None":
         agents = self._project.parts.agents
         return None if agent is None else agents.recall(agent) or agents.find(agent)
@@ -231,11 +289,12 @@ def _named(asked: Task, agent: "AgentDefinition | None") -> str | None:
     return agent.model if agent else None
 
 
-def _asked(agent_name: str, task: str, options: CallOptions) -> Task:
+def _asked(agent_name: object, task: object, options: CallOptions) -> Task:
     """What a call asks for, as far as it decides the model and the cost."""
-    for name, value in (("agent_name", agent_name), ("task", task)):
-        if not isinstance(value, str):
-            raise TaskError(f"{name} is {type(value).__name__}; give a str")
+    if not isinstance(agent_name, str):
+        raise TaskError(f"agent_name is {type(agent_name).__name__}; give a str")
+    if not isinstance(task, str):
+        raise TaskError(f"task is {type(task).__name__}; give a str")
     fallback_models = options.get("fallback_models")
     names: Iterable[str] | None = (fallback_models,) if isinstance(fallback_models, str) else fallback_models
     return Task(
@@ -261,5 +320,13 @@ def _routed_face(orchestrator: HybridOrchestrator) -> "AsyncAgentOrchestrator":
         async def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> "AgentResult":
             routed = await asyncio.to_thread(orchestrator._routed, agent_name, task, options)  # noqa: SLF001
             return await super().execute_agent(agent_name, task, **routed)
+
+        def workflow_run(
+            self,
+            workflow: "str | Mapping[str, Any] | None",
+            inputs: "Mapping[str, Any] | None" = None,
+            **options: Any,  # noqa: ANN401 - as they are
+        ) -> "Run":
+            return super().workflow_run(orchestrator._routed_workflow(workflow), inputs, **options)  # noqa: SLF001
 
     return RoutedOrchestrator.of(orchestrator._project)  # noqa: SLF001 - its own module

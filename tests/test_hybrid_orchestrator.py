@@ -19,6 +19,7 @@ from claude_force import (
     HybridOrchestrator,
     InputError,
     TaskError,
+    WorkflowError,
 )
 from claude_force.base.records import Material
 from claude_force.testing import Simulator
@@ -34,6 +35,9 @@ class Awaited(HybridOrchestrator):
 
     def execute_agent(self, agent_name: str, task: str, **options: Any) -> Any:
         return asyncio.run(self.execute_agent_async(agent_name, task, **options))
+
+    def execute_workflow(self, workflow: Any, inputs: Any = None, **options: Any) -> Any:
+        return asyncio.run(self.execute_workflow_async(workflow, inputs, **options))
 
 
 @pytest.fixture(params=[HybridOrchestrator, Awaited], ids=["sync", "async"])
@@ -193,6 +197,53 @@ def test_each_of_many_has_its_own_model(simulator: Simulator) -> None:
             return [result.model for result in await subject.execute_multiple_async(tasks)]  # type: ignore[union-attr]
 
     assert asyncio.run(main()) == [HAIKU, OPUS, SONNET]
+
+
+STEPS = [
+    {"id": "easy", "agent": "helper", "task": EASY},
+    {"id": "hard", "agent": "helper", "task": f"{HARD} {{{{ steps.easy.output }}}}", "dependencies": ["easy"]},
+    {"id": "named", "agent": "helper", "task": HARD, "model": "sonnet", "dependencies": ["hard"]},
+    {"id": "agent", "agent": "reviewer", "task": HARD, "dependencies": ["named"]},
+    {"id": "effort", "agent": "helper", "task": EASY, "effort": "high", "dependencies": ["agent"]},
+]
+
+
+@pytest.mark.parametrize("is_file", [True, False], ids=["file", "dict"])
+def test_each_step_has_its_own_model(
+    project: Path, hybrid: type[HybridOrchestrator], simulator: Simulator, *, is_file: bool
+) -> None:
+    """In a workflow, too: what a step or its agent names is obeyed, and the router decides for the others."""
+    workflow: Any = {"name": "five", "steps": STEPS}
+    if is_file:
+        (project / ".claude/workflows").mkdir()
+        (project / ".claude/workflows/five.json").write_text(json.dumps(workflow | {"name": "Five steps"}))
+        workflow = "five"
+    with of(hybrid, simulator) as subject:
+        result = subject.execute_workflow(workflow)
+        again = subject.execute_workflow(workflow)
+    assert asked(simulator) == [(HAIKU, "low"), (OPUS, "high"), (SONNET, None), (HAIKU, None), (HAIKU, "high")]
+    assert (result.workflow_name, result.status) == ("five", "completed")
+    assert again.cached_steps == ("easy", "hard", "named", "agent", "effort")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "said"),
+    [
+        ({"steps": "helper"}, "steps"),
+        (
+            {"steps": [{"id": "a", "agent": "nobody", "task": "x"}, {"id": "b", "agent": "helper", "task": 7}, 5]},
+            "nobody",
+        ),
+        ("nowhere", "there is no workflow 'nowhere'"),
+    ],
+    ids=["no steps", "faulty steps", "no such workflow"],
+)
+def test_the_faults_of_a_workflow_are_said_as_ever(
+    hybrid: type[HybridOrchestrator], simulator: Simulator, workflow: Any, said: str
+) -> None:
+    """The router passes over what it cannot read; the run lists every fault."""
+    with of(hybrid, simulator) as subject, pytest.raises(WorkflowError, match=said):
+        subject.execute_workflow(workflow)
 
 
 # ---------------------------------------------------------------- why

@@ -214,7 +214,7 @@ def _size_points(traits: TaskTraits, read: str) -> Iterator[_Point]:
         yield _Point(0.05, f"{chars:,} characters of material")
     if traits.max_tokens and traits.max_tokens > _LONG_ANSWER_TOKENS:
         yield _Point(0.1, f"an answer of up to {traits.max_tokens:,} tokens")
-    if "```" in traits.text or "traceback (most recent call last)" in read:
+    if "```" in read or "traceback (most recent call last)" in read:
         yield _Point(0.05, "code in the task")
 
 

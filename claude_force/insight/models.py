@@ -58,7 +58,7 @@ class Past(NamedTuple):
     """The median length of its whole answers, by model."""
 
 
-class _Line(msgspec.Struct, frozen=True):
+class LedgerLine(msgspec.Struct, frozen=True):
     """The part of an `ExecutionLine` that is needed here."""
 
     agent_name: str
@@ -76,7 +76,7 @@ class _Line(msgspec.Struct, frozen=True):
     simulated: bool = False
 
 
-_decode = msgspec.json.Decoder(_Line).decode
+_decode = msgspec.json.Decoder(LedgerLine).decode
 
 
 def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
@@ -94,13 +94,17 @@ def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
     return dict(sorted(models.items()))
 
 
-def read_past(path: Path, *, agent: str, task_hash: str, simulated: bool) -> Past:
-    """What the last lines of the ledger say of this agent, and of this task; nothing where they cannot be read."""
+def read_last(path: Path, *, simulated: bool) -> "tuple[LedgerLine, ...]":
+    """The last lines of the ledger, the very last first; none where it cannot be read."""
     try:
-        recent = itertools.islice(_lines(path, simulated=simulated), RECENT_LINES)
-        lines = [line for line in recent if line.agent_name == agent and line.model]
+        return tuple(itertools.islice(_lines(path, simulated=simulated), RECENT_LINES))
     except OSError:
-        return Past({}, {})
+        return ()
+
+
+def past_of(agent: str, last: "Iterable[LedgerLine]", *, task_hash: str) -> Past:
+    """What the last lines say of this agent, and of this task."""
+    lines = [line for line in last if line.agent_name == agent and line.model]
     lengths: defaultdict[str, list[int]] = defaultdict(list)
     for line in lines:
         if line.success:
@@ -111,7 +115,7 @@ def read_past(path: Path, *, agent: str, task_hash: str, simulated: bool) -> Pas
     )
 
 
-def _history(lines: "Iterable[_Line]") -> dict[Tier, PastAnswers]:
+def _history(lines: "Iterable[LedgerLine]") -> dict[Tier, PastAnswers]:
     history: dict[Tier, PastAnswers] = {}
     for line in lines:
         is_unusable = line.error_type in _UNUSABLE
@@ -121,7 +125,7 @@ def _history(lines: "Iterable[_Line]") -> dict[Tier, PastAnswers]:
     return history
 
 
-def _lines(path: Path, *, simulated: bool) -> Iterator[_Line]:
+def _lines(path: Path, *, simulated: bool) -> Iterator[LedgerLine]:
     """Those for which a model was asked, the last one first; what a crash cut is passed over."""
     try:
         for data in backwards(path):

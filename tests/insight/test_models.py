@@ -10,7 +10,7 @@ import pytest
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.engine.router import PastAnswers
-from claude_force.insight.models import ModelStats, Past, read_model_stats, read_past
+from claude_force.insight.models import ModelStats, Past, past_of, read_last, read_model_stats
 from claude_force.performance_tracker import PerformanceTracker, task_hash
 
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
@@ -43,9 +43,9 @@ def record(tracker: PerformanceTracker, model: str | None = HAIKU, error_type: s
     )
 
 
-def past_of(tracker: PerformanceTracker, task: str = "check it") -> Past:
+def past(tracker: PerformanceTracker, task: str = "check it") -> Past:
     """What is known of the linter."""
-    return read_past(tracker.path, agent="linter", task_hash=task_hash(task), simulated=False)
+    return past_of("linter", read_last(tracker.path, simulated=False), task_hash=task_hash(task))
 
 
 def test_each_model_has_its_figures(tracker: PerformanceTracker) -> None:
@@ -87,7 +87,7 @@ def test_what_counts_as_too_weak(tracker: PerformanceTracker) -> None:
     """Only answers that were empty or no data as asked; an overload says nothing about a model, nor does a Ctrl-C."""
     for error_type in (None, "EmptyAnswerError", "InvalidOutputError", "OverloadedError", "Interrupted", "CutAnswer"):
         record(tracker, error_type=error_type)
-    assert past_of(tracker).history == {"haiku": PastAnswers(3, 2)}
+    assert past(tracker).history == {"haiku": PastAnswers(3, 2)}
 
 
 def test_the_kind_of_task_is_its_words(tracker: PerformanceTracker) -> None:
@@ -96,9 +96,9 @@ def test_the_kind_of_task_is_its_words(tracker: PerformanceTracker) -> None:
     record(tracker, task="count it", error_type="EmptyAnswerError")
     record(tracker, agent_name="reviewer", error_type="EmptyAnswerError")
     record(tracker, "llama3.2:3b", task="count it")
-    assert past_of(tracker).history == {"haiku": PastAnswers(1, 0)}
-    assert past_of(tracker, "count it").history == {"haiku": PastAnswers(1, 1)}
-    assert past_of(tracker, "something new").history == {"haiku": PastAnswers(2, 1)}
+    assert past(tracker).history == {"haiku": PastAnswers(1, 0)}
+    assert past(tracker, "count it").history == {"haiku": PastAnswers(1, 1)}
+    assert past(tracker, "something new").history == {"haiku": PastAnswers(2, 1)}
 
 
 def test_how_long_answers_are(tracker: PerformanceTracker) -> None:
@@ -106,13 +106,14 @@ def test_how_long_answers_are(tracker: PerformanceTracker) -> None:
     for tokens in (100, 300, 9000):
         record(tracker, usage=Usage(output_tokens=tokens))
     record(tracker, error_type="CutAnswer", usage=Usage(output_tokens=1))
-    assert past_of(tracker).output_tokens == {HAIKU: 300}
+    assert past(tracker).output_tokens == {HAIKU: 300}
 
 
 def test_a_ledger_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
     """A choice of model must not fail because of it; figures that were asked for do."""
     folder = tmp_path / "executions.jsonl"
     folder.mkdir()
-    assert read_past(folder, agent="a", task_hash="b", simulated=False) == Past({}, {})
+    assert read_last(folder, simulated=False) == ()
+    assert past_of("a", (), task_hash="b") == Past({}, {})
     with pytest.raises(OSError, match="directory"):
         read_model_stats(folder, simulated=False)
