@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from claude_force.base.results import StepResult, WorkflowResult
     from claude_force.base.usage import Usage
     from claude_force.engine.breaker import CircuitBreaker
+    from claude_force.engine.cascade import CascadeResult
     from claude_force.hybrid_orchestrator import CostEstimate, HybridOrchestrator, ModelRecommendation
     from claude_force.insight.models import ModelStats
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
@@ -76,6 +77,7 @@ __all__ = [
     "CacheCheck",
     "CacheEntry",
     "CacheError",
+    "CascadeResult",
     "CircuitBreaker",
     "CircuitOpenError",
     "ClaudeForceError",
@@ -129,6 +131,7 @@ _HOMES = {
     "AsyncAgentOrchestrator": "async_orchestrator",
     "CacheCheck": "response_cache",
     "CacheEntry": "response_cache",
+    "CascadeResult": "engine.cascade",
     "CircuitBreaker": "engine.breaker",
     "CostEstimate": "hybrid_orchestrator",
     "HybridOrchestrator": "hybrid_orchestrator",

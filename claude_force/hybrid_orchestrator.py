@@ -16,7 +16,10 @@ from claude_force.base.models import TIERS, Tier, resolve_model, takes_effort, t
 from claude_force.base.records import Effort
 from claude_force.base.usage import Usage
 from claude_force.engine.budget import extent_of, worst_case_usd
+from claude_force.engine.cascade import CascadeResult, Judge, run_cascade
+from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.key import request_key
+from claude_force.engine.parts import Watch
 from claude_force.engine.request import Task, build_request, check_task
 from claude_force.engine.router import TaskTraits, route
 from claude_force.insight.models import Past, past_of, read_last, read_model_stats
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentDefinition, AgentResult
     from claude_force.base.results import WorkflowResult
+    from claude_force.engine.cascade import Check
     from claude_force.insight.models import LedgerLine, ModelStats
     from claude_force.workflows.events import OnEvent
     from claude_force.workflows.run import Run
@@ -117,6 +121,47 @@ class HybridOrchestrator(AgentOrchestrator):
     def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> "AgentResult":
         """Same as `AgentOrchestrator.execute_agent`, by the model that `recommend_model` recommends."""
         return super().execute_agent(agent_name, task, **self._routed(agent_name, task, options))
+
+    def execute_cascade(
+        self,
+        agent_name: str,
+        task: str,
+        *,
+        check: "Check | str | None" = None,
+        min_confidence: float = 0.7,
+        **options: Unpack[CallOptions],
+    ) -> CascadeResult:
+        """Ask the cheapest model that is allowed, and the next only where its answer does not pass.
+
+        `check` is a function of the answer, or the name of an agent that rates it: below `min_confidence` it does not
+        pass. The agent that answers may rate itself. Without a check, `output_schema` is the check. Where a model is
+        named, it alone is asked. What all attempts and ratings cost is in the result, and each is in the ledger.
+
+        If even the last answer does not pass, it is returned, with `passed` false. Other errors, such as an overload,
+        are raised at once; what was answered by then is in the cache.
+        """
+        asked, watch, models, how = self._cascade(agent_name, task, check, min_confidence, options)
+        outside = Blocking(lambda: self._live)
+        return run_now(run_cascade(outside, self._project.parts, asked, watch, models=models, check=how))
+
+    async def execute_cascade_async(
+        self,
+        agent_name: str,
+        task: str,
+        *,
+        check: "Check | str | None" = None,
+        min_confidence: float = 0.7,
+        **options: Unpack[CallOptions],
+    ) -> CascadeResult:
+        """Same as `execute_cascade`, awaited."""
+        import asyncio  # noqa: PLC0415 - the sync class alone loads no loop
+
+        asked, watch, models, how = await asyncio.to_thread(
+            self._cascade, agent_name, task, check, min_confidence, options
+        )
+        lane = self.async_face._lane()  # noqa: SLF001 - of our own family
+        async with lane.places:
+            return await run_cascade(lane.outside, self._project.parts, asked, watch, models=models, check=how)
 
     def execute_workflow(
         self,
@@ -243,6 +288,24 @@ class HybridOrchestrator(AgentOrchestrator):
         effort = effort or (fitting if takes_effort(model, fitting) else None)
         return ModelRecommendation(model=model, tier=tier, effort=effort, score=score, reasons=reasons), past
 
+    def _cascade(
+        self, agent_name: str, task: str, check: "Check | str | None", min_confidence: float, options: CallOptions
+    ) -> "tuple[Task, Watch, tuple[str, ...], Check | Judge | None]":
+        """What is asked, who looks on, by which models, and how an answer is checked. Raises `InputError`."""
+        if check is None and options.get("output_schema") is None:
+            raise InputError("a cascade needs to know what is good enough; give check or output_schema")
+        if not 0 <= min_confidence <= 1:
+            raise InputError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
+        asked, agent = _asked(agent_name, task, options), self._find(agent_name)
+        check_task(asked, self.config.limits)
+        if isinstance(check, str):
+            self._find(check)  # a judge that is not there is said before anything is paid
+        low, high = TIERS.index(self._min_tier), TIERS.index(self._max_tier)
+        named = _named(asked, agent)
+        watch = Watch(options.get("on_text"), options.get("on_retry"), options.get("on_warning"))
+        how = Judge(check, min_confidence) if isinstance(check, str) else check
+        return asked, watch, (named,) if named else TIERS[low : high + 1], how
+
     def _last(self) -> "tuple[LedgerLine, ...]":
         return read_last(self.performance_tracker.path, simulated=self._is_offline)
 
@@ -304,6 +367,8 @@ def _asked(agent_name: object, task: object, options: CallOptions) -> Task:
         model=options.get("model"),
         effort=options.get("effort"),
         max_tokens=options.get("max_tokens"),
+        timeout_s=options.get("timeout_seconds"),
+        attempt_timeout_s=options.get("attempt_timeout_seconds"),
         fallback_models=None if names is None else tuple(names),
         use_cache=options.get("use_cache"),
         output_schema=options.get("output_schema"),

@@ -16,13 +16,16 @@ from claude_force import (
     AgentOrchestrator,
     AgentTask,
     CostEstimate,
+    CredentialsError,
+    EmptyAnswerError,
     HybridOrchestrator,
     InputError,
     TaskError,
+    Usage,
     WorkflowError,
 )
 from claude_force.base.records import Material
-from claude_force.testing import Simulator
+from claude_force.testing import Answer, ApiFault, SeenRequest, Simulator
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 pytestmark = pytest.mark.usefixtures("project")
@@ -38,6 +41,9 @@ class Awaited(HybridOrchestrator):
 
     def execute_workflow(self, workflow: Any, inputs: Any = None, **options: Any) -> Any:
         return asyncio.run(self.execute_workflow_async(workflow, inputs, **options))
+
+    def execute_cascade(self, agent_name: str, task: str, **options: Any) -> Any:
+        return asyncio.run(self.execute_cascade_async(agent_name, task, **options))
 
 
 @pytest.fixture(params=[HybridOrchestrator, Awaited], ids=["sync", "async"])
@@ -271,6 +277,156 @@ def test_history_is_heeded(simulator: Simulator) -> None:
         assert recommended.tier == "sonnet"
         assert recommended.reasons[0] == "5 of its last 5 answers by haiku could not be used"
         assert subject.recommend_model(EASY).tier == "haiku"
+
+
+# ---------------------------------------------------------------- the cheapest first
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"n": {"type": "integer"}},
+    "required": ["n"],
+    "additionalProperties": False,
+}
+JUDGE = "---\nname: judge\ndescription: Rates.\nmodel: opus\n---\nYou rate.\n"
+
+
+def by_model(**answers: str) -> Any:
+    """A simulated model's answer, by the family of the model that is asked."""
+    return lambda seen: next(answer for family, answer in answers.items() if family in seen.model)
+
+
+def paid(project: Path) -> Decimal:
+    """What the ledger says that all executions have cost."""
+    lines = (project / ".claude/metrics/executions.jsonl").read_text().splitlines()
+    return sum((json.loads(line, parse_float=Decimal)["estimated_cost"] for line in lines), Decimal(0))
+
+
+def test_the_next_tier_is_asked_only_where_an_answer_does_not_pass(
+    project: Path, hybrid: type[HybridOrchestrator]
+) -> None:
+    """By a function of the user's: the first that passes is the result, and the cost is that of all."""
+    with (
+        Simulator(answer=by_model(haiku="bad", sonnet="good", opus="best")) as simulator,
+        of(hybrid, simulator) as subject,
+    ):
+        found = subject.execute_cascade("helper", HARD, check=lambda answer: answer != "bad")
+    assert (found.result, found.passed, found.result.model) == ("good", True, SONNET)
+    assert [(each.model, each.passed) for each in found.attempts] == [("haiku", False), ("sonnet", True)]
+    assert [seen.model for seen in simulator.requests] == [HAIKU, SONNET]
+    assert found.cost_usd == paid(project) > (found.result.cost_usd or 0)
+
+
+def test_a_schema_is_a_check(project: Path, hybrid: type[HybridOrchestrator]) -> None:
+    """An answer that does not fit is no result, but it was paid, and is in the cost."""
+    (project / ".claude/claude.json").write_text('{"defaults": {"max_retries": 0}}')
+    with (
+        Simulator(answer=by_model(haiku='{"n": "one"}', sonnet='{"n": 1}')) as simulator,
+        of(hybrid, simulator) as subject,
+    ):
+        found = subject.execute_cascade("helper", EASY, output_schema=SCHEMA)
+    assert (found.result.data, found.attempts[0].result) == ({"n": 1}, None)
+    assert "$.n" in found.attempts[0].reason
+    assert found.cost_usd == paid(project)
+
+
+@pytest.mark.parametrize("judge", ["judge", "helper"], ids=["another agent", "the agent itself"])
+def test_an_agent_may_rate(project: Path, hybrid: type[HybridOrchestrator], judge: str) -> None:
+    """A judge is asked by its own model, an agent that rates itself by that of its answer; ratings are paid, too."""
+    (project / ".claude/agents/judge.md").write_text(JUDGE)
+
+    def answer(seen: SeenRequest) -> str:
+        if "How sure are you" not in seen.prompt:
+            return "good" if "sonnet" in seen.model else "bad"
+        assert HARD in seen.prompt
+        return json.dumps({"reason": "As it seems.", "confidence": 0.9 if ">\ngood\n<" in seen.prompt else 0.4})
+
+    with Simulator(answer=answer) as simulator, of(hybrid, simulator) as subject:
+        found = subject.execute_cascade("helper", HARD, check=judge)
+    own = (OPUS, OPUS) if judge == "judge" else (HAIKU, SONNET)
+    assert [seen.model for seen in simulator.requests] == [HAIKU, own[0], SONNET, own[1]]
+    assert (found.result, found.passed) == ("good", True)
+    assert [each.reason for each in found.attempts] == [
+        f"{judge!r} is 40% sure: As it seems.",
+        f"{judge!r} is 90% sure: As it seems.",
+    ]
+    assert found.cost_usd == paid(project)
+
+
+def test_a_judge_without_a_rating_lets_nothing_pass(project: Path) -> None:
+    """What is no rating counts as a bad one."""
+    (project / ".claude/claude.json").write_text('{"defaults": {"max_retries": 0}}')
+    with Simulator(answer="Fine!") as simulator, of(HybridOrchestrator, simulator, max_tier="haiku") as subject:
+        found = subject.execute_cascade("helper", EASY, check="helper")
+    assert (found.result, found.passed) == ("Fine!", False)
+    assert found.attempts[0].reason.startswith("'helper' gave no rating: ")
+
+
+def test_no_failure_is_called_a_success(hybrid: type[HybridOrchestrator], simulator: Simulator) -> None:
+    """If no answer passes, the dearest one is there, and it is said that it did not."""
+    with of(hybrid, simulator, max_tier="sonnet") as subject:
+        found = subject.execute_cascade("helper", EASY, check=lambda _: False)
+    assert (found.passed, found.result.model, len(found.attempts)) == (False, SONNET, 2)
+
+
+def test_an_answer_that_was_cut_does_not_pass(hybrid: type[HybridOrchestrator]) -> None:
+    """Whatever the check says: nobody has seen its end."""
+    with (
+        Simulator(answer=Answer("half", stop_reason="max_tokens")) as simulator,
+        of(hybrid, simulator, max_tier="haiku") as subject,
+    ):
+        found = subject.execute_cascade("helper", EASY, check=lambda _: True)
+    assert (found.passed, found.attempts[0].reason) == (False, "the answer is not whole (max_tokens)")
+
+
+def test_a_named_model_is_the_only_one(hybrid: type[HybridOrchestrator], simulator: Simulator) -> None:
+    """Who names a model is obeyed here, too."""
+    with of(hybrid, simulator) as subject:
+        subject.execute_cascade("reviewer", HARD, check=lambda _: False)
+        subject.execute_cascade("helper", HARD, check=lambda _: False, model="sonnet")
+    assert [seen.model for seen in simulator.requests] == [HAIKU, SONNET]
+
+
+def test_what_every_model_would_meet_ends_a_cascade(hybrid: type[HybridOrchestrator]) -> None:
+    """Refused credentials are no reason to ask a dearer model; the last model's empty answer is an error."""
+    with Simulator(faults=[ApiFault(401)]) as simulator, of(hybrid, simulator) as subject:
+        with pytest.raises(CredentialsError):
+            subject.execute_cascade("helper", EASY, check=lambda _: True)
+        assert len(simulator.requests) == 1
+    with (
+        Simulator(answer="") as simulator,
+        of(hybrid, simulator, max_tier="haiku") as subject,
+        pytest.raises(EmptyAnswerError),
+    ):
+        subject.execute_cascade("helper", EASY, check=lambda _: True)
+
+
+def test_an_unpriced_part_makes_the_cost_unknown(project: Path) -> None:
+    """`None`, and never what the rest has cost."""
+    (project / ".claude/claude.json").write_text('{"pricing": {"claude-haiku-5-5": {"input": 1, "output": 1}}}')
+    answer = Answer("x", usage=Usage(cache_read_tokens=5, output_tokens=1))
+    with Simulator(answer=answer) as simulator, of(HybridOrchestrator, simulator, max_tier="sonnet") as subject:
+        found = subject.execute_cascade("helper", EASY, check=lambda answer: answer.model == SONNET)
+    assert found.passed
+    assert found.result.cost_usd is not None
+    assert found.cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "give check or output_schema"),
+        ({"check": "helper", "min_confidence": 7}, "min_confidence is 7; give a number from 0 to 1"),
+        ({"check": "nobody"}, "nobody"),
+    ],
+    ids=["no check", "confidence", "no such judge"],
+)
+def test_a_cascade_that_makes_no_sense_costs_nothing(
+    hybrid: type[HybridOrchestrator], simulator: Simulator, options: Any, said: str
+) -> None:
+    """It is refused before anything is sent."""
+    with of(hybrid, simulator) as subject, pytest.raises(InputError, match=said):
+        subject.execute_cascade("helper", EASY, **options)
+    assert not simulator.requests
 
 
 # ---------------------------------------------------------------- money
