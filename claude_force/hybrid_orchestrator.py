@@ -22,7 +22,7 @@ from claude_force.engine.key import request_key
 from claude_force.engine.parts import Watch
 from claude_force.engine.request import Task, build_request, check_task
 from claude_force.engine.router import TaskTraits, route
-from claude_force.insight.models import Past, past_of, read_last, read_model_stats
+from claude_force.insight.models import past_of, read_last, read_model_stats
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentOrchestrator, CallOptions, each
 from claude_force.performance_tracker import task_hash
@@ -207,22 +207,24 @@ class HybridOrchestrator(AgentOrchestrator):
 
         Without an agent, the task alone counts. Raises `InputError` as `execute_agent` does.
         """
-        return self._recommendation(_asked(agent or "", task, options), self._find(agent))[0]
+        return self._recommendation(_asked(agent or "", task, options), self._find(agent))
 
     def estimate_cost(self, task: str, agent: str, **options: Unpack[CallOptions]) -> CostEstimate:
         """What `execute_agent` would cost with these options. Nothing is sent; raises `InputError` as it does."""
         from claude_force.workflows.forecast import CHARS_PER_TOKEN, TYPICAL_OUTPUT  # noqa: PLC0415 - a room of its own
 
         asked, definition, parts = _asked(agent, task, options), self._find(agent), self._project.parts
-        recommendation, past = self._recommendation(asked, definition)
+        last = self._last()
+        recommendation = self._recommendation(asked, definition, last)
         if recommendation.score is not None:
             asked = msgspec.structs.replace(asked, model=recommendation.tier, effort=recommendation.effort)
         assert definition is not None  # noqa: S101 - it was named
         prepared = build_request(asked, definition, parts.config, parts.aliases)
         request, now = prepared.request, parts.clock.now()
         kept = None
-        if parts.cache and asked.use_cache is None:
+        if parts.cache and asked.use_cache not in {False, "refresh"}:
             kept = parts.cache.peek(request_key(request, server=parts.server), agent=definition.name)
+        past = past_of(agent, last, task_hash=task_hash(task))
         known = past.output_tokens.get(request.model)
         prompt_tokens = math.ceil(sum(map(len, (*request.system, *request.prompt))) / CHARS_PER_TOKEN)
         output_tokens = math.ceil(request.max_tokens * TYPICAL_OUTPUT) if known is None else known
@@ -255,7 +257,7 @@ class HybridOrchestrator(AgentOrchestrator):
     def _routed(self, agent_name: str, task: str, options: CallOptions) -> CallOptions:
         """The options with the files read, which decide, too, and with a model where nobody has named one."""
         asked = _asked(agent_name, task, options)
-        recommendation, _ = self._recommendation(asked, self._find(agent_name))
+        recommendation = self._recommendation(asked, self._find(agent_name))
         routed: CallOptions = {**options, "files": (), "materials": asked.materials}
         if recommendation.score is not None:
             routed |= {"model": recommendation.tier, "effort": recommendation.effort}
@@ -263,18 +265,18 @@ class HybridOrchestrator(AgentOrchestrator):
 
     def _recommendation(
         self, asked: Task, agent: "AgentDefinition | None", last: "Iterable[LedgerLine] | None" = None
-    ) -> tuple[ModelRecommendation, Past]:
-        """Of what is asked, with what is known of the agent; `last` are the ledger's last lines, if they were read."""
+    ) -> ModelRecommendation:
+        """Of what is asked; `last` are the last lines of the ledger, if they were read."""
         parts = self._project.parts
         check_task(asked, parts.config.limits)
         effort = asked.effort or (agent.effort if agent else None)
-        past = past_of(asked.agent_name, self._last() if last is None else last, task_hash=task_hash(asked.text))
         if named := _named(asked, agent):
             model = resolve_model(named, parts.aliases).id
             effort = effort or parts.config.defaults.effort
             who = "the call" if asked.model == named else f"the file of {asked.agent_name!r}"
             said = (f"{who} names {named!r}",)
-            return ModelRecommendation(model=model, tier=tier_of(named), effort=effort, score=None, reasons=said), past
+            return ModelRecommendation(model=model, tier=tier_of(named), effort=effort, score=None, reasons=said)
+        past = past_of(asked.agent_name, self._last() if last is None else last, task_hash=task_hash(asked.text))
         traits = TaskTraits(
             text=asked.text,
             file_chars=tuple(len(material.text) for material in asked.materials),
@@ -286,7 +288,7 @@ class HybridOrchestrator(AgentOrchestrator):
         (_, tier, fitting), score, reasons = route(traits, min_tier=self._min_tier, max_tier=self._max_tier)
         model = resolve_model(tier, parts.aliases).id
         effort = effort or (fitting if takes_effort(model, fitting) else None)
-        return ModelRecommendation(model=model, tier=tier, effort=effort, score=score, reasons=reasons), past
+        return ModelRecommendation(model=model, tier=tier, effort=effort, score=score, reasons=reasons)
 
     def _cascade(
         self, agent_name: str, task: str, check: "Check | str | None", min_confidence: float, options: CallOptions
@@ -329,7 +331,7 @@ class HybridOrchestrator(AgentOrchestrator):
             return step
         try:
             asked = _asked(step.get("agent"), step.get("task"), {"effort": step.get("effort")})
-            recommendation, _ = self._recommendation(asked, self._find(asked.agent_name), last)
+            recommendation = self._recommendation(asked, self._find(asked.agent_name), last)
         except InputError:
             return step  # a fault of the step, which is for the run to say, with all others
         if recommendation.score is None:

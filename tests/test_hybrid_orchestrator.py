@@ -25,7 +25,7 @@ from claude_force import (
     WorkflowError,
 )
 from claude_force.base.records import Material
-from claude_force.testing import Answer, ApiFault, SeenRequest, Simulator
+from claude_force.testing import Answer, ApiFault, Rule, SeenRequest, Simulator
 
 HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
 pytestmark = pytest.mark.usefixtures("project")
@@ -230,6 +230,16 @@ def test_each_step_has_its_own_model(
     assert asked(simulator) == [(HAIKU, "low"), (OPUS, "high"), (SONNET, None), (HAIKU, None), (HAIKU, "high")]
     assert (result.workflow_name, result.status) == ("five", "completed")
     assert again.cached_steps == ("easy", "hard", "named", "agent", "effort")
+
+
+def test_a_run_is_taken_up_with_its_models(hybrid: type[HybridOrchestrator]) -> None:
+    """The journal has the models with the workflow, so a run goes on as it began."""
+    refuses = Rule(ApiFault(401), when=lambda seen: "opus" in seen.model, times=1)
+    with Simulator(rules=[refuses]) as simulator, of(hybrid, simulator) as subject:
+        stopped = subject.execute_workflow({"name": "two", "steps": STEPS[:2]}, on_error="return")
+        result = subject.execute_workflow(None, resume="last")
+    assert (stopped.status, result.status) == ("failed", "completed")
+    assert [seen.model for seen in simulator.requests] == [HAIKU, OPUS, OPUS]
 
 
 @pytest.mark.parametrize(
@@ -441,7 +451,8 @@ def test_an_estimate_is_near_what_is_paid(simulator: Simulator) -> None:
         )
         known = subject.estimate_cost(EASY, "helper")
         result = subject.execute_agent("helper", EASY)
-        again = subject.estimate_cost(EASY, "helper")
+        again = subject.estimate_cost(EASY, "helper", use_cache=True)
+        anew = subject.estimate_cost(EASY, "helper", use_cache="refresh")
     assert (guess.recommendation.model, guess.output_tokens, guess.is_guess) == (HAIKU, 2000, True)
     assert (known.output_tokens, known.is_guess, known.cached) == (40, False, False)
     assert known.expected_usd == (known.prompt_tokens * Decimal("0.1") + 40 * Decimal("0.5")) / 1_000_000
@@ -449,6 +460,7 @@ def test_an_estimate_is_near_what_is_paid(simulator: Simulator) -> None:
     assert known.max_usd is not None
     assert result.cost_usd <= known.max_usd
     assert again.cached
+    assert not anew.cached
     assert (again.expected_usd, again.max_usd, again.prompt_tokens) == (Decimal(0), Decimal(0), 0)
     assert len(simulator.requests) == 1
 

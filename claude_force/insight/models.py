@@ -2,7 +2,7 @@
 
 import itertools
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +17,8 @@ from claude_force.insight.recent import backwards
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# So many lines back, an agent's file, or what it is asked, was another one; and reading them takes a millisecond.
-RECENT_LINES = 500
+# They are read before each choice, which takes half a millisecond; and farther back, an agent was another one.
+LAST_LINES = 200
 # A stronger model may do better. One that is down, or an answer that `max_tokens` cut, says nothing about its strength.
 _UNUSABLE = frozenset({"EmptyAnswerError", "InvalidOutputError"})
 
@@ -97,7 +97,7 @@ def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
 def read_last(path: Path, *, simulated: bool) -> "tuple[LedgerLine, ...]":
     """The last lines of the ledger, the very last first; none where it cannot be read."""
     try:
-        return tuple(itertools.islice(_lines(path, simulated=simulated), RECENT_LINES))
+        return tuple(_lines(path, simulated=simulated, most=LAST_LINES))
     except OSError:
         return ()
 
@@ -116,19 +116,19 @@ def past_of(agent: str, last: "Iterable[LedgerLine]", *, task_hash: str) -> Past
 
 
 def _history(lines: "Iterable[LedgerLine]") -> dict[Tier, PastAnswers]:
+    answers = Counter((line.model, line.success) for line in lines if line.success or line.error_type in _UNUSABLE)
     history: dict[Tier, PastAnswers] = {}
-    for line in lines:
-        is_unusable = line.error_type in _UNUSABLE
-        if (tier := tier_of(line.model or "")) and (line.success or is_unusable):
+    for (model, was_usable), count in answers.items():
+        if tier := tier_of(model or ""):
             before = history.get(tier, PastAnswers(0, 0))
-            history[tier] = PastAnswers(before.executions + 1, before.unusable + is_unusable)
+            history[tier] = PastAnswers(before.executions + count, before.unusable + (0 if was_usable else count))
     return history
 
 
-def _lines(path: Path, *, simulated: bool) -> Iterator[LedgerLine]:
-    """Those for which a model was asked, the last one first; what a crash cut is passed over."""
+def _lines(path: Path, *, simulated: bool, most: int | None = None) -> Iterator[LedgerLine]:
+    """Of so many lines, the last one first, those for which a model was asked; what a crash cut is passed over."""
     try:
-        for data in backwards(path):
+        for data in itertools.islice(backwards(path), most):
             try:
                 line = _decode(data)
             except (msgspec.DecodeError, UnicodeDecodeError):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_force.base.models import CURRENT, resolve_model, takes_effort
+from claude_force.base.models import CURRENT, TIERS, resolve_model, takes_effort, tier_of
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,21 @@ def test_the_environment_may_say_what_an_alias_means() -> None:
 def test_effort_goes_only_where_it_is_taken(model: str, effort: str, taken: bool) -> None:  # noqa: FBT001 - a row of a table
     """Models that answer 400 to an effort are known."""
     assert takes_effort(model, effort) is taken
+
+
+@pytest.mark.parametrize(
+    ("model", "tier"),
+    [
+        *((id_, family) for family, id_ in CURRENT.items()),
+        ("claude-3-5-haiku-20241022", "haiku"),
+        ("Claude Sonnet 4.5 (copilot)", "sonnet"),
+        ("opusplan", "opus"),
+        ("Best", "fable"),
+        ("llama3.2:3b", None),
+        ("my-sonnets", None),
+    ],
+)
+def test_an_id_has_a_tier(model: str, tier: str | None) -> None:
+    """The family is read from an id or a name; a model of somebody else has none."""
+    assert tier_of(model) == tier
+    assert set(TIERS) == set(CURRENT)

@@ -136,6 +136,12 @@ def test_what_makes_a_task_harder(facts: dict[str, Any]) -> None:
     assert harder.reasons != plain.reasons
 
 
+def test_code_in_a_task_counts() -> None:
+    """A pasted traceback is more to think about than words are."""
+    assert routed("Mend it.\n```\nx = 1\n```").reasons == ("code in the task",)
+    assert routed("Mend it.\nTraceback (most recent call last):").reasons == ("code in the task",)
+
+
 def test_a_ladder_only_rises() -> None:
     """Each rung needs more and costs more than the one before."""
     assert all(a.score < b.score and TIERS.index(a.tier) <= TIERS.index(b.tier) for a, b in itertools.pairwise(LADDER))

@@ -10,7 +10,7 @@ import pytest
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.engine.router import PastAnswers
-from claude_force.insight.models import ModelStats, Past, past_of, read_last, read_model_stats
+from claude_force.insight.models import LAST_LINES, ModelStats, Past, past_of, read_last, read_model_stats
 from claude_force.performance_tracker import PerformanceTracker, task_hash
 
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
@@ -99,6 +99,14 @@ def test_the_kind_of_task_is_its_words(tracker: PerformanceTracker) -> None:
     assert past(tracker).history == {"haiku": PastAnswers(1, 0)}
     assert past(tracker, "count it").history == {"haiku": PastAnswers(1, 1)}
     assert past(tracker, "something new").history == {"haiku": PastAnswers(2, 1)}
+
+
+def test_only_the_last_lines_are_read(tracker: PerformanceTracker) -> None:
+    """A long ledger takes no longer, even where nearly all of it came from the cache."""
+    record(tracker)
+    for _ in range(LAST_LINES):
+        record(tracker, cached=True)
+    assert past(tracker).history == {}
 
 
 def test_how_long_answers_are(tracker: PerformanceTracker) -> None:
