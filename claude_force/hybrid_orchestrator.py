@@ -207,7 +207,8 @@ class HybridOrchestrator(AgentOrchestrator):
 
         Without an agent, the task alone counts. Raises `InputError` as `execute_agent` does.
         """
-        return self._recommendation(_asked(agent or "", task, options), self._find(agent))
+        asked = _asked("" if agent is None else agent, task, options)
+        return self._recommendation(asked, None if agent is None else self._find(agent))
 
     def estimate_cost(self, task: str, agent: str, **options: Unpack[CallOptions]) -> CostEstimate:
         """What `execute_agent` would cost with these options. Nothing is sent; raises `InputError` as it does."""
@@ -218,7 +219,6 @@ class HybridOrchestrator(AgentOrchestrator):
         recommendation = self._recommendation(asked, definition, last)
         if recommendation.score is not None:
             asked = msgspec.structs.replace(asked, model=recommendation.tier, effort=recommendation.effort)
-        assert definition is not None  # noqa: S101 - it was named
         prepared = build_request(asked, definition, parts.config, parts.aliases)
         request, now = prepared.request, parts.clock.now()
         kept = None
@@ -338,9 +338,9 @@ class HybridOrchestrator(AgentOrchestrator):
             return step
         return {**step, "model": recommendation.tier, "effort": recommendation.effort}
 
-    def _find(self, agent: str | None) -> "AgentDefinition | None":
+    def _find(self, agent: str) -> "AgentDefinition":
         agents = self._project.parts.agents
-        return None if agent is None else agents.recall(agent) or agents.find(agent)
+        return agents.recall(agent) or agents.find(agent)
 
     @property
     def _is_offline(self) -> bool:

@@ -117,15 +117,17 @@ def _words(text: str) -> re.Pattern[str]:
 
 
 # What follows from its material, so that a mistake is seen at once. It counts only as the verb of the task.
+_POLITE = r"(?:(?:please|just|now|can|could|would|you|quickly|kindly|let us|let's) )*"
 _PLAIN_ACT = re.compile(
-    r"(?:(?:please|just|now|can|could|would|you|quickly|kindly|let us|let's) )*"
+    _POLITE
     + _words(
         """rename* reformat* format indent* sort translat* transcribe transliterate summari[sz]e* list extract count
-        convert copy tag label classify categori[sz]e shorten rephrase paraphrase proofread capitali[sz]e lowercase
-        uppercase bump correct pull print quote spell tidy deduplicate remove delete replace change turn put append
-        insert give_me give_each give_every"""
+        copy tag label classify categori[sz]e shorten rephrase paraphrase proofread capitali[sz]e lowercase uppercase
+        bump correct pull print quote spell tidy deduplicate give_me give_each give_every"""
     ).pattern
 )
+# These are plain unless anything hard, or a condition, stands in the task: much can be replaced, a database, too.
+_EDIT = re.compile(_POLITE + _words("convert remove delete replace change turn put append insert").pattern)
 # Things that are as plain whatever is done to them; one of them has to be what the task begins with.
 _PLAIN_THING = _words(
     """typos? misspell* spelling grammar whitespace newlines? indentation punctuation commit_message changelog
@@ -152,7 +154,7 @@ _HARD_MATTER = _words(
 _DOUBT = re.compile(
     r"(?:why|should we|is (?:it|this|that) (?:safe|correct|sound)|can (?:the|this|an?|it|we)\b|how should)"
 )
-_CONSTRAINT = _words(
+_CONDITION = _words(
     """without while must never nobody cannot keep keeping unless although until both at_least at_most but so_that
     in_use survives? guarantee*"""
 )
@@ -172,9 +174,12 @@ def _points(traits: TaskTraits) -> Iterator[_Point]:
     text = traits.text.strip()
     read = (text if len(text) <= 2 * _READ_CHARS else f"{text[:_READ_CHARS]}\n{text[-_READ_CHARS:]}").lower()
     start = " ".join(read.split(maxsplit=_FIRST_WORDS)[:_FIRST_WORDS])
-    plain = _PLAIN_ACT.match(start) or _plain_thing(start)
     acts = tuple(dict.fromkeys(_HARD_ACT.findall(read)))
     matter = tuple(dict.fromkeys(_HARD_MATTER.findall(read)))
+    conditions = tuple(dict.fromkeys(_CONDITION.findall(read)))
+    plain = _PLAIN_ACT.match(start) or _plain_thing(start)
+    if not (plain or acts or matter or conditions):
+        plain = _EDIT.match(start)
     doubt = _DOUBT.match(start)
     if plain:
         yield _Point(-0.25, f"plain work: {plain[0]!r}")
@@ -189,6 +194,8 @@ def _points(traits: TaskTraits) -> Iterator[_Point]:
         yield _Point(share * min(0.2, 0.1 * len(matter)), f"hard matter: {_listed(matter)}")
     if doubt and not plain:
         yield _Point(0.2, f"asks for a judgement: {doubt[0]!r}")
+    if conditions and not plain:
+        yield _Point(min(0.15, 0.05 * len(conditions)), f"conditions: {_listed(conditions)}")
     if not plain:
         yield from _size_points(traits, read)
     yield from _agent_points(traits)
@@ -202,9 +209,6 @@ def _plain_thing(start: str) -> re.Match[str] | None:
 
 def _size_points(traits: TaskTraits, read: str) -> Iterator[_Point]:
     """How much has to be seen together. Plain work is as plain on a hundred pages."""
-    constraints = tuple(dict.fromkeys(_CONSTRAINT.findall(read)))
-    if constraints:
-        yield _Point(min(0.15, 0.05 * len(constraints)), f"conditions: {_listed(constraints)}")
     if len(traits.text) > _LONG_TASK_CHARS:
         yield _Point(0.1, f"a task of {len(traits.text):,} characters")
     files, chars = len(traits.file_chars), sum(traits.file_chars)

@@ -34,6 +34,8 @@ HARD = (
     "Find the root cause of this outage.",
     "Why does this deadlock?",
     "Design a spelling checker.",
+    "Delete the legacy tables of the production database.",
+    "Replace our monolith, and keep it running meanwhile.",
 )
 
 
