@@ -15,6 +15,7 @@ from claude_force import (
     AgentNotFoundError,
     AgentOrchestrator,
     AgentTask,
+    BudgetError,
     CostEstimate,
     CredentialsError,
     EmptyAnswerError,
@@ -408,6 +409,13 @@ def test_what_every_model_would_meet_ends_a_cascade(hybrid: type[HybridOrchestra
         pytest.raises(EmptyAnswerError),
     ):
         subject.execute_cascade("helper", EASY, check=lambda _: True)
+
+
+def test_a_limit_on_money_ends_a_cascade(hybrid: type[HybridOrchestrator], simulator: Simulator) -> None:
+    """What the next tier could cost at the most has to be left, or it is not asked."""
+    with of(hybrid, simulator, max_cost_usd=0.05) as subject, pytest.raises(BudgetError, match="max_cost_usd"):
+        subject.execute_cascade("helper", EASY, check=lambda _: False)
+    assert [seen.model for seen in simulator.requests] == [HAIKU]
 
 
 def test_an_unpriced_part_makes_the_cost_unknown(project: Path) -> None:

@@ -47,6 +47,14 @@ def test_piped_material_counts(run: Run, simulator: Simulator) -> None:
     assert "a long page" in simulator.requests[0].prompt
 
 
+def test_a_limit_on_money_holds(run: Run, simulator: Simulator) -> None:
+    """What the chosen model could cost has to be within --max-usd."""
+    done = run("execute", "helper", HARD, "--auto-model", "--max-usd", "0.001")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "model: claude-opus-5-5" in done.stderr
+    assert not simulator.requests
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
