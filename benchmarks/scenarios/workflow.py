@@ -36,7 +36,7 @@ from scenarios.concurrency import _bare, _server
 
 if TYPE_CHECKING:
     from claude_force.base.ports import OnText
-    from claude_force.base.records import Request
+    from claude_force.base.records import Caching, Request
     from claude_force.workflows.events import RunEvent
 
 
@@ -132,7 +132,14 @@ def timed(make: Callable[[], Awaitable[object]]) -> tuple[float, float]:
 class _Waiting:
     """A transport that takes as long as the task says. Implements `AsyncTransport`."""
 
-    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> Reply:  # noqa: ARG002
+    async def send(
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,  # noqa: ARG002
+        on_text: "OnText | None" = None,  # noqa: ARG002
+        caching: "Caching | None" = None,  # noqa: ARG002
+    ) -> Reply:
         """Wait, and answer."""
         seconds = float(request.prompt[-1].split()[0])
         if seconds:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from claude_force.base.records import AgentDefinition, Execution, KeptReply, Reply, Request, Retry
+    from claude_force.base.records import AgentDefinition, Caching, Execution, KeptReply, Reply, Request, Retry
     from claude_force.base.usage import Usage
 
 UseCache = Literal["refresh"] | bool | None
@@ -25,7 +25,9 @@ OnRetry = Callable[["Retry"], None]
 class Transport(Protocol):
     """A way to Claude that blocks. Raises the `ApiError` family and nothing else."""
 
-    def send(self, request: "Request", *, timeout_s: float, on_text: OnText | None = None) -> "Reply":
+    def send(
+        self, request: "Request", *, timeout_s: float, on_text: OnText | None = None, caching: "Caching | None" = None
+    ) -> "Reply":
         """Send once, without retries, within `timeout_s`."""
 
     def close(self) -> None:
@@ -35,7 +37,9 @@ class Transport(Protocol):
 class AsyncTransport(Protocol):
     """A way to Claude that is awaited; cancelling closes the connection."""
 
-    async def send(self, request: "Request", *, timeout_s: float, on_text: OnText | None = None) -> "Reply":
+    async def send(
+        self, request: "Request", *, timeout_s: float, on_text: OnText | None = None, caching: "Caching | None" = None
+    ) -> "Reply":
         """As `Transport.send`, awaited."""
 
     async def aclose(self) -> None:

@@ -11,12 +11,13 @@ import msgspec
 from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
     from decimal import Decimal
     from pathlib import Path
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
+CacheTtl = Literal["5m", "1h"]
 AgentSource = Literal["config", "project", "user"]
 
 WHOLE_STOP_REASONS = frozenset({"end_turn", "stop_sequence"})
@@ -71,6 +72,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     effort: Effort | None = None
     output_schema: str | None = None
     """The JSON schema that the answer has to fit, as JSON text; properties are answered in their order there."""
+
+
+class Caching(msgspec.Struct, frozen=True):
+    """What the prompt cache is asked to keep of a request. It decides no answer, so it is no part of `Request`."""
+
+    ends: tuple[int, ...]
+    """Where to mark: after so many blocks of the user message, in order; 0 is the end of the system's blocks."""
+    ttl: CacheTtl = "5m"
+    on_begin: "Callable[[], object] | None" = None
+    """Called once the answer has begun, from any thread; its presence asks the transport to stream."""
 
 
 class Allowance(msgspec.Struct, frozen=True):

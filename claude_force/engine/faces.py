@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from claude_force.base.ports import AsyncTransport, OnText, Transport
-    from claude_force.base.records import Reply, Request
+    from claude_force.base.records import Caching, Reply, Request
     from claude_force.engine.outside import Signal
 
 # Under load, a hop to a thread for each call costs as much CPU as all the rest of a turn; one for many does not, and
@@ -35,9 +35,11 @@ class Blocking:
         """The transport is made when something is sent: an answer from the cache needs none."""
         self._transport = transport
 
-    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None") -> "Reply":
+    async def send(
+        self, request: "Request", *, timeout_s: float, on_text: "OnText | None", caching: "Caching | None" = None
+    ) -> "Reply":
         """Ask the model once, blocking this thread."""
-        return self._transport().send(request, timeout_s=timeout_s, on_text=on_text)
+        return self._transport().send(request, timeout_s=timeout_s, on_text=on_text, caching=caching)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; Ctrl-C wakes it."""
@@ -78,9 +80,11 @@ class Awaiting:
         self._is_calling = False
         self._rested_at_s = -math.inf
 
-    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None") -> "Reply":
+    async def send(
+        self, request: "Request", *, timeout_s: float, on_text: "OnText | None", caching: "Caching | None" = None
+    ) -> "Reply":
         """Ask the model once."""
-        return await self._transport.send(request, timeout_s=timeout_s, on_text=on_text)
+        return await self._transport.send(request, timeout_s=timeout_s, on_text=on_text, caching=caching)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; cancelling wakes it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from claude_force.base.ports import OnText
-    from claude_force.base.records import Reply, Request
+    from claude_force.base.records import Caching, Reply, Request
 
 T = TypeVar("T")
 
@@ -22,7 +22,9 @@ class Outside(Protocol):
     def is_blocking(self) -> bool:
         """Whether waiting holds up this whole thread, with whatever else lives on it."""
 
-    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None") -> "Reply":
+    async def send(
+        self, request: "Request", *, timeout_s: float, on_text: "OnText | None", caching: "Caching | None" = None
+    ) -> "Reply":
         """Ask the model once. Raises the `ApiError` family."""
 
     async def pause(self, seconds: float) -> None:

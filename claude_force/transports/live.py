@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import anthropic
 
     from claude_force.base.ports import OnText
-    from claude_force.base.records import Reply, Request
+    from claude_force.base.records import Caching, Reply, Request
 
 # Above this many tokens the API wants a stream: an unstreamed answer could take longer than its ten minutes.
 MAX_UNSTREAMED_TOKENS = 21_333
@@ -59,19 +59,29 @@ class LiveTransport:
                     self._client = client
         return self._client
 
-    def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
-        """Send once. Streams where somebody watches or the API wants it, else makes the cheaper plain call."""
+    def send(
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: "OnText | None" = None,
+        caching: "Caching | None" = None,
+    ) -> "Reply":
+        """Send once. Streams where somebody watches, or waits for the beginning, or where the API wants it.
+
+        Else it makes the cheaper plain call.
+        """
         messages = self.client.messages  # the first call imports the SDK: a second that is no fault of the server's
         deadline = time.monotonic() + timeout_s
-        parameters = to_parameters(request) | {"timeout": _attempt_timeout(deadline - time.monotonic())}
-        if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
+        parameters = to_parameters(request, caching) | {"timeout": _attempt_timeout(deadline - time.monotonic())}
+        if not _streams(request, on_text, caching):
             with (
                 translated(request),
                 messages.with_streaming_response.create(**parameters) as raw,
                 _ended_at(deadline, raw.http_response),
             ):
                 return read_body(raw.read(), raw.headers)
-        assembly = Assembly()
+        assembly = Assembly(caching.on_begin if caching else None)
         with translated(request):
             stream = messages.create(**parameters, stream=True)
         assembly.begin(stream.response.headers)
@@ -142,17 +152,24 @@ class AsyncLiveTransport:
                 self._client = client
         return self._client
 
-    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
+    async def send(
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: "OnText | None" = None,
+        caching: "Caching | None" = None,
+    ) -> "Reply":
         """As `LiveTransport.send`, awaited; cancelling it closes the connection."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
         if self._client is None:  # the import takes a second, for which no loop can wait; no fault of the server's
             await asyncio.to_thread(importlib.import_module, "anthropic")
-        assembly = Assembly()
+        assembly = Assembly(caching.on_begin if caching else None)
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                return await self._send(request, assembly, timeout_s=timeout_s, on_text=on_text)
+                return await self._send(request, assembly, timeout_s=timeout_s, on_text=on_text, caching=caching)
         except TimeoutError as error:
             if not limit.expired():  # somebody else's
                 raise
@@ -161,11 +178,17 @@ class AsyncLiveTransport:
             raise _too_late(timeout_s, has_begun=assembly.has_begun) from error
 
     async def _send(
-        self, request: "Request", assembly: Assembly, *, timeout_s: float, on_text: "OnText | None"
+        self,
+        request: "Request",
+        assembly: Assembly,
+        *,
+        timeout_s: float,
+        on_text: "OnText | None",
+        caching: "Caching | None",
     ) -> "Reply":
         messages = self.client.messages
-        parameters = to_parameters(request) | {"timeout": _attempt_timeout(timeout_s)}
-        if on_text is None and request.max_tokens <= MAX_UNSTREAMED_TOKENS:
+        parameters = to_parameters(request, caching) | {"timeout": _attempt_timeout(timeout_s)}
+        if not _streams(request, on_text, caching):
             with translated(request):
                 raw = await messages.with_raw_response.create(**parameters)
                 return read_body(await raw.http_response.aread(), raw.headers)
@@ -191,7 +214,14 @@ class ThreadedTransport:
     def __init__(self, transport: LiveTransport) -> None:
         self._transport = transport
 
-    async def send(self, request: "Request", *, timeout_s: float, on_text: "OnText | None" = None) -> "Reply":
+    async def send(
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: "OnText | None" = None,
+        caching: "Caching | None" = None,
+    ) -> "Reply":
         """As `LiveTransport.send`; `on_text` is called in the loop's own thread, as it may touch what belongs there.
 
         A cancellation does not wait for the thread, which ends with the answer, or at its next piece of text.
@@ -210,7 +240,11 @@ class ThreadedTransport:
             asyncio.run_coroutine_threadsafe(tell(text), loop).result()
 
         send = functools.partial(
-            self._transport.send, request, timeout_s=timeout_s, on_text=None if on_text is None else tell_home
+            self._transport.send,
+            request,
+            timeout_s=timeout_s,
+            on_text=None if on_text is None else tell_home,
+            caching=caching,
         )
         try:
             return await asyncio.to_thread(send)
@@ -220,6 +254,12 @@ class ThreadedTransport:
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""
         self._transport.close()
+
+
+def _streams(request: "Request", on_text: "OnText | None", caching: "Caching | None") -> bool:
+    """Whether the answer is asked for as a stream, each event of which costs CPU."""
+    is_awaited = caching is not None and caching.on_begin is not None
+    return on_text is not None or is_awaited or request.max_tokens > MAX_UNSTREAMED_TOKENS
 
 
 def _is_loopback(base_url: str | None) -> bool:

@@ -6,7 +6,7 @@ that merely looks like the API is found out here.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -17,15 +17,17 @@ from claude_force.base.usage import Usage
 from claude_force.transports.output_schema import narrowed
 
 if TYPE_CHECKING:
-    from claude_force.base.records import Request
+    from claude_force.base.records import Caching, Request
 
 SIMULATED_HEADER = "x-claude-force-simulated"
 
 
-def to_parameters(request: "Request") -> dict[str, Any]:
-    """The request in the API's words. The end of the system blocks is marked as cacheable: it is what runs share."""
-    system = [{"type": "text", "text": text} for text in request.system]
-    cacheable = {"cache_control": {"type": "ephemeral"}}
+def to_parameters(request: "Request", caching: "Caching | None" = None) -> dict[str, Any]:
+    """The request in the API's words, marked where the prompt cache is to keep what comes before."""
+    system, prompt = _text_blocks(request.system), _text_blocks(request.prompt)
+    for end in caching.ends if caching else ():
+        marker = {"type": "ephemeral"} | ({"ttl": caching.ttl} if caching and caching.ttl != "5m" else {})
+        (prompt[end - 1] if end else system[-1])["cache_control"] = marker
     output: dict[str, Any] = {"effort": request.effort} if request.effort else {}
     if request.output_schema is not None:
         schema = narrowed(json.loads(request.output_schema))
@@ -33,9 +35,13 @@ def to_parameters(request: "Request") -> dict[str, Any]:
     return {
         "model": request.model,
         "max_tokens": request.max_tokens,
-        "system": [*system[:-1], system[-1] | cacheable] if system else [],
-        "messages": [{"role": "user", "content": [{"type": "text", "text": text} for text in request.prompt]}],
+        "system": system,
+        "messages": [{"role": "user", "content": prompt}],
     } | ({"output_config": output} if output else {})
+
+
+def _text_blocks(texts: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": text} for text in texts]
 
 
 class _CacheCreation(msgspec.Struct):
@@ -207,7 +213,8 @@ def _usage(usage: _Usage | None) -> Usage | None:
 class Assembly:
     """Puts the events of a stream together. A stream that ends early leaves `stop_reason` at `None`."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_begin: Callable[[], object] | None = None) -> None:
+        self._on_begin = on_begin
         self._headers: Mapping[str, str] = {}
         self._limits: RateLimits | None = None
         self._texts: list[str] = []
@@ -226,6 +233,8 @@ class Assembly:
         match event:
             case "message_start":
                 self._message = msgspec.json.decode(data, type=_MessageStart).message
+                if self._on_begin:
+                    self._on_begin()
             case "content_block_start":
                 return self._keep(msgspec.json.decode(data, type=_BlockStart).content_block, "text")
             case "content_block_delta":

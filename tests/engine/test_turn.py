@@ -61,7 +61,7 @@ class World:
     def record(self, execution: Execution) -> None:
         self.entries.append(execution)
 
-    async def send(self, request: Request, *, timeout_s: float, on_text: object) -> Reply:
+    async def send(self, request: Request, *, timeout_s: float, on_text: object, caching: object = None) -> Reply:
         self.sent_with.append(timeout_s)
         seconds, outcome = self.script.pop(0)
         self.time_s += seconds

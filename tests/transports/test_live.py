@@ -25,7 +25,7 @@ from claude_force.base.errors import (
     ServerError,
     TimedOutError,
 )
-from claude_force.base.records import Reply, Request
+from claude_force.base.records import Caching, Reply, Request
 from claude_force.base.usage import Usage
 from claude_force.testing import (
     Answer,
@@ -64,6 +64,7 @@ class Ask(Protocol):
         timeout_s: float = ...,
         on_text: Callable[[str], None] | None = ...,
         api_key: str | None = ...,
+        caching: Caching | None = ...,
     ) -> Reply:
         """Send once."""
 
@@ -72,25 +73,37 @@ QUESTION = Request(model="claude-sonnet-5-5", system=("You are short.",), prompt
 
 
 def ask_now(
-    base_url: str, request: Request = QUESTION, *, timeout_s: float = 20, on_text: Any = None, api_key: str | None = "k"
+    base_url: str,
+    request: Request = QUESTION,
+    *,
+    timeout_s: float = 20,
+    on_text: Any = None,
+    api_key: str | None = "k",
+    caching: Caching | None = None,
 ) -> Reply:
     """Through the blocking transport."""
     transport = LiveTransport(api_key=api_key, base_url=base_url)
     try:
-        return transport.send(request, timeout_s=timeout_s, on_text=on_text)
+        return transport.send(request, timeout_s=timeout_s, on_text=on_text, caching=caching)
     finally:
         transport.close()
 
 
 def ask_awaited(
-    base_url: str, request: Request = QUESTION, *, timeout_s: float = 20, on_text: Any = None, api_key: str | None = "k"
+    base_url: str,
+    request: Request = QUESTION,
+    *,
+    timeout_s: float = 20,
+    on_text: Any = None,
+    api_key: str | None = "k",
+    caching: Caching | None = None,
 ) -> Reply:
     """Through the awaited transport."""
 
     async def main() -> Reply:
         transport = AsyncLiveTransport(api_key=api_key, base_url=base_url)
         try:
-            return await transport.send(request, timeout_s=timeout_s, on_text=on_text)
+            return await transport.send(request, timeout_s=timeout_s, on_text=on_text, caching=caching)
         finally:
             await transport.aclose()
 
@@ -132,7 +145,7 @@ def test_an_answer_arrives_with_its_facts(ask: Ask, streamed: bool) -> None:  # 
 
 
 def test_what_is_sent(ask: Ask) -> None:
-    """System blocks with one cache mark at their end, the prompt's blocks in order, effort, and no sampling."""
+    """System blocks, the prompt's blocks in order, effort, and no sampling; nothing is marked for the prompt cache."""
     with Simulator() as simulator:
         ask(
             simulator.base_url,
@@ -142,14 +155,35 @@ def test_what_is_sent(ask: Ask) -> None:
     assert seen.body == {
         "model": "claude-opus-5-5",
         "max_tokens": 9,
-        "system": [
-            {"type": "text", "text": "a"},
-            {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}},
-        ],
+        "system": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
         "messages": [{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]}],
         "output_config": {"effort": "low"},
     }
     assert seen.headers["authorization"] == "Bearer k"
+
+
+@pytest.mark.parametrize(("ttl", "marker"), [("5m", {"type": "ephemeral"}), ("1h", {"type": "ephemeral", "ttl": "1h"})])
+def test_the_prompt_cache_is_asked_where_it_is_said(ask: Ask, ttl: Any, marker: dict[str, str]) -> None:
+    """A mark at the end of the system's blocks, and one after the message's first block; others have none."""
+    with Simulator() as simulator:
+        question = Request(model="claude-opus-5-5", system=("a", "b"), prompt=("x", "y"), max_tokens=9)
+        ask(simulator.base_url, question, caching=Caching((0, 1), ttl))
+        body = simulator.requests[0].body
+    marked = {"cache_control": marker}
+    assert body["system"] == [{"type": "text", "text": "a"}, {"type": "text", "text": "b"} | marked]
+    assert body["messages"][0]["content"] == [{"type": "text", "text": "x"} | marked, {"type": "text", "text": "y"}]
+
+
+def test_the_beginning_of_an_answer_is_told(ask: Ask) -> None:
+    """Before the first text, once, where thinking and a silence come first: then others can read what was kept."""
+    told: list[str] = []
+    fault = Stall(after_events=1)
+    with Simulator(answer=Answer("Because.", thinking="Hm."), faults=[fault]) as simulator:
+        for timeout_s in (1.0, 20.0):
+            caching = Caching((0,), on_begin=lambda: told.append("begun"))
+            with contextlib.suppress(TimedOutError):
+                ask(simulator.base_url, timeout_s=timeout_s, on_text=told.append, caching=caching)
+    assert told == ["begun", "begun", "Because."]
 
 
 def test_a_long_answer_is_streamed_without_being_asked(ask: Ask) -> None:
