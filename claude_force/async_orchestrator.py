@@ -7,11 +7,14 @@ and closed with it, so one orchestrator can serve several loops, in turn or in s
 import asyncio
 import os
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 
 import aiofiles
+import msgspec
 
 from claude_force.base.errors import ClaudeForceError, InputError, NotRunError
 from claude_force.base.records import AgentResult
@@ -22,12 +25,15 @@ from claude_force.orchestrator import AgentTask, CallOptions, Project, WorkflowO
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import anthropic
 
     from claude_force.base.config import Config, Settings
     from claude_force.base.ports import AsyncTransport, OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, Effort, Material
     from claude_force.base.results import WorkflowResult
+    from claude_force.engine.request import Others
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import ResponseCache
     from claude_force.workflows.crew import MakeTurn
@@ -43,6 +49,43 @@ class Outcome(NamedTuple):
     number: int
     """Its place in the input, from 0."""
     result: AgentResult | ClaudeForceError
+
+
+class _Kin:
+    """Of which agent and model a batch asks for different things: those calls share the beginning of their prompts."""
+
+    def __init__(self, tasks: Iterable[AgentTask | tuple[str, str]]) -> None:
+        self._first: dict[tuple[str, object], AgentTask | None] = {}
+        """The first task of each; `None` once there is another one, which no shared answer will do for."""
+        self._left: Counter[tuple[str, object]] = Counter()
+        """How many are known to come."""
+        if isinstance(tasks, Collection):  # of what is drawn as it is needed, nobody knows what comes
+            for task in tasks:
+                with suppress(TypeError):  # what is no task is said when its turn comes
+                    self._left[self._see(AgentTask(*task))] += 1
+
+    def draw(self, task: AgentTask) -> None:
+        """This one is next."""
+        self._left[self._see(task)] -= 1
+
+    def others(self, task: AgentTask) -> "Others":
+        """Who shares the beginning of this task's prompt."""
+        key = self._key(task)
+        if self._first[key] is not None:
+            return "none"
+        return "to_come" if self._left[key] > 0 else "here"
+
+    def _see(self, task: AgentTask) -> tuple[str, object]:
+        key = self._key(task)
+        first = self._first.setdefault(key, task)
+        if first is not None and first != task:
+            self._first[key] = None
+        return key
+
+    @staticmethod
+    def _key(task: AgentTask) -> tuple[str, object]:
+        own: object = task.options
+        return task.agent_name, own.get("model") if isinstance(own, Mapping) else None
 
 
 class _Lane(NamedTuple):
@@ -171,10 +214,9 @@ class AsyncAgentOrchestrator:
         output_schema: Mapping[str, Any] | None = None,
     ) -> AgentResult:
         """Same as `AgentOrchestrator.execute_agent`, awaited. Cancelling it closes its connection at once."""
-        request, watch = prepare(
-            agent_name,
-            task,
-            materials=(*[await _read_material(file) for file in each(files)], *materials),
+        options = CallOptions(
+            files=files,
+            materials=materials,
             model=model,
             effort=effort,
             max_tokens=max_tokens,
@@ -188,6 +230,18 @@ class AsyncAgentOrchestrator:
             on_warning=on_warning,
             output_schema=output_schema,
         )
+        return await self._execute(agent_name, task, options)
+
+    async def _execute(
+        self, agent_name: str, task: str, options: CallOptions, *, others: "Callable[[], Others] | None" = None
+    ) -> AgentResult:
+        """One call; `others` says of one of many who shares the beginning of its prompt."""
+        facts: dict[str, Any] = {**_NO_OPTIONS, **options}
+        files = [await _read_material(file) for file in each(facts.pop("files"))]
+        facts["materials"] = (*files, *facts["materials"])
+        request, watch = prepare(agent_name, task, **facts)
+        if others is not None:
+            request = msgspec.structs.replace(request, others=others)
         lane = self._lane()
         async with lane.places:
             return await run_turn(lane.outside, self._project.parts, request, watch)
@@ -296,6 +350,7 @@ class AsyncAgentOrchestrator:
     async def _outcomes(
         self, tasks: Iterable[AgentTask | tuple[str, str]], *, stops_at_any_error: bool, options: CallOptions
     ) -> AsyncGenerator[Outcome]:
+        kin = _Kin(tasks)
         # Drawn from one by one: ten thousand tasks are never ten thousand coroutines.
         waiting = ((number, AgentTask(*item)) for number, item in enumerate(tasks))
         outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
@@ -303,10 +358,9 @@ class AsyncAgentOrchestrator:
 
         async def work() -> None:
             try:
-                for number, (agent, task, own) in waiting:
-                    result = await self._attempt(
-                        agent, task, options | own, endings, stops_at_any_error=stops_at_any_error
-                    )
+                for number, task in waiting:
+                    kin.draw(task)
+                    result = await self._attempt(task, options, endings, kin, stops_at_any_error=stops_at_any_error)
                     outcomes.put_nowait(Outcome(number, result))
                     if (me := asyncio.current_task()) and me.cancelling():  # an answer came to its end all the same
                         return
@@ -331,14 +385,21 @@ class AsyncAgentOrchestrator:
             await cancelled(*workers)
 
     async def _attempt(
-        self, agent: str, task: str, options: CallOptions, endings: list[ClaudeForceError], *, stops_at_any_error: bool
+        self,
+        task: AgentTask,
+        options: CallOptions,
+        endings: list[ClaudeForceError],
+        kin: "_Kin",
+        *,
+        stops_at_any_error: bool,
     ) -> AgentResult | ClaudeForceError:
         """How one task of a batch ends; an error that ends the batch is added to `endings`."""
         if endings:
             await asyncio.sleep(0)  # who loops over the outcomes hears of it before the tasks, or the memory, end
-            return _not_run(agent, endings[0])
+            return _not_run(task.agent_name, endings[0])
         try:
-            return await self.execute_agent(agent, task, **options)
+            others = partial(kin.others, task)
+            return await self._execute(task.agent_name, task.task, options | task.options, others=others)
         except ClaudeForceError as error:
             if error.is_terminal or stops_at_any_error:
                 endings.append(error)
@@ -468,6 +529,24 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
         _ = task.cancelled() or task.exception()  # seen, or asyncio would complain
     if cancellation is not None:
         raise cancellation
+
+
+_NO_OPTIONS = CallOptions(
+    files=(),
+    materials=(),
+    model=None,
+    effort=None,
+    max_tokens=None,
+    timeout_seconds=None,
+    attempt_timeout_seconds=None,
+    fallback_models=None,
+    use_cache=None,
+    temperature=None,
+    on_text=None,
+    on_retry=None,
+    on_warning=None,
+    output_schema=None,
+)
 
 
 async def _read_material(path: str) -> "Material":

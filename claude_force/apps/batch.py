@@ -129,14 +129,15 @@ async def _ask(
         show()
 
     options["on_retry"] = count
-    drawn: list[FileTask] = []
+    drawn = tasks if isinstance(tasks, list) else []
 
     def calls() -> Iterator[AgentTask]:
         for task in tasks:
             drawn.append(task)
             yield task.call
 
-    outcomes = orchestrator.as_completed(calls(), **options)
+    # From a list, the batch knows from its beginning which tasks share an agent.
+    outcomes = orchestrator.as_completed([task.call for task in tasks] if drawn is tasks else calls(), **options)
     async with orchestrator, aclosing(outcomes):
         async for number, result in outcomes:
             line = result_line(drawn[number], result)

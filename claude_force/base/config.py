@@ -101,6 +101,8 @@ class Cache(Section, frozen=True):
     """Where an agent's answers age sooner, or later."""
     encrypt: bool = False
     """On disk; needs the `encryption` extra."""
+    warm_fan_out: bool = True
+    """Of turns that share a long prefix, one goes first, so that the others read it from Claude's prompt cache."""
 
 
 class Budgets(Section, frozen=True):

@@ -3,6 +3,7 @@
 State of 2026-11-20. Ids that are not Claude's (a gateway's, a local server's) pass through untouched.
 """
 
+import functools
 import re
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -39,6 +40,14 @@ _RETIRED = (
 )
 _WITHOUT_EFFORT = r"claude-(?:haiku-4-5|sonnet-4-5|opus-4-[01]).*"
 _WITHOUT_XHIGH = r"claude-(?:sonnet|opus)-4-[56].*"
+# The shortest prefix that the prompt cache keeps, by model; a shorter one is passed over without a word.
+# Source: https://platform.claude.com/docs/en/build-with-claude/prompt-caching, state of 2026-11-20.
+_MIN_CACHEABLE = (
+    (r"claude-(?:haiku-5|sonnet-5-5|opus-5|fable-)", 512),
+    (r"claude-(?:sonnet-[45]|opus-4-8)", 1024),
+    (r"claude-opus-4-7", 2048),
+)
+_MOST_MIN_CACHEABLE = 4096
 _FAMILY_WORD = r"(?i)\b(haiku|sonnet|opus|fable)\b"
 
 
@@ -85,3 +94,9 @@ def takes_effort(model: str, effort: str) -> bool:
     if re.fullmatch(_WITHOUT_EFFORT, model):
         return False
     return not (effort == "xhigh" and re.fullmatch(_WITHOUT_XHIGH, model))
+
+
+@functools.cache  # asked for each turn
+def min_cacheable_tokens(model: str) -> int:
+    """How long a prefix has to be for the prompt cache to keep it; of a model that is not known, the longest of all."""
+    return next((tokens for pattern, tokens in _MIN_CACHEABLE if re.search(pattern, model)), _MOST_MIN_CACHEABLE)

@@ -17,13 +17,14 @@ from claude_force.base.errors import (
 )
 from claude_force.base.records import Retry
 from claude_force.engine.answer import read_answer
+from claude_force.engine.fan_out import take_place
 from claude_force.engine.retry import is_passing, wait_s
 from claude_force.engine.spending import cost_usd, staked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from claude_force.base.records import Reply, Request
+    from claude_force.base.records import Caching, Reply, Request
     from claude_force.engine.breaker import Permit
     from claude_force.engine.limits import Ticket
     from claude_force.engine.parts import Turn
@@ -79,6 +80,19 @@ async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> 
 
 
 async def _attempt(turn: "Turn", request: "Request") -> "Reply":
+    """One request, once its place among those that share its beginning is known: see `fan_out`."""
+    place = await take_place(turn, request)
+    reply: Reply | None = None
+    try:
+        reply = await _sent(turn, request, place.caching if place else None)
+    finally:
+        if place:
+            turn.shared_tokens += place.shared_tokens if reply is not None else 0
+            turn.parts.traffic.warmth.leave(place, has_answer=reply is not None)
+    return reply
+
+
+async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> "Reply":
     """One request, sent when breaker and limits let it. Both are told how it ended, however it ends."""
     stake = await staked(turn, request)
     gate = turn.parts.traffic.gate(request.model)
@@ -92,7 +106,7 @@ async def _attempt(turn: "Turn", request: "Request") -> "Reply":
         own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
         timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
         is_sent = True
-        outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text)
+        outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text, caching=caching)
         turn.asked.append(request)
         turn.replies.append(outcome)
     except ClaudeForceError as error:

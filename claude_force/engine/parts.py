@@ -99,6 +99,10 @@ class Turn(msgspec.Struct, kw_only=True):
     """An attempt failed after its answer had begun: it is billed, and nobody said how much."""
     failure: str | None = "Interrupted"
     """Until something else is known; a Ctrl-C or a cancellation leaves it so."""
+    shared_tokens: int = 0
+    """With which other turns began as well, of all that was sent: what the prompt cache could have; an estimate."""
+    warming_s: float = 0.0
+    """For how long it waited while another turn put its prefix into the prompt cache."""
     execution: "Execution | None" = None
     """What was entered in the ledger, once it was."""
     warnings: list[str] = msgspec.field(default_factory=list)

@@ -1,8 +1,8 @@
 """From "this agent, this task" to the exact request: checked, fenced, with a model chosen. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from claude_force.base.config import Config, Limits
     from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentDefinition, Material
+
+
+Others = Literal["none", "here", "to_come"]
+"""Whether there are others, and whether some of them have not begun yet."""
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +39,10 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     workflow_id: str | None = None
     run_id: str | None = None
     step_id: str | None = None
+    others: Callable[[], Others] | None = None
+    """Who of its batch or run asks the same agent and model, and so shares the beginning of its prompt."""
+    run_s: float = 0.0
+    """How long the run that it belongs to will probably take."""
     output_schema: Mapping[str, Any] | None = None
     """A JSON schema that the answer has to fit."""
 

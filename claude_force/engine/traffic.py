@@ -1,4 +1,7 @@
-"""What the turns of one project share while they are under way: flights by request, breaker and limits by model."""
+"""What the turns of one project share while they are under way: flights by request, gates by model, and warmth.
+
+That is: breaker and limits of a model, and what of its prompts the prompt cache has.
+"""
 
 import threading
 from typing import TYPE_CHECKING
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
     from claude_force.base.clock import Clock
     from claude_force.engine.breaker import CircuitBreaker
     from claude_force.engine.limits import Limits
+    from claude_force.engine.warming import Warmth
 
 
 class Gate(msgspec.Struct, frozen=True):
@@ -28,8 +32,19 @@ class Traffic:
         self._clock = clock
         self._failure_threshold = failure_threshold
         self._timeout_s = timeout_s
-        self._lock = threading.Lock()  # protects the dict
+        self._lock = threading.Lock()  # protects the dict and who is made once
         self._gates: dict[str, Gate] = {}
+        self._warmth: Warmth | None = None
+
+    @property
+    def warmth(self) -> "Warmth":
+        """What the prompt cache has, made at the first question."""
+        with self._lock:
+            if self._warmth is None:
+                from claude_force.engine.warming import Warmth  # noqa: PLC0415 - the response cache may answer all
+
+                self._warmth = Warmth(self._clock)
+            return self._warmth
 
     def gate(self, model: str) -> Gate:
         """The gate of this model, made at the first question."""

@@ -5,7 +5,7 @@ a step is told (`data`), whether the budget has room, what a failure means for t
 `Crew`, which does one step after the other, or many at once; each step is one turn (`engine.turn`).
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from claude_force.base.records import AgentResult, Retry
     from claude_force.base.results import RunStatus, StepStatus
     from claude_force.engine.parts import Parts
+    from claude_force.engine.request import Others
     from claude_force.stores.claims import Claims
     from claude_force.workflows.causes import Causes
     from claude_force.workflows.crew import Crew
@@ -88,8 +89,13 @@ class Run:
         self._is_resumed = is_resumed
         self._lists = frozenset(step.id for step in plan.steps.values() if step.items)
         self._size = min(crew.size, plan.workflow.max_concurrent or crew.size)
+        remaining = plan.remaining(seconds)
         # One at a time, the file's own order is the one that a reader expects.
-        self._schedule = Schedule(plan, plan.remaining(seconds) if self._size > 1 else {})
+        self._schedule = Schedule(plan, remaining if self._size > 1 else {})
+        known_s = sum(seconds.values()) if self._size == 1 else max(remaining.values(), default=0.0)
+        self._expected_s = known_s if seconds else 0.0
+        self._uses = Counter((step.agent, step.model) for step in plan.steps.values())
+        """Steps that have not ended, by whom they ask."""
         self._started_s = parts.clock.monotonic()
         self._results: dict[str, StepResult] = {}
         self._order: list[str] = []
@@ -281,6 +287,7 @@ class Run:
 
     def _note_end(self, step: "WorkflowStep", result: StepResult) -> None:
         self._results[step.id] = result
+        self._uses[step.agent, step.model] -= 1
         if step.items or result.status == "skipped":  # all else was written down with its turn
             self._note(StepRecord(step=step.id, agent=step.agent, status=result.status, reason=result.reason))
         self._tell("ended", step=step.id, result=result)
@@ -377,6 +384,9 @@ class Run:
             workflow_id=self.plan.name,
             run_id=self._journal.run_id,
             step_id=unit.name,
+            others=lambda: self._others(unit, agent, model),
+            # A prefix that is kept for an hour costs more to write than a limit in dollars reckons with.
+            run_s=self._expected_s if self._parts.budget is None else 0.0,
         )
 
         async def turn() -> "AgentResult":
@@ -403,6 +413,15 @@ class Run:
                 text=str(answer),
             )
         return answer
+
+    def _others(self, unit: Unit, agent: str, model: str | None) -> "Others":
+        """Which turns of this run ask the same agent and model, and so share the beginning of their prompts."""
+        here = {other.step.id for other in self._in_flight if (other.step.agent, other.step.model) == (agent, model)}
+        if self._uses[agent, model] > len(here) or any(
+            spread.left for spread in self._spreads if spread.step is unit.step
+        ):
+            return "to_come"
+        return "none" if len(here) <= 1 and (unit.of or 1) == 1 else "here"
 
     def _timeout_s(self, step: "WorkflowStep") -> float | None:
         """What the step may take: its own time, or what is left of the run's."""

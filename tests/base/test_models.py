@@ -2,7 +2,8 @@
 
 import pytest
 
-from claude_force.base.models import CURRENT, TIERS, resolve_model, takes_effort, tier_of
+from claude_force.base.models import CURRENT, TIERS, min_cacheable_tokens, resolve_model, takes_effort, tier_of
+from claude_force.transports.simulator.catalogue import MODELS, SimulatedModel
 
 
 @pytest.mark.parametrize(
@@ -74,3 +75,15 @@ def test_an_id_has_a_tier(model: str, tier: str | None) -> None:
     """The family is read from an id or a name; a model of somebody else has none."""
     assert tier_of(model) == tier
     assert set(TIERS) == set(CURRENT)
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=lambda model: model.id)
+def test_the_shortest_prefix_that_is_kept(model: SimulatedModel) -> None:
+    """As the API has it, by whatever name a gateway knows the model."""
+    assert min_cacheable_tokens(model.id) == model.min_cacheable_tokens
+    assert min_cacheable_tokens(f"eu.anthropic.{model.id}-v1:0") == model.min_cacheable_tokens
+
+
+def test_an_unknown_model_keeps_only_what_all_do() -> None:
+    """A mark that is for nothing costs nothing, but nobody should wait for it."""
+    assert min_cacheable_tokens("llama3.2:3b") == 4096

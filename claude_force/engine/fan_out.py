@@ -1,0 +1,50 @@
+"""Warm fan-out: a turn takes its place among those that share the beginning of its request (`warming`)."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from claude_force.base.records import CacheTtl, Request
+    from claude_force.engine.parts import Turn
+    from claude_force.engine.request import Others
+    from claude_force.engine.warming import Place
+
+# A first token takes a few seconds; whoever takes longer is in trouble, and must not take others along.
+MOST_WAIT_S = 10.0
+# Of the time that a turn has left: it needs the rest for its own answer.
+MOST_WAIT_SHARE = 0.25
+# For so long the prompt cache keeps what nobody reads, unless it is told to keep it for an hour, which costs more.
+SHORT_RUN_S = 300.0
+
+
+async def take_place(turn: "Turn", request: "Request") -> "Place | None":
+    """The place of an attempt that is to be sent now; `None` where the prompt cache could keep nothing of it.
+
+    Waits, for a bounded time, while another turn goes first with a long prefix that both share.
+    """
+    warmth, outside = turn.parts.traffic.warmth, turn.outside
+    place = warmth.join(request, is_blocking=outside.is_blocking)
+    if place is None:
+        return None
+    try:
+        if not outside.is_blocking and not warmth.is_warm(place):
+            await outside.pause(0)  # who comes at the same moment has then come, too
+        await _wait(turn, place)
+    except BaseException:
+        warmth.leave(place, has_answer=False)
+        raise
+    return place
+
+
+async def _wait(turn: "Turn", place: "Place") -> None:
+    """Until it may be sent."""
+    warmth, task, monotonic = turn.parts.traffic.warmth, turn.task, turn.parts.clock.monotonic
+    others: Others = task.others() if task.others else "none"
+    can_wait = turn.parts.config.cache.warm_fan_out
+    now_s = monotonic()
+    until_s = now_s + min(MOST_WAIT_S, turn.left_s * MOST_WAIT_SHARE)
+    ttl: CacheTtl = "1h" if task.run_s > SHORT_RUN_S else "5m"
+    while not warmth.try_send(place, others=others, ttl=ttl, can_wait=can_wait, is_late=now_s >= until_s):
+        asked_s = now_s
+        await turn.outside.wait(place.called, timeout_s=until_s - now_s)
+        now_s = monotonic()
+        turn.warming_s += now_s - asked_s
