@@ -53,6 +53,12 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """US dollars that the cached answer had cost."""
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    prompt_cache_shared_tokens: int = 0
+    """What the prompt cache could have had: tokens with which other calls began as well; an estimate."""
+    prompt_cache_saved: Decimal | None = None
+    """US dollars that the prompt cache has saved, below 0 where it has cost more; null where it had no part."""
+    prompt_cache_wait_ms: float | None = None
+    """For how long it waited while another call wrote what both share."""
     thinking_tokens: int | None = None
     stop_reason: str | None = None
     request_id: str | None = None
@@ -146,7 +152,7 @@ def task_hash(task: str) -> str:
 
 
 def _line(execution: Execution) -> ExecutionLine:
-    usage = execution.usage or Usage()
+    usage, caching = execution.usage or Usage(), execution.prompt_caching
     return ExecutionLine(
         timestamp=execution.timestamp,
         agent_name=execution.agent_name,
@@ -164,6 +170,9 @@ def _line(execution: Execution) -> ExecutionLine:
         saved_cost=execution.saved_usd,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        prompt_cache_shared_tokens=caching.shared_tokens,
+        prompt_cache_saved=caching.saved_usd if caching.read_tokens or caching.written_tokens else None,
+        prompt_cache_wait_ms=round(caching.waited_s * 1000, 3) if caching.waited_s else None,
         thinking_tokens=usage.thinking_tokens,
         stop_reason=execution.stop_reason,
         request_id=execution.request_id,

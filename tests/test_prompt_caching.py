@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ import pytest
 
 from claude_force import (
     AgentOrchestrator,
+    AgentResult,
     AgentTask,
     AsyncAgentOrchestrator,
     ClaudeForceError,
     TimedOutError,
 )
+from claude_force.base.records import PromptCaching
 from claude_force.base.usage import Usage
 from claude_force.stores.runs import RunRecord, RunStore, StepRecord
 from claude_force.testing import ApiFault, Hang, SeenRequest, Simulator, Stall
@@ -358,3 +361,47 @@ def test_a_run_that_takes_long_keeps_it_for_an_hour(
     with Simulator() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
         subject.execute_workflow({"name": "w", "steps": steps}, **options)
         assert [marks(request) for request in simulator.requests] == [[("system", ttl)]] * 2
+
+
+# ---------------------------------------------------------------- what is said
+
+
+async def test_results_say_what_was_read_written_and_saved() -> None:
+    """By the prices of the day, for each call and for all: what was written cost more, what was read a tenth."""
+    with Simulator() as simulator:
+        async with orchestrator(simulator, max_concurrent=3) as subject:
+            results = [result async for _, result in subject.as_completed(tasks(3))]
+    figures = [result.prompt_caching for result in results if isinstance(result, AgentResult)]
+    figures.sort(key=lambda caching: caching.read_tokens)
+    assert [caching.written_tokens // LONG_TOKENS for caching in figures] == [1, 0, 0]
+    assert [caching.read_tokens // LONG_TOKENS for caching in figures] == [0, 1, 1]
+    written, *read = (caching.saved_usd or Decimal(0) for caching in figures)
+    assert written == -figures[0].written_tokens * Decimal("0.025") / 1_000_000  # 0.125 instead of 0.10 a million
+    assert read == [figures[1].read_tokens * Decimal("0.09") / 1_000_000] * 2
+    total = sum(figures, PromptCaching())
+    assert total.saved_usd == written + sum(read)
+    assert total.shared_tokens == total.read_tokens + total.written_tokens
+    assert [caching.waited_s > 0 for caching in figures] == [False, True, True]
+    lines = [json.loads(line) for line in subject.performance_tracker.path.read_text().splitlines()]
+    assert sorted(line["prompt_cache_saved"] for line in lines) == sorted(float(c.saved_usd or 0) for c in figures)
+    assert sorted("prompt_cache_wait_ms" in line for line in lines) == [False, True, True]
+
+
+def test_a_workflow_says_it_for_all_its_calls(face: Any) -> None:
+    """Items of a list, too."""
+    steps = [{"id": "a", "agent": "expert", "task": "{{ item }}", "for_each": "{{ inputs.names }}"}]
+    workflow = {"name": "w", "steps": steps, "inputs": {"names": {"type": "list"}}}
+    with Simulator() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
+        result = subject.execute_workflow(workflow, {"names": ["a", "b", "c"]})
+        billed = simulator.stats.usage[MODEL]
+    assert result.prompt_caching.read_tokens == billed.cache_read_tokens
+    assert result.prompt_caching.read_tokens // LONG_TOKENS == 2
+    assert result.to_dict()["prompt_caching"]["saved_usd"] == float(result.prompt_caching.saved_usd) > 0
+
+
+def test_a_cached_answer_has_no_part_in_it(face: Any) -> None:
+    """What our own cache gives, Claude's had nothing to do with."""
+    with Simulator() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
+        results = [subject.execute_agent("expert", task) for task in ("a", "b", "b")]
+    assert results[1].prompt_caching.written_tokens >= LONG_TOKENS
+    assert results[2].prompt_caching == PromptCaching()

@@ -15,6 +15,8 @@ import click
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from claude_force.base.records import PromptCaching
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -119,6 +121,22 @@ def print_answers(answers: Mapping[str, str]) -> None:
 def price(usd: "Decimal | None") -> str:
     """Dollars, or that nobody knows."""
     return "unpriced" if usd is None else f"${usd:.4f}"
+
+
+def say_caching(caching: "PromptCaching", *, is_simulated: bool) -> None:
+    """What Claude's prompt cache did, if it did anything: a line on stderr."""
+    if not (caching.read_tokens or caching.written_tokens):
+        return
+    possible = max(caching.shared_tokens, caching.read_tokens + caching.written_tokens)  # the former is an estimate
+    parts = [f"{caching.read_tokens:,} of {possible:,} shared tokens read, {caching.written_tokens:,} written"]
+    if caching.saved_usd is None:
+        parts.append("unpriced")
+    else:
+        would = "would have " if is_simulated else ""
+        parts.append(f"{would}{'saved' if caching.saved_usd >= 0 else 'cost'} ${abs(caching.saved_usd):.4f}")
+    if caching.waited_s:
+        parts.append(f"{caching.waited_s:.1f} s waited")
+    note(", ".join(parts), kind="prompt cache")
 
 
 def age(seconds: float) -> str:

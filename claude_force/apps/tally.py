@@ -14,6 +14,7 @@ import msgspec
 
 from claude_force.apps.console import is_terminal, note
 from claude_force.base.errors import BudgetError, ClaudeForceError, NotRunError
+from claude_force.base.records import PromptCaching
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -41,6 +42,8 @@ class Tally(msgspec.Struct, kw_only=True):
     """Of all answers with a known price, those that were cut included."""
     unpriced: int = 0
     """Answers whose price is not known."""
+    prompt_caching: PromptCaching = PromptCaching()
+    """What Claude's prompt cache did for all answers."""
     simulated: int = 0
     first_failure: "ResultLine | None" = None
     """That of the lowest number, so that two runs say the same."""
@@ -84,6 +87,7 @@ class Tally(msgspec.Struct, kw_only=True):
             self.simulated += result.simulated
             self.unpriced += result.cost_usd is None
             self.cost_usd += result.cost_usd or 0
+            self.prompt_caching += result.prompt_caching
 
     def cost(self) -> str:
         """What was paid, or would have been; never a guess for what has no price."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from claude_force.apps.console import harmless, is_terminal, note, price, print_answers, print_json, say
+from claude_force.apps.console import harmless, is_terminal, note, price, print_answers, print_json, say, say_caching
 from claude_force.apps.inputs import piped_input, typed_inputs
 from claude_force.apps.progress import shown
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
@@ -199,6 +199,7 @@ def _say_end(result: "WorkflowResult", go_on: str) -> None:
             note(f"no answer from {step.id!r} ({step.status.replace('_', ' ')}): {step.reason}", kind=kind)
     if result.execution_order:
         say(harmless(f"Execution order: {_order(result.execution_order)}"))
+    say_caching(result.prompt_caching, is_simulated=result.simulated)
     costs = f"{'would cost ' if result.simulated and result.cost_usd is not None else ''}{price(result.cost_usd)}"
     say(f"{'Completed in' if is_done else 'Ended after'} {result.total_time_seconds:.2f}s, {costs}{_saved(result)}")
     if not is_done:

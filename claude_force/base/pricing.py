@@ -4,6 +4,7 @@ Prices come from `genai-prices` (dated, with prompt-length bands and prompt-cach
 priced answer and never updates itself over the network. `pricing` in the config overrides it per model.
 """
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from genai_prices.types import TieredPrices
 
+    from claude_force.base.ports import Pricer
     from claude_force.base.usage import Usage
 
 _MILLION = Decimal(1_000_000)
@@ -62,6 +64,35 @@ class Prices:
             return None
         override = self._overrides.get(model) or self._overrides.get(asked_as or model)
         return _listed_cost_usd(model, usage, at) if override is None else override.cost_usd(usage)
+
+
+def saved_by_caching_usd(
+    prices: "Pricer", model: str, usage: "Usage | None", at: "datetime", *, asked_as: str | None = None
+) -> Decimal | None:
+    """What the prompt cache has saved, against the same tokens without it; `None` where a price or usage is not known.
+
+    It is below 0 where more was paid for writing than was saved by reading.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> from claude_force.base.usage import Usage
+        >>> day = datetime(2026, 11, 20, tzinfo=UTC)
+        >>> saved_by_caching_usd(Prices(), "claude-sonnet-5-5", Usage(cache_read_tokens=20_000), day)
+        Decimal('0.038')
+    """
+    if usage is None:
+        return None
+    if usage.prompt_tokens == usage.input_tokens:
+        return Decimal(0)
+    plain = replace(
+        usage,
+        input_tokens=usage.prompt_tokens,
+        cache_read_tokens=0,
+        cache_write_5m_tokens=0,
+        cache_write_1h_tokens=0,
+    )
+    paid, else_paid = (prices.cost_usd(model, tokens, at, asked_as=asked_as) for tokens in (usage, plain))
+    return None if paid is None or else_paid is None else else_paid - paid
 
 
 def _listed_cost_usd(model: str, usage: "Usage", at: "datetime") -> Decimal | None:

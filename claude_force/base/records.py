@@ -4,6 +4,7 @@ All are immutable. Money is `Decimal` US dollars, tokens are counts, times are s
 """
 
 from dataclasses import asdict
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import msgspec
@@ -13,13 +14,13 @@ from claude_force.base.usage import Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
-    from decimal import Decimal
     from pathlib import Path
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 CacheTtl = Literal["5m", "1h"]
 AgentSource = Literal["config", "project", "user"]
 
+_NOTHING_USD = Decimal(0)
 WHOLE_STOP_REASONS = frozenset({"end_turn", "stop_sequence"})
 
 
@@ -82,6 +83,41 @@ class Caching(msgspec.Struct, frozen=True):
     ttl: CacheTtl = "5m"
     on_begin: "Callable[[], object] | None" = None
     """Called once the answer has begun, from any thread; its presence asks the transport to stream."""
+
+
+class PromptCaching(msgspec.Struct, frozen=True, kw_only=True):
+    """What Claude's prompt cache did for a call, or for all calls of a batch or a run. Figures can be added.
+
+    Example:
+        >>> written = PromptCaching(written_tokens=20_000, shared_tokens=20_000)
+        >>> (written + PromptCaching(read_tokens=20_000, shared_tokens=20_000)).shared_tokens
+        40000
+    """
+
+    read_tokens: int = 0
+    written_tokens: int = 0
+    shared_tokens: int = 0
+    """What was possible: tokens with which other calls began as well, long enough to be kept; an estimate."""
+    saved_usd: "Decimal | None" = _NOTHING_USD
+    """Against the same calls without it, below 0 where what was written was not read; `None` is unpriced."""
+    waited_s: float = 0.0
+    """For how long a call waited for another one to write what both share; of many calls, the longest."""
+
+    def __add__(self, other: "PromptCaching") -> "PromptCaching":
+        """The figures of both."""
+        is_priced = self.saved_usd is not None and other.saved_usd is not None
+        return PromptCaching(
+            read_tokens=self.read_tokens + other.read_tokens,
+            written_tokens=self.written_tokens + other.written_tokens,
+            shared_tokens=self.shared_tokens + other.shared_tokens,
+            saved_usd=(self.saved_usd or 0) + (other.saved_usd or _NOTHING_USD) if is_priced else None,
+            waited_s=max(self.waited_s, other.waited_s),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """All figures, ready for JSON: money is a float."""
+        facts = msgspec.structs.asdict(self)
+        return facts | {"saved_usd": None if self.saved_usd is None else float(self.saved_usd)}
 
 
 class Allowance(msgspec.Struct, frozen=True):
@@ -162,6 +198,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     cache_age_s: float | None = None
     saved_usd: "Decimal | None" = None
     """What the answer had cost; `None` where it is not known, or nothing was saved."""
+    prompt_caching: PromptCaching = PromptCaching()
     workflow_id: str | None = None
     """The workflow's name."""
     run_id: str | None = None
@@ -188,6 +225,7 @@ class AgentResult(str):
         "data",
         "duration_ms",
         "model",
+        "prompt_caching",
         "request_id",
         "saved_usd",
         "simulated",
@@ -209,6 +247,8 @@ class AgentResult(str):
     cache_age_seconds: float | None
     saved_usd: "Decimal | None"
     """What a cached answer had cost."""
+    prompt_caching: PromptCaching
+    """What Claude's prompt cache did for it; all 0 where it is `cached`."""
     stop_reason: str | None
     request_id: str | None
     duration_ms: float
@@ -237,6 +277,7 @@ class AgentResult(str):
         attempts: int = 1,
         simulated: bool = False,
         warnings: tuple[str, ...] = (),
+        prompt_caching: PromptCaching = PromptCaching(),  # noqa: B008 - immutable
         data: Any = None,  # noqa: ANN401 - any JSON value
     ) -> Self:
         self = super().__new__(cls, text)
@@ -256,7 +297,8 @@ class AgentResult(str):
         facts = {name: getattr(self, name) for name in AgentResult.__slots__}
         for money in ("cost_usd", "saved_usd"):
             facts[money] = None if facts[money] is None else float(facts[money])
-        return {"text": str(self), **facts, "usage": usage, "warnings": list(self.warnings)}
+        made = {"usage": usage, "prompt_caching": self.prompt_caching.to_dict(), "warnings": list(self.warnings)}
+        return {"text": str(self), **facts, **made}
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an AgentResult is immutable: {name!r} cannot be set")

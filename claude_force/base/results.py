@@ -1,7 +1,9 @@
 """How a run of a workflow ended, and each of its steps: values that the command line, scripts and other rooms read."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
+
+from claude_force.base.records import PromptCaching
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,6 +84,8 @@ class WorkflowResult:
     """Of all that was sent; `None` where a part of it is unpriced."""
     saved_usd: "Decimal | None" = None
     """What the answers that were not asked for again had cost."""
+    prompt_caching: PromptCaching = field(default_factory=PromptCaching)
+    """What Claude's prompt cache did for all that was sent."""
     error: "ClaudeForceError | None" = None
     """What ended the run, if something did."""
     warnings: tuple[str, ...] = ()
@@ -119,6 +123,7 @@ class WorkflowResult:
         for money in ("cost_usd", "saved_usd"):
             facts[money] = None if facts[money] is None else float(facts[money])
         return facts | {
+            "prompt_caching": self.prompt_caching.to_dict(),
             "steps": {id_: step.to_dict() for id_, step in self.steps.items()},
             "error": None if self.error is None else {"type": type(self.error).__name__, "message": str(self.error)},
             "simulated": self.simulated,
@@ -136,6 +141,7 @@ _RESULT_KEYS = (
     "total_time_seconds",
     "cost_usd",
     "saved_usd",
+    "prompt_caching",
     "steps",
     "error",
     "warnings",

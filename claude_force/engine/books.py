@@ -3,7 +3,8 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_force.base.records import WHOLE_STOP_REASONS, Execution
+from claude_force.base.pricing import saved_by_caching_usd
+from claude_force.base.records import WHOLE_STOP_REASONS, Execution, PromptCaching
 from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 Amount = TypeVar("Amount", Usage, Decimal)
 
-_NOTHING, _FREE = Usage(), Decimal(0)
+_NOTHING, _FREE, _NO_CACHING = Usage(), Decimal(0), PromptCaching()
 
 
 def close(turn: "Turn") -> None:
@@ -50,6 +51,7 @@ def execution_of(turn: "Turn") -> Execution:
         cached=kept is not None,
         cache_age_s=kept.age_s if kept else None,
         saved_usd=kept.cost_usd if kept else None,
+        prompt_caching=_caching(turn, usage),
         workflow_id=turn.task.workflow_id,
         run_id=turn.task.run_id,
         step_id=turn.task.step_id,
@@ -67,6 +69,25 @@ def _paid(turn: "Turn") -> tuple[Usage | None, Decimal | None]:
     asked = zip(turn.replies, turn.asked, strict=False)  # a Ctrl-C may have come between the two
     costs = [cost_usd(reply.model, reply.usage, turn.timestamp, asked_as=request.model) for reply, request in asked]
     return _total(usages, _NOTHING), _total(costs, _FREE)
+
+
+def _caching(turn: "Turn", usage: Usage | None) -> PromptCaching:
+    """What the prompt cache did for all that was sent; a turn that nothing was kept or read for has figures of 0."""
+    used = usage or _NOTHING
+    if not (turn.shared_tokens or used.prompt_tokens - used.input_tokens):
+        return _NO_CACHING
+    asked = zip(turn.replies, turn.asked, strict=False)
+    saved = [
+        saved_by_caching_usd(turn.parts.prices, reply.model, reply.usage, turn.timestamp, asked_as=request.model)
+        for reply, request in asked
+    ]
+    return PromptCaching(
+        read_tokens=used.cache_read_tokens,
+        written_tokens=used.cache_write_5m_tokens + used.cache_write_1h_tokens,
+        shared_tokens=turn.shared_tokens,
+        saved_usd=None if turn.has_unknown_cost else _total(saved, _FREE),
+        waited_s=turn.warming_s,
+    )
 
 
 def _total(parts: "Sequence[Amount | None]", zero: "Amount") -> "Amount | None":

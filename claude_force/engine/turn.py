@@ -65,6 +65,7 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         cached=execution.cached,
         cache_age_seconds=execution.cache_age_s,
         saved_usd=execution.saved_usd,
+        prompt_caching=execution.prompt_caching,
         stop_reason=reply.stop_reason,
         request_id=reply.request_id,
         duration_ms=execution.duration_ms,

@@ -24,7 +24,7 @@ from claude_force.base.errors import (
     RunError,
     WorkflowError,
 )
-from claude_force.base.records import Reply
+from claude_force.base.records import PromptCaching, Reply
 from claude_force.base.results import StepResult, WorkflowResult
 from claude_force.engine.parts import Watch
 from claude_force.engine.request import suspicions
@@ -103,6 +103,7 @@ class Run:
         self._spreads: list[Spread] = []
         self._cost_usd: Decimal | None = Decimal(0)
         self._saved_usd = Decimal(0)
+        self._caching = PromptCaching()
         self._warnings: list[str] = []
         self._error: ClaudeForceError | None = None
         self._is_stopped = False
@@ -311,6 +312,7 @@ class Run:
             total_time_seconds=self._elapsed_s,
             cost_usd=self._cost_usd,
             saved_usd=self._saved_usd,
+            prompt_caching=self._caching,
             error=self._error,
             warnings=tuple(self._warnings),
         )
@@ -483,6 +485,8 @@ class Run:
         self._cost_usd = total_usd((self._cost_usd, result.cost_usd))
         if result.saved_usd and not result.simulated:
             self._saved_usd += result.saved_usd
+        for execution in unit.ledger.executions:
+            self._caching += execution.prompt_caching
         now = self._parts.clock.now()
         usage = result.usage
         record = StepRecord(

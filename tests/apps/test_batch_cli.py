@@ -399,3 +399,18 @@ def test_no_bar_in_a_pipe(run: Run, write: Any) -> None:
     done = run(*KEEPING)
     assert len(done.stderr.splitlines()) == 2
     assert "\x1b" not in done.stderr
+
+
+def test_what_the_prompt_cache_did(run: Run, write: Callable[..., None], project: Path) -> None:
+    """A line at the end, and in the summary for machines, where tasks share something long; else no word of it."""
+    write(3)
+    assert "prompt cache" not in run(*KEEPING).stderr
+    with (project / ".claude/agents/reviewer.md").open("a") as agent:
+        agent.write("A rule to obey. " * 2_000)
+    done = run(*KEEPING, "--json")
+    assert "prompt cache: 16," in done.stderr
+    assert ", would have saved $0.0" in done.stderr
+    figures = json.loads(done.stdout)["prompt_caching"]
+    assert figures["read_tokens"] == 2 * figures["written_tokens"] > 0
+    assert 0 < figures["saved_usd"] < 0.01
+    assert figures["waited_s"] > 0

@@ -589,3 +589,14 @@ def test_a_table_for_a_small_screen(project: Path, write: Write, simulator: Simu
     terminal.rest()
     assert "and 32 more" in terminal.shown
     assert "total" in terminal.shown
+
+
+@pytest.mark.usefixtures("write")
+def test_what_the_prompt_cache_did(run: Run, project: Path) -> None:
+    """Steps of one agent share its body: a line at the end says what that saved, and JSON has it."""
+    with (project / ".claude/agents/reviewer.md").open("a") as agent:
+        agent.write("A rule to obey. " * 2_000)
+    done = run(*REVIEW, "--json")
+    assert "prompt cache: 24," in done.stderr
+    figures = json.loads(done.stdout)["prompt_caching"]
+    assert figures["read_tokens"] == 3 * figures["written_tokens"] > 0

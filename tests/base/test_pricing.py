@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_force.base.models import CURRENT
-from claude_force.base.pricing import ModelPrice, Prices
+from claude_force.base.pricing import ModelPrice, Prices, saved_by_caching_usd
 from claude_force.base.usage import Usage
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -117,3 +117,24 @@ def test_the_price_of_a_sum_is_the_sum_of_the_prices(rows: list[tuple[int, int]]
     usages = [Usage(input_tokens=i, output_tokens=o) for i, o in rows]
     costs = [prices.cost_usd("m", usage, DAY) or Decimal(0) for usage in usages]
     assert prices.cost_usd("m", sum(usages, Usage()), DAY) == sum(costs, Decimal(0))
+
+
+@pytest.mark.parametrize(
+    ("usage", "saved"),
+    [
+        (Usage(input_tokens=M, output_tokens=M), "0"),
+        (Usage(cache_read_tokens=M, output_tokens=M), "1.9"),
+        (Usage(cache_write_5m_tokens=M), "-0.5"),
+        (Usage(cache_write_1h_tokens=M, cache_read_tokens=M), "-0.1"),
+    ],
+)
+def test_what_the_prompt_cache_saved(usage: Usage, saved: str) -> None:
+    """Against the plain price of the same tokens; a write that is not read has cost."""
+    assert saved_by_caching_usd(Prices(), "claude-sonnet-5-5", usage, DAY) == Decimal(saved)
+
+
+def test_what_was_saved_is_unknown_where_a_price_is() -> None:
+    """Never a guess; where the prompt cache had no part, it saved nothing at any price."""
+    assert saved_by_caching_usd(Prices(), "llama", Usage(cache_read_tokens=1), DAY) is None
+    assert saved_by_caching_usd(Prices(), "llama", None, DAY) is None
+    assert saved_by_caching_usd(Prices(), "llama", Usage(input_tokens=1), DAY) == 0
