@@ -28,13 +28,14 @@ from claude_force.orchestrator import AgentOrchestrator, CallOptions, each
 from claude_force.performance_tracker import task_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
     from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentDefinition, AgentResult
     from claude_force.base.results import WorkflowResult
     from claude_force.engine.cascade import Check
+    from claude_force.engine.request import Others
     from claude_force.insight.models import LedgerLine, ModelStats
     from claude_force.workflows.events import OnEvent
     from claude_force.workflows.run import Run
@@ -384,9 +385,11 @@ def _routed_face(orchestrator: HybridOrchestrator) -> "AsyncAgentOrchestrator":
     from claude_force.async_orchestrator import AsyncAgentOrchestrator  # noqa: PLC0415
 
     class RoutedOrchestrator(AsyncAgentOrchestrator):
-        async def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> "AgentResult":
+        async def _execute(
+            self, agent_name: str, task: str, options: CallOptions, *, others: "Callable[[], Others] | None" = None
+        ) -> "AgentResult":
             routed = await asyncio.to_thread(orchestrator._routed, agent_name, task, options)  # noqa: SLF001
-            return await super().execute_agent(agent_name, task, **routed)
+            return await super()._execute(agent_name, task, routed, others=others)
 
         def workflow_run(
             self,
