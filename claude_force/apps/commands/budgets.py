@@ -17,7 +17,7 @@ from claude_force.stores.entries import StoreError
 def command(*, offline: bool, config_path: Path | None, as_json: bool) -> None:
     """Show what was spent of today's budgets, by all processes of the project, and what is held for calls under way.
 
-    A day is one of UTC. Limits stand in the config, under `budgets`; those of a single run are shown with the run.
+    A day is one of UTC. Limits stand in the config, under `budgets`.
     """
     project = Project(config_path, offline=offline)
     try:
