@@ -97,9 +97,10 @@ def test_a_limit_that_is_none(face: Face, limit: float) -> None:
 def test_what_a_failure_counts(face: Face, project: Path, fault: Any, is_free: object) -> None:
     """A refusal is free; what may have been billed counts as the worst case."""
     configure(project, budgets={"per_day_usd": float(WORST)})
+    seconds = 1 if isinstance(fault, Hang) else 60
     with server(faults=[fault]) as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
         with pytest.raises(ClaudeForceError):
-            subject.execute_agent("reviewer", "one", max_tokens=TOKENS, timeout_seconds=1, on_text=lambda _: None)
+            subject.execute_agent("reviewer", "one", max_tokens=TOKENS, timeout_seconds=seconds, on_text=lambda _: None)
         if is_free:
             assert subject.execute_agent("reviewer", "two", max_tokens=TOKENS) == "two"
         else:
