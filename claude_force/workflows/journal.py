@@ -152,7 +152,17 @@ class RunCache:
         self._journal.keep(self.key or key, reply, agent=agent, task=task, cost_usd=cost_usd)
 
     def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
-        """See `ReplyCache.claim`."""
-        if self._inner:
-            return self._inner.claim(key, agent=agent, is_blocking=is_blocking)
-        return self._claims.claim(key, is_blocking=is_blocking)
+        """See `ReplyCache.claim`. Of the runs, too: another process may have taken the run up without a cache."""
+        release = self._claims.claim(key, is_blocking=is_blocking)
+        if release is None or self._inner is None:
+            return release
+        release_inner = self._inner.claim(key, agent=agent, is_blocking=is_blocking)
+        if release_inner is None:
+            release()
+            return None
+
+        def release_both() -> None:
+            release_inner()
+            release()
+
+        return release_both

@@ -374,14 +374,15 @@ async def _resumed(simulator: Simulator, workflow: dict[str, Any]) -> tuple[Work
 RESUMER = """
 import sys
 from claude_force import AgentOrchestrator
-with AgentOrchestrator(api_key="k", base_url=sys.argv[1], enable_cache=False) as subject:
+with AgentOrchestrator(api_key="k", base_url=sys.argv[1], enable_cache=sys.argv[2] == "with a cache") as subject:
     print("ready", flush=True)
     sys.stdin.readline()
     print(len(subject.execute_workflow(None, resume="last").results))
 """
 
 
-def test_two_processes_that_resume_at_once_pay_once() -> None:
+@pytest.mark.parametrize("other", ["without", "with a cache"])
+def test_two_processes_that_resume_at_once_pay_once(other: str) -> None:
     """Each step is asked by one of them; both have all answers."""
     steps = [step(name) for name in "abcdef"]
     broken = Rule(ApiFault(400), times=1)
@@ -391,7 +392,8 @@ def test_two_processes_that_resume_at_once_pay_once() -> None:
         sent = calls(simulator)
         command = [sys.executable, "-c", RESUMER, simulator.base_url]
         processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
+            subprocess.Popen([*command, whether], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for whether in ("without", other)
         ]
         for process in processes:
             assert process.stdout
