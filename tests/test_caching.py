@@ -266,7 +266,7 @@ def test_eight_processes_pay_once() -> None:
     """All ask the same at once; one is sent, and all have its answer."""
     with Simulator(answer=Answer("Fine.", latency_s=0.5)) as simulator:
         processes = [asker(simulator) for _ in range(8)]
-        assert [process.communicate(timeout=60)[0] for process in processes] == ["Fine.\n"] * 8
+        assert [process.communicate(timeout=120)[0] for process in processes] == ["Fine.\n"] * 8
         assert calls(simulator) == 1
 
 
@@ -275,13 +275,13 @@ def test_a_killed_leader_costs_the_others_a_moment() -> None:
     with Simulator(answer="Fine.") as simulator:
         simulator.hold()
         leader = asker(simulator)
-        simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=60)
+        simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=120)
         others = [asker(simulator) for _ in range(3)]
         leader.send_signal(signal.SIGKILL)
         leader.communicate()
-        simulator.wait_until(lambda stats: stats.calls["/v1/messages"] == 2, timeout_s=60)
+        simulator.wait_until(lambda stats: stats.calls["/v1/messages"] == 2, timeout_s=120)
         simulator.release()
-        assert [process.communicate(timeout=60)[0] for process in others] == ["Fine.\n"] * 3
+        assert [process.communicate(timeout=120)[0] for process in others] == ["Fine.\n"] * 3
         assert calls(simulator) == 2
 
 
@@ -305,10 +305,10 @@ def test_processes_do_not_wait_for_an_answer_that_is_not_kept(project: Path) -> 
         simulator.hold()
         processes = [asker(simulator) for _ in range(2)]
         try:
-            simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=60)
+            simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=120)
         finally:
             simulator.release()
-            assert [process.communicate(timeout=60)[0] for process in processes] == ["Fine.\n"] * 2
+            assert [process.communicate(timeout=120)[0] for process in processes] == ["Fine.\n"] * 2
 
 
 def test_who_asks_the_same_from_within_does_not_wait_for_itself(face: Face) -> None:
@@ -358,7 +358,7 @@ def test_a_child_that_is_forked_during_a_call_gets_its_answer() -> None:
         simulator.hold()
         with ThreadPoolExecutor(1) as pool:
             leader = pool.submit(subject.execute_agent, "reviewer", "same")
-            simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=30)
+            simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=120)
             child = multiprocessing.get_context("fork").Process(
                 target=subject.execute_agent, args=("reviewer", "same"), kwargs={"timeout_seconds": 10}
             )
@@ -377,7 +377,7 @@ def test_if_the_process_that_asks_fails_another_asks(face: Face) -> None:
         with asking(face, simulator) as subject, pytest.raises(OverloadedError):
             subject.execute_agent("reviewer", "same", timeout_seconds=5)
         process = asker(simulator)
-        assert process.communicate(timeout=60)[0] == "Fine.\n"
+        assert process.communicate(timeout=120)[0] == "Fine.\n"
 
 
 # ---------------------------------------------------------------- the shell
@@ -387,7 +387,7 @@ def shell(simulator: Simulator, *arguments: str) -> "subprocess.CompletedProcess
     """`claude-force execute reviewer ...`."""
     environment = os.environ | {"ANTHROPIC_BASE_URL": simulator.base_url, "ANTHROPIC_API_KEY": "k"}
     command = [sys.executable, "-m", "claude_force", "execute", "reviewer", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
 
 
 def test_the_second_command_is_answered_by_the_first(project: Path) -> None:
@@ -422,9 +422,9 @@ print(sorted(set(sys.modules) - before))
 def test_a_hit_loads_nothing_heavy() -> None:
     """An answer from disk needs neither the SDK nor an event loop."""
     with Simulator() as simulator:
-        assert asker(simulator).communicate(timeout=60)[0]
+        assert asker(simulator).communicate(timeout=120)[0]
         command = [sys.executable, "-c", HIT, simulator.base_url]
-        loaded = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        loaded = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert "msgspec" in loaded
     sdk = ("anthropic", "pydantic", "asyncio", "rich", "genai_prices", "httpx2", "jsonschema")
     to_ask = ("claude_force.engine.breaker", "claude_force.engine.limits")

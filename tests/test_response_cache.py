@@ -805,7 +805,7 @@ if os.fork() == 0:
 os.wait()
 assert cache.get("a", "child", "m")
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=120)
     stats = make(tmp_path).get_stats()
     assert (stats["hits"], stats["entries"]) == (4, 2)
 

@@ -59,7 +59,7 @@ def run(start: Start) -> Run:
 
     def run(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
         process = start(*args, **env)
-        out, err = process.communicate(stdin, timeout=60)
+        out, err = process.communicate(stdin, timeout=120)
         assert "Traceback" not in err
         return subprocess.CompletedProcess(args, process.returncode, out, err)
 

@@ -119,9 +119,9 @@ def test_so_many_at_once(start: Start, write: Any, simulator: Simulator) -> None
     write(12)
     simulator.hold()
     process = start(*EXECUTE, "--max-concurrent", "3")
-    simulator.wait_until(lambda stats: stats.in_flight == 3, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 3, timeout_s=120)
     simulator.release()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert (process.returncode, simulator.stats.max_in_flight) == (0, 3)
 
 
@@ -184,12 +184,12 @@ def test_two_processes_at_once(start: Start, run: Run, write: Any, simulator: Si
     write(3)
     simulator.hold()
     first = start(*KEEPING)
-    simulator.wait_until(lambda stats: stats.in_flight == 3, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 3, timeout_s=120)
     second = run(*KEEPING)
     assert second.returncode == 2
     assert "another claude-force is writing to 'r.jsonl'" in second.stderr
     simulator.release()
-    first.communicate(timeout=60)
+    first.communicate(timeout=120)
     assert first.returncode == 0
     assert len(kept(project)) == 3
 
@@ -233,13 +233,13 @@ def test_stopped_in_the_middle(
     write(12)
     simulator.hold()
     process = start(*KEEPING, "--max-concurrent", "3")
-    simulator.wait_until(lambda stats: stats.in_flight == 3, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 3, timeout_s=120)
     simulator.release(4)
-    simulator.wait_until(lambda stats: sum(stats.calls.values()) == 7, timeout_s=30)
+    simulator.wait_until(lambda stats: sum(stats.calls.values()) == 7, timeout_s=120)
     while len((project / "r.jsonl").read_text().splitlines()) < 4 and process.poll() is None:  # kill -9 leaves no time
         os.sched_yield()
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == code
     assert "Traceback" not in err
     if number != signal.SIGKILL:
@@ -379,7 +379,7 @@ def test_a_bar_on_a_terminal(project: Path, write: Any, simulator: Simulator) ->
     while "2 of 40, 1 retry" not in shown and len(shown) < 100_000:
         shown += os.read(ours, 65536).decode()
     simulator.release()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     try:
         while piece := os.read(ours, 65536):
             shown += piece.decode()

@@ -39,7 +39,7 @@ def run(*args: str, cwd: Path, code: int = 0, **env: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "claude_force", "cache", *args],
         cwd=cwd, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True, timeout=60, check=False,
+        text=True, timeout=120, check=False,
     )  # fmt: skip
     assert "Traceback" not in done.stdout
     assert done.returncode == code, done.stdout

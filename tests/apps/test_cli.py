@@ -42,7 +42,7 @@ def run(
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert "Traceback" not in done.stderr
@@ -368,9 +368,9 @@ def test_an_interruption(
         stderr=subprocess.PIPE,
         text=True,
     )
-    simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=120)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (code, "")
     assert "Traceback" not in err
     simulator.wait_until(lambda stats: stats.in_flight == 0)
@@ -625,10 +625,10 @@ def test_simulator(tmp_path: Path, number: signal.Signals, code: int) -> None:
         body = {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
         headers = {"x-api-key": "k", "content-type": "application/json", "anthropic-version": "2026-10-21"}
         request = urllib.request.Request(f"{url}/v1/messages", json.dumps(body).encode(), headers)  # noqa: S310 - loopback
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310 - loopback
             assert json.load(response)["type"] == "message"
         process.send_signal(number)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == code

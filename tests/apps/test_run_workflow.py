@@ -118,9 +118,9 @@ def test_so_many_at_once(start: Start, simulator: Simulator) -> None:
     """`--max-concurrent` is exact."""
     simulator.hold()
     process = start(*REVIEW, "--max-concurrent", "2")
-    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=120)
     simulator.release()
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert (process.returncode, simulator.stats.max_in_flight) == (0, 2)
 
 
@@ -382,11 +382,11 @@ def test_stopped_once(start: Start, run: Run, simulator: Simulator, number: sign
     """Nothing more starts, what is in flight comes to its end and is kept, and going on pays only for the rest."""
     simulator.hold()
     process = start(*REVIEW, "--max-concurrent", "2", "--no-cache", "--json")
-    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=120)
     process.send_signal(number)
     assert "what is in flight comes to its end and is kept" in seen(process, "press Ctrl-C again to stop at once")
     simulator.release()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     data = json.loads(out)
     assert (process.returncode, data["exit_code"], data["status"]) == (code, code, "cancelled")
     assert [step["status"] for step in data["steps"].values()] == ["done", "done", "not_run", "not_run"]
@@ -403,19 +403,19 @@ def test_stopped_twice(start: Start, run: Run, simulator: Simulator, number: sig
     """The second one waits for nothing: the run ends at once, and what was paid for before is kept."""
     simulator.hold()
     process = start(*REVIEW, "--max-concurrent", "2", "--no-cache", "--json")
-    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=120)
     simulator.release(1)
     seen(process, "done: ")
-    simulator.wait_until(lambda stats: stats.in_flight == 2 and stats.calls["/v1/messages"] == 3, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 2 and stats.calls["/v1/messages"] == 3, timeout_s=120)
     process.send_signal(number)
     seen(process, "press Ctrl-C again")
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     data = json.loads(out)
     assert (process.returncode, data["exit_code"], data["status"]) == (code, code, "cancelled")
     assert Counter(step["status"] for step in data["steps"].values()) == {"cancelled": 2, "done": 1, "not_run": 1}
     assert "Traceback" not in err
-    simulator.wait_until(lambda stats: stats.in_flight == 0, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 0, timeout_s=120)
     simulator.release()
     assert run(*go_on(err), "--no-cache").stdout == "sum\n"
     assert asked(simulator).total() == 4 + 2
@@ -427,11 +427,11 @@ def test_stopped_at_its_last_step(start: Start, simulator: Simulator) -> None:
     simulator.hold()
     process = start(*REVIEW)
     simulator.release(3)
-    simulator.wait_until(lambda stats: stats.in_flight == 1 and stats.calls["/v1/messages"] == 4, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 1 and stats.calls["/v1/messages"] == 4, timeout_s=120)
     process.send_signal(signal.SIGINT)
     seen(process, "press Ctrl-C again")
     simulator.release()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert (process.returncode, out) == (0, "sum\n")
 
 
@@ -440,13 +440,13 @@ def test_killed(start: Start, run: Run, simulator: Simulator) -> None:
     """After kill -9, `--resume` without a run or a name pays for what has no answer, and for nothing else."""
     simulator.hold()
     process = start(*REVIEW, "--max-concurrent", "2", "--no-cache")
-    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 2, timeout_s=120)
     simulator.release(1)
     seen(process, "done: ")
-    simulator.wait_until(lambda stats: stats.in_flight == 2 and stats.calls["/v1/messages"] == 3, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 2 and stats.calls["/v1/messages"] == 3, timeout_s=120)
     process.kill()
-    process.communicate(timeout=30)
-    simulator.wait_until(lambda stats: stats.in_flight == 0, timeout_s=30)
+    process.communicate(timeout=120)
+    simulator.wait_until(lambda stats: stats.in_flight == 0, timeout_s=120)
     simulator.release()
     assert "\trunning or broken off\t" in run("runs", "list").stdout
     done = run("run-workflow", "--resume", "--no-cache", "--why")
@@ -521,7 +521,7 @@ class Terminal:
         while self._read():
             pass
         os.close(self._ours)
-        out, _ = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=120)
         return out.decode()
 
     def _read(self) -> bool:
@@ -561,7 +561,7 @@ def test_ctrl_c_on_a_terminal(project: Path, simulator: Simulator) -> None:
     simulator.hold()
     terminal = Terminal(project, simulator, *REVIEW, "--sequential")
     terminal.until("a +. running")
-    simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=30)
+    simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=120)
     terminal.process.send_signal(signal.SIGINT)
     terminal.until("press Ctrl-C again")
     simulator.release()

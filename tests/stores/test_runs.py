@@ -592,7 +592,7 @@ assert status == 0
 assert store.answer("a", "child") == b"paid too"
 store.keep("a", "parent", b"paid again")
 """
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, timeout=120)
     assert sizes(tmp_path / "runs.db") == [1, 0, 2]
 
 

@@ -35,7 +35,7 @@ HEADERS = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
 
 def ask(running: Simulator, **more: Any) -> Any:
     """The JSON of a plain HTTP request."""
-    connection = http.client.HTTPConnection(running.base_url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(running.base_url.removeprefix("http://"), timeout=120)
     with closing(connection):
         connection.request("POST", "/v1/messages", json.dumps({**ASK, **more}), HEADERS)
         return json.loads(connection.getresponse().read())
@@ -259,10 +259,10 @@ def test_two_thousand_clients_at_once() -> None:
         port = int(running.base_url.rpartition(":")[2])
         clients = []
         for number in range(MANY):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=120))
             client.sendall(raw_request({**ASK, **task(number)}))
             clients.append(client)
-        stats = running.wait_until(lambda stats: stats.in_flight == MANY, timeout_s=30)
+        stats = running.wait_until(lambda stats: stats.in_flight == MANY, timeout_s=120)
         assert stats.connections_open == MANY
         running.release()
         for number, client in enumerate(clients):
@@ -284,7 +284,7 @@ def test_the_door_for_users_is_complete() -> None:
 
 def run_python(code: str) -> str:
     """What a fresh interpreter prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     return done.stdout.strip()
 
 

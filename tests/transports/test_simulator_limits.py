@@ -61,7 +61,7 @@ class Reply(NamedTuple):
 
 def call(simulator: Simulator, body: Any, path: str = "/v1/messages") -> Reply:
     """A plain HTTP request; without a body it is a GET."""
-    connection = http.client.HTTPConnection(simulator.base_url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(simulator.base_url.removeprefix("http://"), timeout=120)
     with closing(connection):
         sent = json.dumps(body) if body else None
         headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}

@@ -341,7 +341,7 @@ def test_kill_9_at_random_moments(project: Path) -> None:
                 print(json.dumps([str(project), simulator.base_url, workflow]), file=nursery.stdin, flush=True)
                 child = int(nursery.stdout.readline())
                 at = partial(_has_sent, start + moment)
-                simulator.wait_until(at, timeout_s=60)
+                simulator.wait_until(at, timeout_s=120)
                 threading.Event().wait(dice.random() * 0.004)  # somewhere within a call
                 os.kill(child, signal.SIGKILL)
                 assert nursery.stdout.readline() == "gone\n"
@@ -402,7 +402,7 @@ def test_two_processes_that_resume_at_once_pay_once(other: str) -> None:
             assert process.stdin
             process.stdin.write("\n")
             process.stdin.flush()
-        outputs = [process.communicate(timeout=60)[0] for process in processes]
+        outputs = [process.communicate(timeout=120)[0] for process in processes]
         assert calls(simulator) - sent == 6
     assert outputs == ["6\n", "6\n"]
 

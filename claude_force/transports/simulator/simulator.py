@@ -129,7 +129,7 @@ class Simulator:
             if self._server:
                 self._server.call(go)
 
-    def wait_until(self, predicate: "Callable[[Stats], bool]", *, timeout_s: float = 30.0) -> Stats:
+    def wait_until(self, predicate: "Callable[[Stats], bool]", *, timeout_s: float = 60.0) -> Stats:
         """Block until the counts are as wanted, and return them; raises `TimeoutError` with the counts as they are.
 
         Example:
