@@ -141,7 +141,7 @@ class Project:
         """What may be spent, as the config says."""
         from claude_force.stores.budgets import BudgetFile, Budgets  # noqa: PLC0415 - only a limit needs it
 
-        world = f"{self._server}: " if self._server else ""
+        world = "simulator: " if self._offline else ""  # every other server is paid from the same purse
         budgets = Budgets(BudgetFile(budgets_file(self.start)), self.settings.config.budgets, world)
         if self._max_cost_usd is None:
             return budgets

@@ -161,7 +161,7 @@ asyncio.run(main())
     assert done >= 59  # what is left in the end is less than one worst case
     with AgentOrchestrator() as subject:
         (standing,) = subject._project.budgets.standing(datetime.now(UTC))
-    assert [standing.spent_usd, standing.held_usd] == [0, 0]  # of Claude's own: this was another server
+    assert [standing.spent_usd, standing.held_usd] == [spent, 0]
     ledger = [json.loads(line) for line in (project / ".claude/metrics/executions.jsonl").read_text().splitlines()]
     assert sum(Decimal(str(line["estimated_cost"])) for line in ledger if line["success"]) == spent
 

@@ -94,8 +94,8 @@ async def _attempt(turn: "Turn", request: "Request") -> "Reply":
 
 async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> "Reply":
     """One request, sent when breaker and limits let it. Both are told how it ended, however it ends."""
-    stake = await staked(turn, request)
     gate = turn.parts.traffic.gate(request.model)
+    stake = await staked(turn, request)
     ticket = gate.limits.join(request, is_blocking=turn.outside.is_blocking)
     permit: Permit | None = None
     outcome: Reply | ClaudeForceError | None = None

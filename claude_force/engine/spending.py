@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from claude_force.base.records import Request
     from claude_force.engine.parts import Turn
 
-# How often to look whether others have let go of what they did not need: a look costs 0.1 ms, an answer takes seconds.
-LOOK_EVERY_S = 0.05
+# How often to look whether others have let go of what they did not need: first soon, then less and less often, because
+# each look is a write that others have to wait for.
+FIRST_LOOK_S, LAST_LOOK_S = 0.05, 1.0
 
 _FREE = Decimal(0)
 
@@ -54,14 +55,16 @@ async def _staked(turn: "Turn", request: "Request", budget: "Budget") -> Stake:
             f"{agent!r} is not sent: the price of {request.model!r} is not known, so no limit can be kept; set it under"
             " `pricing` in the config"
         )
+    wait_s = FIRST_LOOK_S
     while True:
         # To its end: who is cancelled meanwhile must know what it holds.
         held = await turn.outside.finish(lambda: budget.hold(worst_usd, agent=agent, at=now()))
         if not isinstance(held, Shortage):
             return Stake(held, worst_usd)
-        if held.spent_usd + worst_usd > held.limit_usd or turn.left_s <= LOOK_EVERY_S:
+        if held.spent_usd + worst_usd > held.limit_usd or turn.left_s <= wait_s:
             raise _short(agent, held, worst_usd)
-        await turn.outside.pause(LOOK_EVERY_S)
+        await turn.outside.pause(wait_s)
+        wait_s = min(2 * wait_s, LAST_LOOK_S)
 
 
 def _short(agent: str, shortage: Shortage, worst_usd: Decimal) -> BudgetError:

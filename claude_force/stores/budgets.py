@@ -206,7 +206,7 @@ class Budgets(msgspec.Struct, frozen=True):
     file: BudgetFile
     limits: "Limits"
     world: str = ""
-    """Who is paid: what the simulator answers must not eat what is for Claude."""
+    """What the built-in simulator is asked must not eat what is for Claude, or for a gateway to it."""
     more: tuple[Ceiling, ...] = ()
     """Limits on what is done now, beside those of the config."""
 
