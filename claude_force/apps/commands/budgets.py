@@ -23,7 +23,9 @@ def command(*, offline: bool, config_path: Path | None, as_json: bool) -> None:
     try:
         standing = project.budgets.standing(project.parts.clock.now())
     except StoreError as error:
-        raise BudgetError(f"the budgets cannot be read: {error}") from error
+        raise BudgetError(
+            f"the budgets cannot be read: {error}; move that file away, and counting begins anew"
+        ) from error
     finally:
         project.close()
     rows = [
