@@ -23,6 +23,7 @@ from claude_force.base.errors import ClaudeForceError
 # for `-`.
 COMMANDS = {
     "agents": "See and check the agents that can be called.",
+    "analytics": "Show what was spent and saved.",
     "budgets": "Show what was spent of the config's limits.",
     "cache": "See, check, prune, share and warm the answers that are kept.",
     "completion": "Print the script that completes commands in your shell.",

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from claude_force.base.results import WorkflowResult
     from claude_force.engine.cascade import Check
     from claude_force.engine.request import Others
-    from claude_force.insight.models import LedgerLine, ModelStats
+    from claude_force.insight.ledger import LedgerLine
+    from claude_force.insight.models import ModelStats
     from claude_force.workflows.events import OnEvent
     from claude_force.workflows.run import Run
 

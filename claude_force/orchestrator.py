@@ -22,6 +22,7 @@ from claude_force.base.errors import InputError, TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.key import SIMULATED_SERVER
 from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
@@ -185,7 +186,7 @@ class Project:
     def _server(self) -> str:
         """Who answers, as it goes into the key of a request: without what only says who asks."""
         if self._offline:
-            return "simulator"
+            return SIMULATED_SERVER
         url = self._address[1] or os.environ.get("ANTHROPIC_BASE_URL")
         if not url:
             return ""

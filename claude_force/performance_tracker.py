@@ -20,12 +20,26 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claude_force.base.config import claude_folder, user_folder
-from claude_force.base.records import Execution
+from claude_force.base.records import Call, Execution
 from claude_force.base.usage import Usage
 from claude_force.stores.files import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+class CallLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of the answers that an execution was billed for: what its price comes from."""
+
+    model: str
+    asked_model: str | None = None
+    """As the request named it, where the server answered by another name."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    """The part of those written that is kept for an hour, which is dearer."""
 
 
 class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,6 +67,10 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """US dollars that the cached answer had cost."""
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    asked_model: str | None = None
+    calls: tuple[CallLine, ...] = ()
+    """The answers that were billed, where it was more than one: prices depend on the length of each."""
     prompt_cache_shared_tokens: int = 0
     """What the prompt cache could have had: tokens with which other calls began as well; an estimate."""
     prompt_cache_saved: Decimal | None = None
@@ -153,6 +171,7 @@ def task_hash(task: str) -> str:
 
 def _line(execution: Execution) -> ExecutionLine:
     usage, caching = execution.usage or Usage(), execution.prompt_caching
+    calls = execution.calls if execution.usage else ()
     return ExecutionLine(
         timestamp=execution.timestamp,
         agent_name=execution.agent_name,
@@ -170,6 +189,9 @@ def _line(execution: Execution) -> ExecutionLine:
         saved_cost=execution.saved_usd,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        asked_model=_asked_model(calls[0]) if len(calls) == 1 else None,
+        calls=tuple(map(_call_line, calls)) if len(calls) > 1 else (),
         prompt_cache_shared_tokens=caching.shared_tokens,
         prompt_cache_saved=caching.saved_usd if caching.read_tokens or caching.written_tokens else None,
         prompt_cache_wait_ms=round(caching.waited_s * 1000, 3) if caching.waited_s else None,
@@ -182,6 +204,23 @@ def _line(execution: Execution) -> ExecutionLine:
         error_type=execution.error_type,
         simulated=execution.simulated,
     )
+
+
+def _call_line(call: Call) -> CallLine:
+    usage = call.usage or Usage()
+    return CallLine(
+        model=call.model,
+        asked_model=_asked_model(call),
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+    )
+
+
+def _asked_model(call: Call) -> str | None:
+    return None if call.asked_as == call.model else call.asked_as
 
 
 class _Lines:

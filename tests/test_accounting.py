@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from claude_force import AgentOrchestrator, ClaudeForceError
 from claude_force.base.pricing import Prices
 from claude_force.base.usage import Usage
+from claude_force.insight.costs import Selection, read_costs
 from claude_force.testing import Answer, ApiFault, Fault, SeenRequest, Simulator
 
 tokens = st.integers(0, 300_000)  # past the lengths at which some models' prices change
@@ -58,10 +59,16 @@ def test_the_ledger_is_the_bill(calls: list[tuple[int, str, Usage, list[Fault], 
                 simulator.script(*trouble)
                 with suppress(ClaudeForceError):
                     subject.execute_agent("a", f"task {task}", model=model, on_text=print if streams else None)
-        lines = (agents.parent / "metrics/executions.jsonl").read_text().splitlines()
+        ledger = agents.parent / "metrics/executions.jsonl"
+        lines = ledger.read_text().splitlines()
+        added, repriced = (
+            read_costs(ledger, Selection(simulated=True), prices=price_list).total for price_list in (None, prices)
+        )
     entries = [json.loads(line, parse_float=Decimal) for line in lines]
     assert len(entries) == len(calls)
     costs = [entry["estimated_cost"] for entry in entries if entry["success"]]
     assert None not in {*costs, *billed}
-    assert all(entry["estimated_cost"] is None for entry in entries if not entry["success"])  # no model answered
-    assert sum(map(Decimal, costs)) == sum(cost for cost in billed if cost is not None)
+    assert all(entry["estimated_cost"] == 0 for entry in entries if not entry["success"])  # what is refused is free
+    bill = sum(cost for cost in billed if cost is not None)
+    assert sum(map(Decimal, costs)) == bill
+    assert added.cost_usd == repriced.cost_usd == bill

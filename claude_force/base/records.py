@@ -176,6 +176,15 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
     error: Exception
 
 
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One answer that the API gave, and so billed."""
+
+    model: str
+    asked_as: str
+    """The model's name in the request; servers answer with a name of their own."""
+    usage: Usage | None
+
+
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """One turn as the ledger sees it, successful or not."""
 
@@ -189,6 +198,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     cost_usd: "Decimal | None" = None
     """`None` is unpriced: the model's price, or the usage, is not known."""
+    calls: tuple[Call, ...] = ()
+    """Every answer that is in `usage` and `cost_usd`; each is priced by its own length."""
     stop_reason: str | None = None
     request_id: str | None = None
     error_type: str | None = None

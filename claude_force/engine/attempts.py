@@ -19,7 +19,7 @@ from claude_force.base.records import Retry
 from claude_force.engine.answer import read_answer
 from claude_force.engine.fan_out import take_place
 from claude_force.engine.retry import is_passing, wait_s
-from claude_force.engine.spending import cost_usd, staked
+from claude_force.engine.spending import cost_usd, is_known, staked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,6 @@ async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> 
             reply = await _attempt(turn, request)
             return read_answer(reply, agent=turn.task.agent_name, schema=turn.output_schema)
         except (ApiError, AnswerError) as error:
-            turn.has_unknown_cost |= isinstance(error, ApiError) and error.has_begun
             is_open = isinstance(error, CircuitOpenError)
             failures += not is_open  # what was not even sent is no try
             left_s = turn.left_s
@@ -116,6 +115,7 @@ async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> 
         if permit is not None:
             _tell(permit, outcome)
         gate.limits.leave(ticket, outcome)  # after that, for it wakes the next one, who asks the breaker
+        turn.has_unknown_cost |= is_sent and not is_known(outcome)
         if stake is not None:
             await turn.outside.finish(partial(stake.settle, cost_usd(turn, request, outcome, is_sent=is_sent)))
     return outcome

@@ -4,8 +4,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
 from claude_force.base.pricing import saved_by_caching_usd
-from claude_force.base.records import WHOLE_STOP_REASONS, Execution, PromptCaching
+from claude_force.base.records import WHOLE_STOP_REASONS, Call, Execution, PromptCaching
 from claude_force.base.usage import Usage
+from claude_force.engine.key import SIMULATED_SERVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,8 @@ def enter(turn: "Turn") -> Execution:
 def execution_of(turn: "Turn") -> Execution:
     """The turn as the ledger keeps it: the tokens and the price of *all* its attempts."""
     kept, last = turn.kept, turn.last
-    usage, cost_usd = _paid(turn)
+    calls = _calls(turn)
+    usage, cost_usd = _paid(turn, calls)
     return Execution(
         timestamp=turn.timestamp,
         agent_name=turn.task.agent_name,
@@ -44,43 +46,42 @@ def execution_of(turn: "Turn") -> Execution:
         attempts=turn.attempts,
         usage=usage,
         cost_usd=cost_usd,
+        calls=calls,
         stop_reason=last.stop_reason if last else None,
         request_id=last.request_id if last else None,
         error_type=turn.failure,
-        simulated=bool(last and last.simulated),
+        simulated=last.simulated if last else turn.parts.server == SIMULATED_SERVER,
         cached=kept is not None,
         cache_age_s=kept.age_s if kept else None,
         saved_usd=kept.cost_usd if kept else None,
-        prompt_caching=_caching(turn, usage),
+        prompt_caching=_caching(turn, usage, calls),
         workflow_id=turn.task.workflow_id,
         run_id=turn.task.run_id,
         step_id=turn.task.step_id,
     )
 
 
-def _paid(turn: "Turn") -> tuple[Usage | None, Decimal | None]:
+def _calls(turn: "Turn") -> tuple[Call, ...]:
+    asked = zip(turn.replies, turn.asked, strict=False)  # a Ctrl-C may have come between the two
+    return tuple(Call(model=reply.model, asked_as=request.model, usage=reply.usage) for reply, request in asked)
+
+
+def _paid(turn: "Turn", calls: "Sequence[Call]") -> tuple[Usage | None, Decimal | None]:
     """Tokens and price of all that was sent; `None` is not known."""
     if turn.has_unknown_cost:
         return None, None
-    if turn.kept and not turn.replies:
-        return _NOTHING, _FREE
-    usages = [reply.usage for reply in turn.replies]
-    cost_usd = turn.parts.prices.cost_usd
-    asked = zip(turn.replies, turn.asked, strict=False)  # a Ctrl-C may have come between the two
-    costs = [cost_usd(reply.model, reply.usage, turn.timestamp, asked_as=request.model) for reply, request in asked]
-    return _total(usages, _NOTHING), _total(costs, _FREE)
+    prices, at = turn.parts.prices, turn.timestamp
+    costs = [prices.cost_usd(call.model, call.usage, at, asked_as=call.asked_as) for call in calls]
+    return _total([call.usage for call in calls], _NOTHING), _total(costs, _FREE)
 
 
-def _caching(turn: "Turn", usage: Usage | None) -> PromptCaching:
+def _caching(turn: "Turn", usage: Usage | None, calls: "Sequence[Call]") -> PromptCaching:
     """What the prompt cache did for all that was sent; a turn that nothing was kept or read for has figures of 0."""
     used = usage or _NOTHING
     if not (turn.shared_tokens or used.prompt_tokens - used.input_tokens):
         return _NO_CACHING
-    asked = zip(turn.replies, turn.asked, strict=False)
-    saved = [
-        saved_by_caching_usd(turn.parts.prices, reply.model, reply.usage, turn.timestamp, asked_as=request.model)
-        for reply, request in asked
-    ]
+    prices, at = turn.parts.prices, turn.timestamp
+    saved = [saved_by_caching_usd(prices, call.model, call.usage, at, asked_as=call.asked_as) for call in calls]
     return PromptCaching(
         read_tokens=used.cache_read_tokens,
         written_tokens=used.cache_write_5m_tokens + used.cache_write_1h_tokens,
@@ -91,6 +92,6 @@ def _caching(turn: "Turn", usage: Usage | None) -> PromptCaching:
 
 
 def _total(parts: "Sequence[Amount | None]", zero: "Amount") -> "Amount | None":
-    """The sum; `None` if there is nothing to add, or one part is not known."""
+    """The sum; `None` if one part is not known."""
     known = [part for part in parts if part is not None]
-    return sum(known, zero) if known and len(known) == len(parts) else None
+    return sum(known, zero) if len(known) == len(parts) else None

@@ -15,6 +15,10 @@ KEY_VERSION = 1
 """Part of every key: raised when the canonical form changes, so that no old key is taken for a new one."""
 
 
+SIMULATED_SERVER = "simulator"
+"""Who answers offline, as it goes into the key."""
+
+
 def request_key(request: "Request", *, server: str = "") -> str:
     """SHA-256 over the canonical form, in hex. `server` is who answers: the simulator's word is not Claude's.
 

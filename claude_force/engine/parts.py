@@ -96,7 +96,7 @@ class Turn(msgspec.Struct, kw_only=True):
     attempts: int = 0
     """Requests sent."""
     has_unknown_cost: bool = False
-    """An attempt failed after its answer had begun: it is billed, and nobody said how much."""
+    """An attempt may have been billed, and nobody said how much: its answer broke off, or nobody waited for it."""
     failure: str | None = "Interrupted"
     """Until something else is known; a Ctrl-C or a cancellation leaves it so."""
     shared_tokens: int = 0

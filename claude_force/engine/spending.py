@@ -88,5 +88,11 @@ def cost_usd(
     if isinstance(outcome, Reply):
         at = turn.parts.clock.now()
         return turn.parts.prices.cost_usd(outcome.model, outcome.usage, at, asked_as=request.model)
-    is_refused = isinstance(outcome, ApiError) and not outcome.has_begun and not outcome.may_have_arrived
-    return _FREE if is_refused else None
+    return _FREE if is_known(outcome) else None
+
+
+def is_known(outcome: "Reply | ClaudeForceError | None") -> bool:
+    """Whether what was sent has ended in a way that says what is billed: by an answer, or by a refusal."""
+    if isinstance(outcome, ApiError):
+        return not (outcome.has_begun or outcome.may_have_arrived)
+    return isinstance(outcome, Reply)

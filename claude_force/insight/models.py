@@ -1,6 +1,5 @@
 """What the ledger says of each model: how often it was asked, how that went, and what it cost."""
 
-import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ import msgspec
 
 from claude_force.base.models import Tier, tier_of
 from claude_force.engine.router import PastAnswers
-from claude_force.insight.recent import backwards
+from claude_force.insight.ledger import Ledger, LedgerLine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,31 +57,10 @@ class Past(NamedTuple):
     """The median length of its whole answers, by model."""
 
 
-class LedgerLine(msgspec.Struct, frozen=True):
-    """The part of an `ExecutionLine` that is needed here."""
-
-    agent_name: str
-    task_hash: str
-    success: bool
-    execution_time_ms: float
-    model: str | None = None
-    input_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    estimated_cost: Decimal | None = None
-    error_type: str | None = None
-    cached: bool = False
-    simulated: bool = False
-
-
-_decode = msgspec.json.Decoder(LedgerLine).decode
-
-
 def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
     """Each model of the whole ledger. Raises `OSError` for one that is there and cannot be read."""
     models: defaultdict[str, ModelStats] = defaultdict(ModelStats)
-    for line in _lines(path, simulated=simulated):
+    for line in _asked(path, simulated=simulated):
         stats = models[line.model or "unknown"]
         stats.executions += 1
         stats.failures += not line.success
@@ -97,7 +75,7 @@ def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
 def read_last(path: Path, *, simulated: bool) -> "tuple[LedgerLine, ...]":
     """The last lines of the ledger, the very last first; none where it cannot be read."""
     try:
-        return tuple(_lines(path, simulated=simulated, most=LAST_LINES))
+        return tuple(_asked(path, simulated=simulated, most=LAST_LINES))
     except OSError:
         return ()
 
@@ -125,15 +103,7 @@ def _history(lines: "Iterable[LedgerLine]") -> dict[Tier, PastAnswers]:
     return history
 
 
-def _lines(path: Path, *, simulated: bool, most: int | None = None) -> Iterator[LedgerLine]:
-    """Of so many lines, the last one first, those for which a model was asked; what a crash cut is passed over."""
-    try:
-        for data in itertools.islice(backwards(path), most):
-            try:
-                line = _decode(data)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
-            if line.simulated == simulated and not line.cached:
-                yield line
-    except FileNotFoundError:
-        return
+def _asked(path: Path, *, simulated: bool, most: int | None = None) -> Iterator[LedgerLine]:
+    """Of so many lines, the last one first, those for which a model was asked."""
+    lines = Ledger(path).lines(most=most)
+    return (line for line in lines if line.simulated == simulated and not line.cached)

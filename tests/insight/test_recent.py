@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_force.insight.recent import BLOCK_BYTES, MAX_LINE_BYTES, read_recent
+from claude_force.insight.ledger import BLOCK_BYTES, MAX_LINE_BYTES
+from claude_force.insight.recent import read_recent
 from claude_force.performance_tracker import PerformanceTracker
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

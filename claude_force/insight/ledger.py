@@ -1,0 +1,111 @@
+"""The ledger, read from its end: the last hour of a million lines costs no more than that of a new one.
+
+A line is written when its execution has ended, so the file is in the order of endings, but for what processes that
+write at once, or a clock that was set, put out of place; `SLACK` covers that. Lines that a crash cut, or that somebody
+else wrote, are counted and passed over.
+"""
+
+import itertools
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from claude_force.performance_tracker import CallLine
+
+BLOCK_BYTES = 1 << 16
+# Ours have some 400 bytes; what is longer than this is no line, and must not be carried from block to block.
+MAX_LINE_BYTES = 1 << 20
+SLACK = timedelta(minutes=1)
+
+
+class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of an `ExecutionLine`. What a line does not say has a default: others, and older ones, write too."""
+
+    timestamp: datetime
+    """When it began."""
+    success: bool
+    execution_time_ms: float
+    agent_name: str = "unknown"
+    task_hash: str = ""
+    model: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    estimated_cost: Decimal | None = None
+    cached: bool = False
+    saved_cost: Decimal | None = None
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    asked_model: str | None = None
+    calls: tuple[CallLine, ...] = ()
+    prompt_cache_saved: Decimal | None = None
+    workflow_id: str | None = None
+    run_id: str | None = None
+    step_id: str | None = None
+    error_type: str | None = None
+    simulated: bool = False
+
+    @property
+    def begun_at(self) -> datetime:
+        """With a time zone: UTC where the line names none."""
+        return self.timestamp if self.timestamp.tzinfo else self.timestamp.replace(tzinfo=UTC)
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it ended, and the line was written."""
+        return self.begun_at + timedelta(milliseconds=self.execution_time_ms)
+
+
+_decode = msgspec.json.Decoder(LedgerLine).decode
+
+
+class Ledger:
+    """A file of executions. One that is not there is an empty one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.unreadable_lines = 0
+        """How many were passed over so far."""
+
+    def lines(self, *, since: datetime | None = None, most: int | None = None) -> Iterator[LedgerLine]:
+        """The lines from the last one on: those that ended since then, and of no more than so many lines.
+
+        Raises `OSError` for a file that cannot be read, or is none.
+        """
+        with suppress(FileNotFoundError):
+            for data in itertools.islice(backwards(self.path), most):
+                try:
+                    line = _decode(data)
+                    ended_at = line.ended_at
+                except (msgspec.DecodeError, UnicodeDecodeError, OverflowError):
+                    self.unreadable_lines += 1
+                    continue
+                if since is None or ended_at >= since:
+                    yield line
+                elif ended_at < since - SLACK:
+                    return
+
+
+def backwards(path: Path) -> Iterator[bytes]:
+    """The lines of a file, the last one first, read block by block; empty ones are left out."""
+    # No links, and no waiting: a cloned repository may have put a pipe there.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f"{str(path)!r} is no regular file")
+        end, beginning = file.seek(0, os.SEEK_END), b""
+        while end > 0:
+            start = max(end - BLOCK_BYTES, 0)
+            block = os.pread(descriptor, end - start, start) + beginning
+            beginning, *lines = block.split(b"\n")
+            yield from (line for line in reversed(lines) if line)
+            beginning = beginning if len(beginning) <= MAX_LINE_BYTES else b"?"
+            end = start
+        if beginning:
+            yield beginning

@@ -1,0 +1,49 @@
+"""`claude-force analytics`: figures for people, for pipes and for programs."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_costs(run: Run, project: Path) -> None:
+    """What was paid, what was not known, and what the cache saved; repriced by the prices that the config names now."""
+    assert run("analytics", "costs").stdout == "total\t0\t0\t0\t0\t$0.0000\t$0.0000\n"
+    for _ in range(2):
+        assert run("execute", "reviewer", "look at this " * 500).returncode == 0
+    with (project / ".claude/metrics/executions.jsonl").open("a") as ledger:
+        ledger.write("torn\n")
+    shown = run("analytics", "costs", "--by-agent", "--simulated")
+    (row,) = shown.stdout.splitlines()
+    name, executions, cached, *_, cost, saved = row.split("\t")
+    assert (name, executions, cached) == ("reviewer", "2", "1")
+    assert cost == saved != "$0.0000"
+    assert f"saved: {saved} by the response cache" in shown.stderr
+    assert "1 lines of" in shown.stderr
+    assert "2 simulated executions are left out; --simulated shows them" in run("analytics", "costs").stderr
+
+    def report(*options: str) -> dict[str, list[dict[str, object]]]:
+        done = run("analytics", "costs", "--simulated", "--by-model", "--json", *options)
+        found: dict[str, list[dict[str, object]]] = json.loads(done.stdout)
+        return found
+
+    (group,) = report()["groups"]
+    model = str(group["model"])
+    (project / ".claude/claude.json").write_text(json.dumps({"pricing": {model: {"input": 0, "output": 1_000_000}}}))
+    (repriced,) = report("--reprice")["groups"]
+    assert repriced["cost_usd"] == repriced["output_tokens"]
+    assert report()["groups"] == [group], "the ledger stays as it is"
+
+
+def test_mistakes(run: Run, project: Path) -> None:
+    """They are named, with what to do."""
+    unknown = run("analytics", "costs", "--by-day", "--tz", "Mars")
+    assert (unknown.returncode, unknown.stderr) == (
+        2, "error: there is no time zone 'Mars'; give a name such as Europe/Berlin, or UTC\n",
+    )  # fmt: skip
+    (project / ".claude/metrics/executions.jsonl").mkdir(parents=True)
+    broken = run("analytics", "costs", "--json")
+    assert broken.returncode == 2
+    assert "Is a directory; check the file and its rights" in json.loads(broken.stdout)["error"]["message"]
