@@ -7,54 +7,35 @@ decides (`engine/router.py`), before `defaults.model` of the config.
 import math
 import os
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
+from claude_force.base.config import Routing
 from claude_force.base.errors import InputError, TaskError
-from claude_force.base.models import TIERS, Tier, resolve_model, takes_effort, tier_of
-from claude_force.base.records import Effort
+from claude_force.base.models import TIERS, resolve_model, tier_of
+from claude_force.base.records import ModelRecommendation
 from claude_force.base.usage import Usage
 from claude_force.engine.budget import extent_of, worst_case_usd
 from claude_force.engine.cascade import CascadeResult, Judge, run_cascade
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.key import request_key
 from claude_force.engine.parts import Watch
-from claude_force.engine.request import Task, build_request, check_task
-from claude_force.engine.router import TaskTraits, route
-from claude_force.insight.models import past_of, read_last, read_model_stats
+from claude_force.engine.request import Task, build_request, check_task, named_model
+from claude_force.insight.models import past_of, read_model_stats
 from claude_force.library.materials import read_material
-from claude_force.orchestrator import AgentOrchestrator, CallOptions, each
+from claude_force.orchestrator import AgentOrchestrator, CallOptions, Project, each
 from claude_force.performance_tracker import task_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable
 
-    from claude_force.async_orchestrator import AsyncAgentOrchestrator
-    from claude_force.base.ports import UseCache
-    from claude_force.base.records import AgentDefinition, AgentResult
-    from claude_force.base.results import WorkflowResult
+    from claude_force.base.models import Tier
+    from claude_force.base.records import AgentDefinition
     from claude_force.engine.cascade import Check
-    from claude_force.engine.request import Others
-    from claude_force.insight.ledger import LedgerLine
     from claude_force.insight.models import ModelStats
-    from claude_force.workflows.events import OnEvent
-    from claude_force.workflows.run import Run
 
-
-class ModelRecommendation(msgspec.Struct, frozen=True, kw_only=True):
-    """The model for a task, and why this one."""
-
-    model: str
-    """The id that is asked."""
-    tier: Tier | None
-    """Its family; `None` for a model that is not Claude's."""
-    effort: Effort | None
-    """`None`: the model's own."""
-    score: float | None
-    """How much the task needs, from 0 to 1; `None` where a model was named and nothing had to be found out."""
-    reasons: tuple[str, ...]
-    """What weighs most comes first."""
+__all__ = ["CostEstimate", "HybridOrchestrator", "ModelRecommendation"]
 
 
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +74,8 @@ class HybridOrchestrator(AgentOrchestrator):
         config_path: str | os.PathLike[str] | None = None,
         api_key: str | None = None,
         *,
-        min_tier: Tier = "haiku",
-        max_tier: Tier = "opus",
+        min_tier: "Tier | None" = None,
+        max_tier: "Tier | None" = None,
         base_url: str | None = None,
         project_dir: str | os.PathLike[str] | None = None,
         offline: bool = False,
@@ -102,11 +83,11 @@ class HybridOrchestrator(AgentOrchestrator):
         max_cost_usd: float | None = None,
     ) -> None:
         for name, tier in (("min_tier", min_tier), ("max_tier", max_tier)):
-            if tier not in TIERS:
+            if tier is not None and tier not in TIERS:
                 raise InputError(f"{name} is {tier!r}; give one of {', '.join(TIERS)}")
-        if TIERS.index(min_tier) > TIERS.index(max_tier):
-            raise InputError(f"min_tier is {min_tier!r} and max_tier {max_tier!r}, which leaves none; exchange them")
-        super().__init__(
+        if min_tier and max_tier and (fault := Routing(min_tier=min_tier, max_tier=max_tier).fault):
+            raise InputError(fault)
+        project = Project(
             config_path,
             api_key,
             base_url=base_url,
@@ -114,15 +95,13 @@ class HybridOrchestrator(AgentOrchestrator):
             offline=offline,
             enable_cache=enable_cache,
             max_cost_usd=max_cost_usd,
+            auto_model=True,
+            min_tier=min_tier,
+            max_tier=max_tier,
         )
-        self._min_tier: Tier = min_tier
-        self._max_tier: Tier = max_tier
+        self._begin(project)
 
     # ------------------------------------------------------------ doing
-
-    def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> "AgentResult":
-        """Same as `AgentOrchestrator.execute_agent`, by the model that `recommend_model` recommends."""
-        return super().execute_agent(agent_name, task, **self._routed(agent_name, task, options))
 
     def execute_cascade(
         self,
@@ -165,41 +144,6 @@ class HybridOrchestrator(AgentOrchestrator):
         async with lane.places:
             return await run_cascade(lane.outside, self._project.parts, asked, watch, models=models, check=how)
 
-    def execute_workflow(
-        self,
-        workflow: "str | Mapping[str, Any] | None",
-        inputs: "Mapping[str, Any] | None" = None,
-        *,
-        on_error: Literal["raise", "return"] = "raise",
-        resume: str | None = None,
-        force: "Iterable[str]" = (),
-        use_cache: "UseCache" = None,
-        max_cost_usd: float | None = None,
-        on_event: "OnEvent | None" = None,
-    ) -> "WorkflowResult":
-        """Same as `AgentOrchestrator.execute_workflow`, with a model for each step, by its task as it is written.
-
-        What others tell a step is not known by then. A run that is taken up without its workflow keeps its models.
-        """
-        return super().execute_workflow(
-            self._routed_workflow(workflow),
-            inputs,
-            on_error=on_error,
-            resume=resume,
-            force=force,
-            use_cache=use_cache,
-            max_cost_usd=max_cost_usd,
-            on_event=on_event,
-        )
-
-    @property
-    def async_face(self) -> "AsyncAgentOrchestrator":
-        """The async face that shares config, cache, ledger and limits with this one, and chooses models as it does."""
-        with self._making:
-            if self._awaited is None:
-                self._awaited = _routed_face(self)
-            return self._awaited
-
     # ------------------------------------------------------------ telling before
 
     def recommend_model(
@@ -217,16 +161,14 @@ class HybridOrchestrator(AgentOrchestrator):
         from claude_force.workflows.forecast import CHARS_PER_TOKEN, TYPICAL_OUTPUT  # noqa: PLC0415 - a room of its own
 
         asked, definition, parts = _asked(agent, task, options), self._find(agent), self._project.parts
-        last = self._last()
-        recommendation = self._recommendation(asked, definition, last)
-        if recommendation.score is not None:
-            asked = msgspec.structs.replace(asked, model=recommendation.tier, effort=recommendation.effort)
+        recommendation = self._recommendation(asked, definition)
+        asked = msgspec.structs.replace(asked, choice=recommendation)
         prepared = build_request(asked, definition, parts.config, parts.aliases)
         request, now = prepared.request, parts.clock.now()
         kept = None
         if parts.cache and asked.use_cache not in {False, "refresh"}:
             kept = parts.cache.peek(request_key(request, server=parts.server), agent=definition.name)
-        past = past_of(agent, last, task_hash=task_hash(task))
+        past = past_of(agent, self._project.chooser.last(), task_hash=task_hash(task))
         known = past.output_tokens.get(request.model)
         prompt_tokens = math.ceil(sum(map(len, (*request.system, *request.prompt))) / CHARS_PER_TOKEN)
         output_tokens = math.ceil(request.max_tokens * TYPICAL_OUTPUT) if known is None else known
@@ -256,41 +198,21 @@ class HybridOrchestrator(AgentOrchestrator):
 
     # ------------------------------------------------------------ choosing
 
-    def _routed(self, agent_name: str, task: str, options: CallOptions) -> CallOptions:
-        """The options with the files read, which decide, too, and with a model where nobody has named one."""
-        asked = _asked(agent_name, task, options)
-        recommendation = self._recommendation(asked, self._find(agent_name))
-        routed: CallOptions = {**options, "files": (), "materials": asked.materials}
-        if recommendation.score is not None:
-            routed |= {"model": recommendation.tier, "effort": recommendation.effort}
-        return routed
-
-    def _recommendation(
-        self, asked: Task, agent: "AgentDefinition | None", last: "Iterable[LedgerLine] | None" = None
-    ) -> ModelRecommendation:
-        """Of what is asked; `last` are the last lines of the ledger, if they were read."""
+    def _recommendation(self, asked: Task, agent: "AgentDefinition | None") -> ModelRecommendation:
         parts = self._project.parts
         check_task(asked, parts.config.limits)
-        effort = asked.effort or (agent.effort if agent else None)
-        if named := _named(asked, agent):
-            model = resolve_model(named, parts.aliases).id
-            effort = effort or parts.config.defaults.effort
-            who = "the call" if asked.model == named else f"the file of {asked.agent_name!r}"
-            said = (f"{who} names {named!r}",)
-            return ModelRecommendation(model=model, tier=tier_of(named), effort=effort, score=None, reasons=said)
-        past = past_of(asked.agent_name, self._last() if last is None else last, task_hash=task_hash(asked.text))
-        traits = TaskTraits(
-            text=asked.text,
-            file_chars=tuple(len(material.text) for material in asked.materials),
-            max_tokens=asked.max_tokens,
-            agent_name=asked.agent_name,
-            agent_effort=agent.effort if agent else None,
-            history=past.history if agent else {},
+        named = named_model(asked, agent)
+        if named is None:
+            return self._project.chooser.choose(asked, agent)
+        effort = asked.effort or (agent.effort if agent else None) or parts.config.defaults.effort
+        who = "the call" if asked.model == named else f"the file of {asked.agent_name!r}"
+        return ModelRecommendation(
+            model=resolve_model(named, parts.aliases).id,
+            tier=tier_of(named),
+            effort=effort,
+            score=None,
+            reasons=(f"{who} names {named!r}",),
         )
-        (_, tier, fitting), score, reasons = route(traits, min_tier=self._min_tier, max_tier=self._max_tier)
-        model = resolve_model(tier, parts.aliases).id
-        effort = effort or (fitting if takes_effort(model, fitting) else None)
-        return ModelRecommendation(model=model, tier=tier, effort=effort, score=score, reasons=reasons)
 
     def _cascade(
         self, agent_name: str, task: str, check: "Check | str | None", min_confidence: float, options: CallOptions
@@ -304,41 +226,10 @@ class HybridOrchestrator(AgentOrchestrator):
         check_task(asked, self.config.limits)
         if isinstance(check, str):
             self._find(check)  # a judge that is not there is said before anything is paid
-        low, high = TIERS.index(self._min_tier), TIERS.index(self._max_tier)
-        named = _named(asked, agent)
+        named = named_model(asked, agent)
         watch = Watch(options.get("on_text"), options.get("on_retry"), options.get("on_warning"))
         how = Judge(check, min_confidence) if isinstance(check, str) else check
-        return asked, watch, (named,) if named else TIERS[low : high + 1], how
-
-    def _last(self) -> "tuple[LedgerLine, ...]":
-        return read_last(self.performance_tracker.path, simulated=self._is_offline)
-
-    def _routed_workflow(self, workflow: "str | Mapping[str, Any] | None") -> "Mapping[str, Any] | None":
-        """The workflow with a model for each step where neither the step nor its agent names one."""
-        if workflow is None:
-            return None
-        if isinstance(workflow, str):
-            from claude_force.library.workflows import WorkflowLibrary  # noqa: PLC0415 - only a workflow needs it
-
-            found = WorkflowLibrary(self.settings, start=self._project.start).find(workflow)
-            workflow = {**found.raw, "name": found.name}
-        steps = workflow.get("steps")
-        if not isinstance(steps, list):
-            return workflow  # a fault, which is for the run to say
-        last = self._last()
-        return {**workflow, "steps": [self._routed_step(step, last) for step in steps]}
-
-    def _routed_step(self, step: object, last: "tuple[LedgerLine, ...]") -> object:
-        if not isinstance(step, dict) or step.get("model") is not None:
-            return step
-        try:
-            asked = _asked(step.get("agent"), step.get("task"), {"effort": step.get("effort")})
-            recommendation = self._recommendation(asked, self._find(asked.agent_name), last)
-        except InputError:
-            return step  # a fault of the step, which is for the run to say, with all others
-        if recommendation.score is None:
-            return step
-        return {**step, "model": recommendation.tier, "effort": recommendation.effort}
+        return asked, watch, (named,) if named else self._project.chooser.tiers, how
 
     def _find(self, agent: str) -> "AgentDefinition":
         agents = self._project.parts.agents
@@ -347,13 +238,6 @@ class HybridOrchestrator(AgentOrchestrator):
     @property
     def _is_offline(self) -> bool:
         return self._project.parts.server == "simulator"
-
-
-def _named(asked: Task, agent: "AgentDefinition | None") -> str | None:
-    """The model that the call names, else the agent's file; blank and `inherit` name none."""
-    if asked.model is not None and asked.model.strip().lower() not in {"", "inherit"}:
-        return asked.model
-    return agent.model if agent else None
 
 
 def _asked(agent_name: object, task: object, options: CallOptions) -> Task:
@@ -377,27 +261,3 @@ def _asked(agent_name: object, task: object, options: CallOptions) -> Task:
         use_cache=options.get("use_cache"),
         output_schema=options.get("output_schema"),
     )
-
-
-def _routed_face(orchestrator: HybridOrchestrator) -> "AsyncAgentOrchestrator":
-    """An async face of the same project; whatever asks an agent through it asks the router first."""
-    import asyncio  # noqa: PLC0415 - the sync class alone loads no loop
-
-    from claude_force.async_orchestrator import AsyncAgentOrchestrator  # noqa: PLC0415
-
-    class RoutedOrchestrator(AsyncAgentOrchestrator):
-        async def _execute(
-            self, agent_name: str, task: str, options: CallOptions, *, others: "Callable[[], Others] | None" = None
-        ) -> "AgentResult":
-            routed = await asyncio.to_thread(orchestrator._routed, agent_name, task, options)  # noqa: SLF001
-            return await super()._execute(agent_name, task, routed, others=others)
-
-        def workflow_run(
-            self,
-            workflow: "str | Mapping[str, Any] | None",
-            inputs: "Mapping[str, Any] | None" = None,
-            **options: Any,  # noqa: ANN401 - as they are
-        ) -> "Run":
-            return super().workflow_run(orchestrator._routed_workflow(workflow), inputs, **options)  # noqa: SLF001
-
-    return RoutedOrchestrator.of(orchestrator._project)  # noqa: SLF001 - its own module

@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
     from claude_force.base.errors import ClaudeForceError
+    from claude_force.base.models import Tier
     from claude_force.base.ports import OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
     from claude_force.base.results import WorkflowResult
+    from claude_force.insight.choosing import Chooser
     from claude_force.stores.budgets import Budgets
     from claude_force.stores.runs import RunStore
     from claude_force.transports.live import LiveTransport
@@ -55,7 +57,6 @@ def assemble(
     """The parts of a turn for these settings, seen from the folder `start`. The environment is read here, once."""
     config, clock = settings.config, SystemClock()
     model = config.defaults.model or environment.get("ANTHROPIC_MODEL") or None
-    names = {family: environment.get(f"ANTHROPIC_DEFAULT_{family.upper()}_MODEL") for family in CURRENT}
     return Parts(
         agents=agent_library(settings, start=start),
         prices=Prices(config.prices()),
@@ -65,8 +66,14 @@ def assemble(
             clock, failure_threshold=config.breaker.failure_threshold, timeout_s=config.breaker.timeout_seconds
         ),
         config=msgspec.structs.replace(config, defaults=msgspec.structs.replace(config.defaults, model=model)),
-        aliases={family: name for family, name in names.items() if name},
+        aliases=aliases_of(environment),
     )
+
+
+def aliases_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the environment says that the family names stand for."""
+    names = {family: environment.get(f"ANTHROPIC_DEFAULT_{family.upper()}_MODEL") for family in CURRENT}
+    return {family: name for family, name in names.items() if name}
 
 
 class _MadeOnce(functools.cached_property[T]):
@@ -95,6 +102,9 @@ class Project:
         cache_ttl_hours: float | None = None,
         cache_max_size_mb: float | None = None,
         max_cost_usd: float | None = None,
+        auto_model: bool | None = None,
+        min_tier: "Tier | None" = None,
+        max_tier: "Tier | None" = None,
     ) -> None:
         if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
             raise InputError(f"max_cost_usd is {max_cost_usd!r}; give US dollars above 0, such as 0.50")
@@ -109,6 +119,8 @@ class Project:
         self._enable_cache = enable_cache
         self._cache_ttl_hours = cache_ttl_hours
         self._cache_max_size_mb = cache_max_size_mb
+        self._auto_model = auto_model
+        self._tiers = (min_tier, max_tier)
         self._making = threading.RLock()  # so that two threads in their first call make one of each part
         self._simulator: Simulator | None = None
         _ALIVE.add(self)
@@ -149,6 +161,23 @@ class Project:
         return budgets.limited(f"call {os.urandom(8).hex()}", self._max_cost_usd, "max_cost_usd")
 
     @property
+    def auto_model(self) -> bool:
+        """Whether a model is chosen where nobody names one."""
+        return self.settings.config.routing.enabled if self._auto_model is None else self._auto_model
+
+    @_MadeOnce
+    def chooser(self) -> "Chooser":
+        """Who chooses it, or would; between the tiers of the arguments, else of the config. Raises `InputError`."""
+        from claude_force.insight.choosing import Chooser  # noqa: PLC0415 - most calls need no router
+
+        bounds = self.settings.config.routing
+        least, most = self._tiers
+        bounds = msgspec.structs.replace(bounds, min_tier=least or bounds.min_tier, max_tier=most or bounds.max_tier)
+        if bounds.fault:
+            raise InputError(bounds.fault)
+        return Chooser(bounds, aliases_of(self._environment), self.tracker.path, simulated=self._offline)
+
+    @property
     def _has_budget(self) -> bool:
         limits = self.settings.config.budgets
         return bool(self._max_cost_usd is not None or limits.per_day_usd is not None or limits.per_agent_per_day_usd)
@@ -169,9 +198,7 @@ class Project:
     @_MadeOnce
     def parts(self) -> Parts:
         """The parts of a turn."""
-        # The models of another server, which the environment may name, are none of the simulator's.
-        environment = {} if self._offline else os.environ
-        parts = assemble(self.settings, start=self.start, ledger=self.tracker, environment=environment)
+        parts = assemble(self.settings, start=self.start, ledger=self.tracker, environment=self._environment)
         defaults = parts.config.defaults
         if self._timeout_seconds is not None:
             defaults = msgspec.structs.replace(defaults, timeout_seconds=self._timeout_seconds)
@@ -180,7 +207,15 @@ class Project:
         config = msgspec.structs.replace(parts.config, defaults=defaults)
         cache = KeptReplies(self.cache) if self.cache.enabled else None
         budget = self.budgets if self._has_budget else None
-        return msgspec.structs.replace(parts, config=config, server=self._server, cache=cache, budget=budget)
+        choose = self.chooser.choose if self.auto_model else None
+        return msgspec.structs.replace(
+            parts, config=config, server=self._server, cache=cache, budget=budget, choose=choose
+        )
+
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        """The models of another server, which the environment may name, are none of the simulator's."""
+        return {} if self._offline else os.environ
 
     @property
     def _server(self) -> str:
@@ -263,7 +298,7 @@ class AgentOrchestrator:
         enable_cache: bool = True,
         max_cost_usd: float | None = None,
     ) -> None:
-        self._project = Project(
+        project = Project(
             config_path,
             api_key,
             base_url=base_url,
@@ -272,6 +307,17 @@ class AgentOrchestrator:
             enable_cache=enable_cache,
             max_cost_usd=max_cost_usd,
         )
+        self._begin(project)
+
+    @classmethod
+    def of(cls, project: Project) -> Self:
+        """The face of a project that there is already."""
+        self = cls.__new__(cls)
+        self._begin(project)
+        return self
+
+    def _begin(self, project: Project) -> None:
+        self._project = project
         self._transport: LiveTransport | None = None
         self._awaited: AsyncAgentOrchestrator | None = None
         self._making = threading.Lock()  # so that two threads in their first call make one transport

@@ -88,6 +88,7 @@ def test_the_router_decides_where_nobody_does(hybrid: type[HybridOrchestrator], 
         results = [subject.execute_agent("helper", task) for task in (EASY, HARD)]
     assert asked(simulator) == [(HAIKU, "low"), (OPUS, "high")]
     assert [result.model for result in results] == [HAIKU, OPUS]
+    assert [result.choice and result.choice.score for result in results] == [0.15, 0.75]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_each_of_many_has_its_own_model(simulator: Simulator) -> None:
     assert asyncio.run(main()) == [HAIKU, OPUS, SONNET]
 
 
-STEPS = [
+STEPS: list[dict[str, Any]] = [
     {"id": "easy", "agent": "helper", "task": EASY},
     {"id": "hard", "agent": "helper", "task": f"{HARD} {{{{ steps.easy.output }}}}", "dependencies": ["easy"]},
     {"id": "named", "agent": "helper", "task": HARD, "model": "sonnet", "dependencies": ["hard"]},
@@ -241,6 +242,47 @@ def test_a_run_is_taken_up_with_its_models(hybrid: type[HybridOrchestrator]) -> 
         result = subject.execute_workflow(None, resume="last")
     assert (stopped.status, result.status) == ("failed", "completed")
     assert [seen.model for seen in simulator.requests] == [HAIKU, OPUS, OPUS]
+
+
+def fail_by_haiku(subject: AgentOrchestrator) -> None:
+    """From now on, the ledger speaks against haiku."""
+    for _ in range(5):
+        subject.performance_tracker.track_execution(
+            "helper", EASY, success=False, execution_time_ms=1, model=HAIKU, error_type="InvalidOutputError"
+        )
+
+
+@pytest.mark.parametrize(
+    "edited", [{}, {"task": f"{EASY} Now."}, {"model": "opus"}], ids=["as it was", "task", "model"]
+)
+def test_what_was_learned_meanwhile_is_no_reason_to_pay_again(
+    hybrid: type[HybridOrchestrator], edited: dict[str, str]
+) -> None:
+    """A run that is taken up asks the models that it chose, whatever the ledger says by now; an edited step is new."""
+    refuses = Rule(ApiFault(401), when=lambda seen: "opus" in seen.model, times=1)
+    steps = [STEPS[0] | edited, STEPS[1]]
+    with Simulator(answer="Done.", rules=[refuses]) as simulator, of(hybrid, simulator, enable_cache=False) as subject:
+        subject.execute_workflow({"name": "two", "steps": STEPS[:2]}, on_error="return")
+        fail_by_haiku(subject)
+        result = subject.execute_workflow({"name": "two", "steps": steps}, resume="last")
+    again = {"task": [SONNET], "model": [OPUS]}.get("".join(edited), [])
+    assert [seen.model for seen in simulator.requests] == [HAIKU, OPUS, *again, OPUS]
+    choice = result.steps["hard"].to_dict()["choice"]
+    assert (choice["tier"], choice["effort"], choice["reasons"][0]) == (
+        "opus",
+        "high",
+        "hard work: design, architecture",
+    )
+    assert (result.steps["easy"].choice is None) == ("model" in edited)
+
+
+def test_a_fallback_has_its_own_model(hybrid: type[HybridOrchestrator]) -> None:
+    """What was chosen for the agent of a step says nothing against the model that another agent's file names."""
+    step = {**STEPS[1], "dependencies": [], "task": HARD, "fallback": {"agent": "reviewer"}}
+    faults = Rule(ApiFault(400), when=lambda seen: "opus" in seen.model)
+    with Simulator(answer="Done.", rules=[faults]) as simulator, of(hybrid, simulator) as subject:
+        result = subject.execute_workflow({"name": "one", "steps": [step]})
+    assert ([seen.model for seen in simulator.requests], result.steps["hard"].choice) == ([OPUS, HAIKU], None)
 
 
 @pytest.mark.parametrize(
@@ -280,10 +322,7 @@ def test_a_recommendation_says_why() -> None:
 def test_history_is_heeded(simulator: Simulator) -> None:
     """An agent whose answers by a tier could not be used gets the next one."""
     with of(HybridOrchestrator, simulator) as subject:
-        for _ in range(5):
-            subject.performance_tracker.track_execution(
-                "helper", EASY, success=False, execution_time_ms=1, model=HAIKU, error_type="InvalidOutputError"
-            )
+        fail_by_haiku(subject)
         recommended = subject.recommend_model(EASY, "helper")
         assert recommended.tier == "sonnet"
         assert recommended.reasons[0] == "5 of its last 5 answers by haiku could not be used"

@@ -28,6 +28,7 @@ MOST_WARNINGS = 20
 
 
 def run_tasks_file(
+    project: Project,
     tasks_file: str,
     *,
     agent: str,
@@ -35,9 +36,6 @@ def run_tasks_file(
     files: tuple[str, ...],
     options: CallOptions,
     max_concurrent: int | None,
-    max_cost_usd: float | None,
-    config_path: Path | None,
-    offline: bool,
     as_json: bool,
 ) -> int:
     """Ask all tasks of the file that have no answer in `output` yet; gives the exit code.
@@ -48,7 +46,6 @@ def run_tasks_file(
         raise TasksFileError(f"{tasks_file!r} is the tasks file; give --output another name", path=tasks_file)
     if output is None and sys.stdout is None:
         raise InputError("standard output is closed, so the answers would be lost; give --output")
-    project = Project(config_path, offline=offline, max_cost_usd=max_cost_usd)
     options["materials"] = tuple(map(read_material, files))  # once, and not for every task
     tasks = _checked(project, tasks_file, agent, options)
     with ResultsFile(output) if output is not None else nullcontext() as results:
@@ -106,6 +103,7 @@ def _checked(project: Project, tasks_file: str, agent: str, options: CallOptions
         agent=agent,
         parts=project.parts,
         common=options,
+        chooser=project.chooser.frozen() if project.auto_model else None,
     )
     if not tasks:
         note(f"no tasks in {'standard input' if tasks_file == '-' else repr(tasks_file)}", kind="warning")

@@ -15,7 +15,8 @@ import click
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from claude_force.base.records import PromptCaching
+    from claude_force.base.records import ModelRecommendation, PromptCaching
+    from claude_force.orchestrator import Project
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -37,6 +38,32 @@ def config_option(command: Command) -> Command:
         "--config", "config_path", type=path, help="Use this claude.json instead of searching for one."
     )
     return option(command)
+
+
+def routing_options(command: Command) -> Command:
+    """`--auto-model` and its bounds: three options, as `Project` takes them."""
+    from claude_force.base.models import TIERS  # noqa: PLC0415 - few commands choose a model
+
+    options = (
+        click.option(
+            "--auto-model/--no-auto-model",
+            default=None,
+            help="The cheapest model that is good enough, where nobody names one. [default: as the config says]",
+        ),
+        click.option(
+            "--min-tier", type=click.Choice(TIERS), help="With --auto-model: no cheaper one. [default: haiku]"
+        ),
+        click.option("--max-tier", type=click.Choice(TIERS), help="With --auto-model: no dearer one. [default: opus]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def check_routing(project: "Project", min_tier: str | None, max_tier: str | None) -> None:
+    """Refuse bounds for a choice that is not made."""
+    if (min_tier or max_tier) and not project.auto_model:
+        raise click.UsageError("--min-tier and --max-tier belong to --auto-model; give that, too")
 
 
 def print_json(value: object) -> None:
@@ -121,6 +148,18 @@ def print_answers(answers: Mapping[str, str]) -> None:
 def price(usd: "Decimal | None") -> str:
     """Dollars, or that nobody knows."""
     return "unpriced" if usd is None else f"${usd:.4f}"
+
+
+# Nobody reads more before an answer; results and `--json` have all.
+_MOST_REASONS = 3
+
+
+def say_choice(choice: "ModelRecommendation", *, of: str = "") -> None:
+    """Which model is asked, and why: a line on stderr, with the step that it is `of`."""
+    effort = f", effort {choice.effort}" if choice.effort else ""
+    score = "" if choice.score is None else f" (score {choice.score:.2f})"
+    reasons = "; ".join(choice.reasons[:_MOST_REASONS])
+    note(f"{f'{of}: ' if of else ''}{choice.model}{effort}{score}: {reasons}", kind="model")
 
 
 def say_caching(caching: "PromptCaching", *, is_simulated: bool) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_force.apps.console import harmless, note, print_json, print_table
+from claude_force.apps.console import harmless, note, print_json, print_table, say_choice
 from claude_force.apps.inputs import piped_input, typed_inputs
 from claude_force.workflows.definition import refuse
 from claude_force.workflows.forecast import forecast
@@ -40,6 +40,7 @@ def plan_run(
         force=options.get("force", ()),
         max_cost_usd=options.get("max_cost_usd"),
         run_id=asked.taken_up.id if asked.taken_up else None,
+        kept=asked.choices,
     )
     show_plan(found, as_json=as_json)
 
@@ -62,6 +63,8 @@ def show_plan(forecast: "Forecast", *, as_json: bool) -> None:
     if forecast.limit_usd is not None:
         click.echo(f"limit     {_limit(forecast)}")
     for step in steps:
+        if step.choice:
+            say_choice(step.choice, of=step.id)
         if step.cache == "refused":
             note(f"{step.id} would fail before anything is sent for it: {step.why}", kind="warning")
         for warning in step.warnings:

@@ -24,7 +24,7 @@ import msgspec
 from claude_force.base.errors import BudgetError, ClaudeForceError, InputError, NotRunError, TasksFileError
 from claude_force.base.records import AgentResult, Effort
 from claude_force.engine.key import request_key
-from claude_force.engine.request import Task, build_request
+from claude_force.engine.request import Task, build_request, named_model
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentTask, CallOptions
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from claude_force.base.records import AgentDefinition, Material
     from claude_force.engine.parts import Parts
     from claude_force.engine.request import Prepared
+    from claude_force.insight.choosing import Chooser
 
 Status = Literal["done", "failed", "not_run"]
 
@@ -76,12 +77,22 @@ class CheckedTasks(NamedTuple):
 # ---------------------------------------------------------------- tasks
 
 
-def read_tasks(data: bytes, *, path: str | None, agent: str, parts: "Parts", common: CallOptions) -> CheckedTasks:
+def read_tasks(
+    data: bytes,
+    *,
+    path: str | None,
+    agent: str,
+    parts: "Parts",
+    common: CallOptions,
+    chooser: "Chooser | None" = None,
+) -> CheckedTasks:
     """The tasks of a file's content. `agent` and the `common` options are for lines that say nothing else.
+
+    With a `chooser`, tasks for which nobody names a model get one of its.
 
     Raises one `TasksFileError` with every fault, or the `AgentError` of `agent`. Reads the files that tasks name.
     """
-    check = _Check(parts, agent=agent, common=common)
+    check = _Check(parts, agent=agent, common=common, chooser=chooser)
     tasks: list[FileTask] = []
     problems: list[str] = []
     lines_of: dict[str, int] = {}  # by id
@@ -123,10 +134,11 @@ def _lowered(text: str) -> str:
 class _Check:
     """Builds each task's request, to see whether it can be, and to know the task by it."""
 
-    def __init__(self, parts: "Parts", *, agent: str, common: CallOptions) -> None:
+    def __init__(self, parts: "Parts", *, agent: str, common: CallOptions, chooser: "Chooser | None") -> None:
         self._parts = parts
         self._agent = agent
         self._common = common
+        self._chooser = chooser
         self._found: dict[str, AgentDefinition | InputError] = {}  # a look at the disk for each of 100,000 takes long
         self._seen: Counter[bytes] = Counter()
         self.warnings: dict[str, None] = {}
@@ -138,14 +150,26 @@ class _Check:
         options = {"files": files, "model": line.model, "effort": line.effort, "max_tokens": line.max_tokens}
         own = CallOptions(**{name: value for name, value in options.items() if value})  # type: ignore[typeddict-item] # named just above
         call = AgentTask(line.agent or self._agent, line.task, own)
-        prepared = self._prepared(call, (*map(read_material, files), *self._common.get("materials", ())))
+        asked = self._task(call, (*map(read_material, files), *self._common.get("materials", ())))
+        agent = self._definition(call.agent_name)
+        if self._chooser and named_model(asked, agent) is None:
+            asked = msgspec.structs.replace(asked, choice=self._chooser.choose(asked, agent))
+        prepared = build_request(asked, agent, self._parts.config, self._parts.aliases)
         self.warnings.update(dict.fromkeys(prepared.warnings))
         key = request_key(prepared.request, server=self._parts.server)
-        return FileTask(number, line.id, self._hash(call.agent_name, line.id, key), call, key)
+        name = self._hash(call.agent_name, line.id, self._known_by(prepared, asked.effort or agent.effort))
+        return FileTask(number, line.id, name, call, key)
 
-    def _prepared(self, call: AgentTask, materials: "tuple[Material, ...]") -> "Prepared":
+    def _known_by(self, prepared: "Prepared", effort: Effort | None) -> str:
+        """The key of its request; whichever model was chosen, as another one may be when the command goes on."""
+        request = prepared.request
+        if prepared.choice and self._chooser:
+            request = msgspec.structs.replace(request, model=self._chooser.name, effort=effort)
+        return request_key(request, server=self._parts.server)
+
+    def _task(self, call: AgentTask, materials: "tuple[Material, ...]") -> Task:
         options = self._common | call.options
-        task = Task(
+        return Task(
             agent_name=call.agent_name,
             text=call.task,
             materials=materials,
@@ -155,7 +179,6 @@ class _Check:
             timeout_s=options.get("timeout_seconds"),
             output_schema=options.get("output_schema"),
         )
-        return build_request(task, self._definition(call.agent_name), self._parts.config, self._parts.aliases)
 
     def _definition(self, name: str) -> "AgentDefinition":
         if name not in self._found:

@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from claude_force.apps.console import harmless, is_terminal, note, price, print_answers, print_json, say, say_caching
+from claude_force.apps.console import (
+    harmless,
+    is_terminal,
+    note,
+    price,
+    print_answers,
+    print_json,
+    say,
+    say_caching,
+    say_choice,
+)
 from claude_force.apps.inputs import piped_input, typed_inputs
 from claude_force.apps.progress import shown
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
@@ -34,6 +44,8 @@ Format = Literal["text", "json", "stream-json"]
 
 # More steps than these in one line are no order that anybody reads.
 MOST_IN_ORDER = 50
+# Nor are more models than these read before a run; its result has all.
+MOST_CHOICES = 20
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -57,6 +69,7 @@ class _Ending:
 
 
 def run_workflow(
+    project: Project,
     name: str | None,
     *,
     inputs: Sequence[str],
@@ -70,7 +83,6 @@ def run_workflow(
     """Run it and print what came of it; gives the exit code. What is wrong before anything is sent is raised."""
     if sys.stdout is None:
         raise InputError("standard output is closed, so the answers would be lost; redirect it to a file")
-    project = Project(config_path, offline=offline)
     given = typed_inputs(inputs)
     if name is not None and "resume" not in options:
         given |= piped_input(project, name, given)
@@ -114,6 +126,8 @@ async def _run(
 
     options["on_event"] = tell
     run = orchestrator.workflow_run(name, inputs, with_text=output == "stream-json", **options)
+    for step in list(run.choices)[:MOST_CHOICES]:
+        say_choice(run.choices[step], of=step)
     ending = _Ending(run.plan)
     stream = _Stream(run.stop)
     running = asyncio.create_task(run.execute())

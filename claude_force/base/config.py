@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -21,6 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from claude_force.base.errors import ConfigError, InputError
+from claude_force.base.models import TIERS, Tier
 from claude_force.base.pricing import ModelPrice
 from claude_force.base.records import Effort
 from claude_force.base.sections import Section, faults, nearest
@@ -105,6 +107,23 @@ class Cache(Section, frozen=True):
     """Of turns that share a long prefix, one goes first, so that the others read it from Claude's prompt cache."""
 
 
+class Routing(Section, frozen=True):
+    """A model for each task, where neither the call or step nor the agent's file names one."""
+
+    enabled: bool = False
+    min_tier: Tier = "haiku"
+    """No cheaper one is chosen."""
+    max_tier: Tier = "opus"
+    """No dearer one is."""
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong where no tier lies between the two."""
+        if TIERS.index(self.min_tier) <= TIERS.index(self.max_tier):
+            return None
+        return f"min_tier is {self.min_tier!r} and max_tier {self.max_tier!r}, which leaves none; exchange them"
+
+
 class Budgets(Section, frozen=True):
     """What may be spent, in US dollars, by all processes of the project together. Not given: no limit."""
 
@@ -154,6 +173,7 @@ class Config(Section, frozen=True):
     performance: Performance = Performance()
     breaker: Breaker = Breaker()
     cache: Cache = Cache()
+    routing: Routing = Routing()
     budgets: Budgets = Budgets()
     tracking: Tracking = Tracking()
     features: Features = Features()
@@ -289,9 +309,15 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def validate_config(data: Mapping[str, Any], *, path: Path | None = None) -> Config:
     """The checked configuration. Raises one `ConfigError` that lists every fault."""
-    if problems := tuple(faults(dict(data), Config)):
+    if problems := (*faults(dict(data), Config), *_crossed_tiers(data.get("routing"))):
         _raise_faults(problems, path)
     return msgspec.convert(data, Config)
+
+
+def _crossed_tiers(data: object) -> Iterator[str]:
+    with suppress(msgspec.ValidationError):  # which is among the faults already
+        if fault := msgspec.convert(data or {}, Routing).fault:
+            yield f"routing: {fault}"
 
 
 def _raise_faults(problems: tuple[str, ...], path: Path | None) -> NoReturn:

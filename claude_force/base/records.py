@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import msgspec
 
+from claude_force.base.models import Tier
 from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
@@ -73,6 +74,21 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     effort: Effort | None = None
     output_schema: str | None = None
     """The JSON schema that the answer has to fit, as JSON text; properties are answered in their order there."""
+
+
+class ModelRecommendation(msgspec.Struct, frozen=True, kw_only=True):
+    """The model for a task, and why this one."""
+
+    model: str
+    """The id that is asked."""
+    tier: Tier | None
+    """Its family; `None` for a model that is not Claude's."""
+    effort: Effort | None
+    """`None`: the model's own."""
+    score: float | None
+    """How much the task needs, from 0 to 1; `None` where a model was named and nothing had to be found out."""
+    reasons: tuple[str, ...]
+    """What weighs most comes first."""
 
 
 class Caching(msgspec.Struct, frozen=True):
@@ -232,6 +248,7 @@ class AgentResult(str):
         "attempts",
         "cache_age_seconds",
         "cached",
+        "choice",
         "cost_usd",
         "data",
         "duration_ms",
@@ -247,6 +264,8 @@ class AgentResult(str):
 
     agent_name: str
     model: str
+    choice: ModelRecommendation | None
+    """Why this model, where the router chose it; `None` where somebody named one."""
     usage: Usage | None
     """Tokens as the API counted them; `None` where the server does not count."""
     cost_usd: "Decimal | None"
@@ -270,7 +289,7 @@ class AgentResult(str):
     """True where the offline simulator answered, not a model."""
     warnings: tuple[str, ...]
 
-    def __new__(  # noqa: D102 - documented by the class and its fields
+    def __new__(  # noqa: D102, PLR0913 - documented by the class and its fields, each of which it takes
         cls,
         text: str,
         /,
@@ -290,6 +309,7 @@ class AgentResult(str):
         warnings: tuple[str, ...] = (),
         prompt_caching: PromptCaching = PromptCaching(),  # noqa: B008 - immutable
         data: Any = None,  # noqa: ANN401 - any JSON value
+        choice: ModelRecommendation | None = None,
     ) -> Self:
         self = super().__new__(cls, text)
         facts = locals()
@@ -309,7 +329,7 @@ class AgentResult(str):
         for money in ("cost_usd", "saved_usd"):
             facts[money] = None if facts[money] is None else float(facts[money])
         made = {"usage": usage, "prompt_caching": self.prompt_caching.to_dict(), "warnings": list(self.warnings)}
-        return {"text": str(self), **facts, **made}
+        return {"text": str(self), **facts, **made, "choice": msgspec.to_builtins(self.choice)}
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an AgentResult is immutable: {name!r} cannot be set")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from claude_force.base.records import PromptCaching
 
 if TYPE_CHECKING:
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from claude_force.base.errors import ClaudeForceError
+    from claude_force.base.records import ModelRecommendation
     from claude_force.base.usage import Usage
 
 StepStatus = Literal["done", "cached", "failed", "skipped", "cancelled", "not_run"]
@@ -30,6 +33,8 @@ class StepResult:
     why: str = ""
     """Why it was done, or did not have to be: what changed since the run before."""
     model: str | None = None
+    choice: "ModelRecommendation | None" = None
+    """Why this model, where the router chose it."""
     usage: "Usage | None" = None
     cost_usd: "Decimal | None" = None
     """`None` is unpriced; 0 where nothing was sent."""
@@ -58,7 +63,7 @@ class StepResult:
             "message": str(self.error),
             "exit_code": self.error.exit_code,
         }
-        return facts | {"warnings": list(self.warnings)}
+        return facts | {"choice": msgspec.to_builtins(self.choice), "warnings": list(self.warnings)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from claude_force.engine.untrusted import NOTICE, fence, scan
 if TYPE_CHECKING:
     from claude_force.base.config import Config, Limits
     from claude_force.base.ports import UseCache
-    from claude_force.base.records import AgentDefinition, Material
+    from claude_force.base.records import AgentDefinition, Material, ModelRecommendation
 
 
 Others = Literal["none", "here", "to_come"]
@@ -30,6 +30,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     materials: tuple["Material", ...] = ()
     model: str | None = None
+    choice: "ModelRecommendation | None" = None
+    """The router's, for where nobody names a model."""
     effort: "Effort | None" = None
     max_tokens: int | None = None
     timeout_s: float | None = None
@@ -54,37 +56,48 @@ class Prepared(msgspec.Struct, frozen=True):
     fallbacks: tuple[Request, ...]
     """The same for other models, to be asked in this order where the first is not available."""
     warnings: tuple[str, ...]
+    choice: "ModelRecommendation | None" = None
+    """The router's, where it decided."""
 
 
 def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliases: Mapping[str, str]) -> Prepared:
     """The request for this task. The shared text comes first and the task last, so that prompt caching can work.
 
-    Model and effort: the call's, else the agent file's, else the config's, else `sonnet` and the model's own effort.
+    Model and effort: the call's, else the agent file's, else the router's, else the config's, else `sonnet` and the
+    model's own effort.
     `aliases` may say what the family names stand for.
     """
     check_task(task, config.limits)
     warnings = [*agent.warnings, *suspicions(task.materials, config.security.injection)]
-    choice = resolve_model(_said(task.model) or agent.model or config.defaults.model or DEFAULT_ALIAS, aliases)
-    if choice.warning:
-        warnings.append(choice.warning)
-    effort = task.effort or agent.effort or config.defaults.effort
-    if effort and not takes_effort(choice.id, effort):
-        warnings.append(f"{choice.id} does not take effort {effort!r}; sent without")
+    named = named_model(task, agent)
+    choice = None if named else task.choice
+    default = choice.tier if choice else config.defaults.model
+    model = resolve_model(named or default or DEFAULT_ALIAS, aliases)
+    if model.warning:
+        warnings.append(model.warning)
+    effort = task.effort or agent.effort or (choice.effort if choice else config.defaults.effort)
+    if effort and not takes_effort(model.id, effort):
+        warnings.append(f"{model.id} does not take effort {effort!r}; sent without")
     fenced = (NOTICE, *map(fence, task.materials)) if task.materials else ()
     request = Request(
-        model=choice.id,
+        model=model.id,
         system=(agent.prompt,),
         prompt=(*fenced, task.text),
         max_tokens=config.defaults.max_tokens if task.max_tokens is None else task.max_tokens,
-        effort=_taken(effort, choice.id),
+        effort=_taken(effort, model.id),
         output_schema=None if task.output_schema is None else schema_text(task.output_schema),
     )
     fallbacks = (
-        msgspec.structs.replace(request, model=model, effort=_taken(effort, model))
-        for model in _fallback_models(task, agent, config, aliases)
-        if model != choice.id
+        msgspec.structs.replace(request, model=other, effort=_taken(effort, other))
+        for other in _fallback_models(task, agent, config, aliases)
+        if other != model.id
     )
-    return Prepared(request, tuple(fallbacks), tuple(warnings))
+    return Prepared(request, tuple(fallbacks), tuple(warnings), choice)
+
+
+def named_model(task: Task, agent: "AgentDefinition | None") -> str | None:
+    """The model that the call names, else the agent's file: then no router is asked."""
+    return _said(task.model) or (agent.model if agent else None)
 
 
 def _taken(effort: "Effort | None", model: str) -> "Effort | None":

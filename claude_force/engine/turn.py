@@ -1,7 +1,7 @@
 """One turn: one agent does one task. Written once, for both faces.
 
-find the agent -> build the request -> take its answer from where it was paid for, or ask (`sharing`, `attempts`) ->
-price -> ledger.
+find the agent -> choose a model, where nobody names one -> build the request -> take its answer from where it was paid
+for, or ask (`sharing`, `attempts`) -> price -> ledger.
 
 Nothing here waits, reads a clock or opens a file by itself: it asks its `Outside` and its `Parts`.
 """
@@ -9,11 +9,13 @@ Nothing here waits, reads a clock or opens a file by itself: it asks its `Outsid
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from claude_force.base.records import AgentResult
 from claude_force.engine import books
 from claude_force.engine.output import read_data
 from claude_force.engine.parts import Parts, Turn, Watch, WatcherError
-from claude_force.engine.request import Task, build_request
+from claude_force.engine.request import Task, build_request, named_model
 from claude_force.engine.sharing import answer
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
     agent = parts.agents.recall(task.agent_name)
     if agent is None:
         agent = await outside.call(lambda: parts.agents.find(task.agent_name))
+    choose = parts.choose
+    if choose is not None and task.choice is None and named_model(task, agent) is None:
+        task = msgspec.structs.replace(task, choice=await outside.call(partial(choose, task, agent)))
     prepared = build_request(task, agent, parts.config, parts.aliases)
     turn = Turn(
         outside=outside,
@@ -73,4 +78,5 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         simulated=reply.simulated,
         warnings=tuple(turn.warnings),
         data=None if turn.output_schema is None else read_data(text),
+        choice=prepared.choice,
     )

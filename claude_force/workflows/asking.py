@@ -11,17 +11,21 @@ from claude_force.engine.request import Task
 
 if TYPE_CHECKING:
     from claude_force.base.config import Config
+    from claude_force.base.records import ModelRecommendation
     from claude_force.workflows.data import Told
     from claude_force.workflows.definition import WorkflowStep
 
 
-def task_of(step: "WorkflowStep", ready: "Told", *, agent: str, model: str | None) -> Task:
+def task_of(
+    step: "WorkflowStep", ready: "Told", *, agent: str, model: str | None, choice: "ModelRecommendation | None"
+) -> Task:
     """What the turn is asked; the agent and the model may be those of the step's fallback."""
     return Task(
         agent_name=agent,
         text=ready.text,
         materials=ready.materials,
         model=model,
+        choice=choice,
         effort=step.effort,
         max_tokens=step.max_tokens,
         output_schema=step.schema,

@@ -9,7 +9,7 @@ import msgspec
 from claude_force.workflows.template import placeholders
 
 if TYPE_CHECKING:
-    from claude_force.base.records import AgentDefinition
+    from claude_force.base.records import AgentDefinition, ModelRecommendation
     from claude_force.base.results import StepResult
     from claude_force.workflows.definition import WorkflowStep
 
@@ -44,15 +44,17 @@ def causes_of(
     inputs: Mapping[str, Any],
     results: Mapping[str, "StepResult"],
     item: str | None,
+    choice: "ModelRecommendation | None" = None,
 ) -> Causes:
-    """What decides this step's answer."""
+    """What decides this step's answer; `choice` is the router's, for where nobody names a model."""
+    model = step.model or agent.model
     named = {place.name for place in placeholders(step.task) if place.kind == "input"}
     return {
         "agent": step.agent,
         "file": str(agent.path.name if agent.path else step.agent),
         "prompt": digest(agent.prompt),
-        "model": step.model or agent.model,
-        "effort": step.effort or agent.effort,
+        "model": model or (choice.tier if choice else None),
+        "effort": step.effort or agent.effort or (choice.effort if choice and not model else None),
         "max_tokens": step.max_tokens,
         "schema": None if step.schema is None else digest(_json(step.schema)),
         "task": digest(step.task),

@@ -36,6 +36,7 @@ from claude_force.engine.key import request_key
 from claude_force.engine.request import build_request
 from claude_force.stores.entries import StoreError
 from claude_force.workflows.asking import config_of, task_of
+from claude_force.workflows.choices import Choices, choose_models
 from claude_force.workflows.data import NO_ITEM, Told, holds, list_of, told
 from claude_force.workflows.definition import given_inputs, refuse
 from claude_force.workflows.journal import Journal
@@ -46,7 +47,7 @@ from claude_force.workflows.unit import total_usd
 
 if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
-    from claude_force.base.records import KeptReply
+    from claude_force.base.records import KeptReply, ModelRecommendation
     from claude_force.engine.request import Prepared
     from claude_force.workflows.definition import WorkflowStep
     from claude_force.workflows.plan import Plan
@@ -75,6 +76,8 @@ class StepForecast:
     cache: Outlook
     """`skipped`: its condition does not hold; `refused`: it would fail before anything is sent."""
     why: str = ""
+    choice: "ModelRecommendation | None" = None
+    """Why this model, where the router chose it."""
     items: int | None = None
     """How often it is done, for each item of a list; an estimate where `why` says so."""
     prompt_tokens: int = 0
@@ -94,6 +97,7 @@ class StepForecast:
         facts = {f.name: getattr(self, f.name) for f in fields(self)}
         for money in ("min_usd", "expected_usd", "max_usd"):
             facts[money] = _float(facts[money])
+        facts["choice"] = msgspec.to_builtins(self.choice)
         return facts | {"dependencies": list(self.dependencies), "warnings": list(self.warnings)}
 
 
@@ -178,15 +182,20 @@ def forecast(
     force: Iterable[str] = (),
     max_cost_usd: float | None = None,
     run_id: str | None = None,
+    kept: Choices | None = None,
 ) -> Forecast:
-    """What a run with these options would do. `run_id` is the run that it would take up again.
+    """What a run with these options would do.
+
+    `run_id` is the run that it would take up again, and `kept` the models that this has chosen.
 
     Raises `WorkflowError` with every fault of the inputs. Opens the cache and the journal where they are, to read.
     """
     values, faults = given_inputs(plan.workflow, inputs or {})
     refuse(faults, plan.name)
     journal = None if run_id is None else Journal(shop.runs, shop.cache, run_id)
-    return _Seer(shop, plan, values, use_cache, frozenset(force), journal).seen(max_cost_usd)
+    chosen = choose_models(plan, kept or {}, shop.chooser if shop.auto_model else None, shop.parts.agents.find)
+    choices = {step: kept.choice for step, kept in chosen.items()}
+    return _Seer(shop, plan, values, use_cache, frozenset(force), journal, choices).seen(max_cost_usd)
 
 
 @dataclass(slots=True)
@@ -227,6 +236,7 @@ class _Seer:
     use_cache: "UseCache"
     force: frozenset[str]
     journal: Journal | None
+    choices: "Mapping[str, ModelRecommendation]"
     steps: dict[str, StepForecast] = field(default_factory=dict)
     results: dict[str, StepResult] = field(default_factory=dict)
     """Of the steps whose end is known."""
@@ -332,6 +342,7 @@ class _Seer:
             id=step.id,
             agent=step.agent,
             model=turns[0].model if turns else self._model(step),
+            choice=self.choices.get(step.id),
             dependencies=tuple(step.dependencies),
             cache="unknown" if waits_for else "asked" if asked else "cached",
             why=_why(turns, asked, waits_for, is_counted=is_counted, is_open=is_open),
@@ -364,6 +375,7 @@ class _Seer:
             id=step.id,
             agent=step.agent,
             model=self._model(step),
+            choice=self.choices.get(step.id),
             dependencies=tuple(step.dependencies),
             cache=outlook,
             why=why,
@@ -447,7 +459,7 @@ class _Seer:
     def _prepared(self, step: "WorkflowStep", ready: Told, agent: str, model: str | None) -> "Prepared":
         parts = self.shop.parts
         found = parts.agents.recall(agent) or parts.agents.find(agent)
-        task = task_of(step, ready, agent=agent, model=model)
+        task = task_of(step, ready, agent=agent, model=model, choice=self.choices.get(step.id))
         return build_request(task, found, config_of(step, parts.config), parts.aliases)
 
     def _kept(self, step: "WorkflowStep", prepared: "Prepared") -> "KeptReply | None":

@@ -41,7 +41,7 @@ from claude_force.workflows.unit import Noting, Spread, Unit, total_usd
 
 if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
-    from claude_force.base.records import AgentResult, Retry
+    from claude_force.base.records import AgentResult, ModelRecommendation, Retry
     from claude_force.base.results import RunStatus, StepStatus
     from claude_force.engine.parts import Parts
     from claude_force.engine.request import Others
@@ -81,11 +81,14 @@ class Run:
         claims: "Claims",
         seconds: Mapping[str, float],
         before: Mapping[str, StepRecord],
+        choices: "Mapping[str, ModelRecommendation]",
         is_resumed: bool,
         options: RunOptions,
     ) -> None:
         self.plan, self._inputs, self._parts, self._crew = plan, inputs, parts, crew
         self._journal, self._claims, self._before, self._options = journal, claims, before, options
+        self.choices = choices
+        """The router's, by step, for where nobody names a model."""
         self._is_resumed = is_resumed
         self._lists = frozenset(step.id for step in plan.steps.values() if step.items)
         self._size = min(crew.size, plan.workflow.max_concurrent or crew.size)
@@ -94,7 +97,7 @@ class Run:
         self._schedule = Schedule(plan, remaining if self._size > 1 else {})
         known_s = sum(seconds.values()) if self._size == 1 else max(remaining.values(), default=0.0)
         self._expected_s = known_s if seconds else 0.0
-        self._uses = Counter((step.agent, step.model) for step in plan.steps.values())
+        self._uses = Counter(self._kin(step, step.agent, step.model) for step in plan.steps.values())
         """Steps that have not ended, by whom they ask."""
         self._started_s = parts.clock.monotonic()
         self._results: dict[str, StepResult] = {}
@@ -288,7 +291,7 @@ class Run:
 
     def _note_end(self, step: "WorkflowStep", result: StepResult) -> None:
         self._results[step.id] = result
-        self._uses[step.agent, step.model] -= 1
+        self._uses[self._kin(step, step.agent, step.model)] -= 1
         if step.items or result.status == "skipped":  # all else was written down with its turn
             self._note(StepRecord(step=step.id, agent=step.agent, status=result.status, reason=result.reason))
         self._tell("ended", step=step.id, result=result)
@@ -361,6 +364,7 @@ class Run:
             text=str(answer),
             agent=answer.agent_name,
             model=answer.model,
+            choice=answer.choice,
             usage=answer.usage,
             saved_usd=answer.saved_usd,
             simulated=answer.simulated,
@@ -382,7 +386,7 @@ class Run:
         )
         parts = msgspec.structs.replace(parts, cache=cache, config=config_of(step, parts.config), ledger=unit.ledger)
         task = msgspec.structs.replace(
-            task_of(step, ready, agent=agent, model=model),
+            task_of(step, ready, agent=agent, model=model, choice=self.choices.get(step.id)),
             workflow_id=self.plan.name,
             run_id=self._journal.run_id,
             step_id=unit.name,
@@ -418,12 +422,16 @@ class Run:
 
     def _others(self, unit: Unit, agent: str, model: str | None) -> "Others":
         """Which turns of this run ask the same agent and model, and so share the beginning of their prompts."""
-        here = {other.step.id for other in self._in_flight if (other.step.agent, other.step.model) == (agent, model)}
-        if self._uses[agent, model] > len(here) or any(
-            spread.left for spread in self._spreads if spread.step is unit.step
-        ):
+        kin, steps = self._kin(unit.step, agent, model), {other.step.id: other.step for other in self._in_flight}
+        here = [step for step in steps.values() if self._kin(step, step.agent, step.model) == kin]
+        if self._uses[kin] > len(here) or any(spread.left for spread in self._spreads if spread.step is unit.step):
             return "to_come"
         return "none" if len(here) <= 1 and (unit.of or 1) == 1 else "here"
+
+    def _kin(self, step: "WorkflowStep", agent: str, model: str | None) -> tuple[str, str | None]:
+        """Whom the step asks, as far as one knows before its agent is read."""
+        choice = self.choices.get(step.id)
+        return agent, model or (choice.model if choice else None)
 
     def _timeout_s(self, step: "WorkflowStep") -> float | None:
         """What the step may take: its own time, or what is left of the run's."""
@@ -535,7 +543,7 @@ class Run:
         if agent is None:
             agent = await self._crew.outside.call(lambda: agents.find(name))
         item = None if unit.item is NO_ITEM else msgspec.json.encode(unit.item).decode()
-        return causes_of(unit.step, agent, self._inputs, known, item)
+        return causes_of(unit.step, agent, self._inputs, known, item, self.choices.get(unit.step.id))
 
     def _why(self, unit: Unit, answer: "AgentResult") -> str:
         """Why it was done again, or not, in words."""

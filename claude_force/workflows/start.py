@@ -18,6 +18,7 @@ from claude_force.stores.claims import Claims
 from claude_force.stores.entries import StoreError
 from claude_force.stores.runs import RunRecord, RunStore, StepRecord
 from claude_force.workflows.checks import problems_of
+from claude_force.workflows.choices import KEY, Choices, choose_models, kept_choices
 from claude_force.workflows.definition import given_inputs, not_json, read_workflow, refuse
 from claude_force.workflows.history import History
 from claude_force.workflows.journal import Journal
@@ -27,6 +28,7 @@ from claude_force.workflows.run import Run, RunOptions
 if TYPE_CHECKING:
     from claude_force.base.config import Config, Settings
     from claude_force.engine.parts import Parts
+    from claude_force.insight.choosing import Chooser
     from claude_force.response_cache import ResponseCache
     from claude_force.stores.budgets import Budgets
     from claude_force.workflows.crew import Crew
@@ -50,6 +52,14 @@ class Shop(Protocol):
     @property
     def cache(self) -> "ResponseCache":
         """What signs answers, on or off."""
+
+    @property
+    def auto_model(self) -> bool:
+        """Whether a model is chosen where nobody names one."""
+
+    @property
+    def chooser(self) -> "Chooser":
+        """Who chooses it, or would."""
 
     @property
     def budgets(self) -> "Budgets":
@@ -106,6 +116,8 @@ class Asked(NamedTuple):
     """As they were given, now or when the run began that is taken up again."""
     taken_up: RunRecord | None
     """That run."""
+    choices: Choices
+    """The models that it chose."""
 
 
 def asked_for(
@@ -114,15 +126,16 @@ def asked_for(
     """What is meant by these. Raises `WorkflowError` for no workflow, `RunNotFoundError`, or `JournalError`."""
     written = None if workflow is None else _written(shop, workflow)
     taken_up, unasked = None, dict[str, Any]()
+    choices: Choices = {}
     if resume is not None:
         taken_up = History(shop.runs, shop.cache).find(resume, workflow=written and written[0])
-        definition, unasked = _kept(shop.runs, taken_up)
+        definition, unasked, choices = _kept(shop.runs, taken_up)
         written = written or (taken_up.workflow, definition)
     if written is None:
         raise WorkflowError("give a workflow, or the run to take up again")
     plan, problems = read_checked(shop, written[1], written[0])
     known = {given: value for given, value in unasked.items() if given in plan.workflow.inputs} | dict(inputs or {})
-    return Asked(*written, plan, problems, known, taken_up)
+    return Asked(*written, plan, problems, known, taken_up, choices)
 
 
 def prepare_run(
@@ -141,7 +154,7 @@ def prepare_run(
     its own workflow where none is.
     """
     store, clock = shop.runs, shop.parts.clock
-    name, raw, plan, problems, known, taken_up = asked_for(shop, workflow, inputs, resume=resume)
+    name, raw, plan, problems, known, taken_up, kept = asked_for(shop, workflow, inputs, resume=resume)
     values, faults = given_inputs(plan.workflow, known)
     strangers = [
         f"force: there is no step {step!r}{nearest(step, plan.steps)}"
@@ -151,6 +164,7 @@ def prepare_run(
     refuse([*problems, *faults, *strangers], name)
     if max_cost_usd is not None and not 0 < max_cost_usd < math.inf:
         raise InputError(f"max_cost_usd is {max_cost_usd!r}; give US dollars above 0, such as 0.50")
+    choices = choose_models(plan, kept, shop.chooser if shop.auto_model else None, shop.parts.agents.find)
     run_id = taken_up.id if taken_up else f"{clock.now():%Y%m%d-%H%M%S}-{int(clock.roll() * 16**6):06x}"
     journal = Journal(store, shop.cache, run_id)
     before, seconds = _earlier(store, name, taken_up)
@@ -161,7 +175,7 @@ def prepare_run(
             workflow=name,
             status="running",
             started_at=clock.now(),
-            definition=msgspec.json.encode(raw).decode(),
+            definition=msgspec.json.encode({**raw, KEY: choices} if choices else raw).decode(),
             inputs=msgspec.json.encode(given).decode(),
         ),
         is_new=taken_up is None,
@@ -175,6 +189,7 @@ def prepare_run(
         claims=Claims(store.path.with_name("runs.lock")),
         seconds=seconds,
         before=before,
+        choices={step: kept.choice for step, kept in choices.items()},
         is_resumed=taken_up is not None,
         options=options,
     )
@@ -204,15 +219,18 @@ def _limited(shop: Shop, limit: RunLimit | None, run_id: str) -> "Parts":
     return msgspec.structs.replace(shop.parts, budget=budget)
 
 
-def _kept(store: RunStore, run: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The workflow and the inputs of a run, as it began."""
+def _kept(store: RunStore, run: RunRecord) -> tuple[dict[str, Any], dict[str, Any], Choices]:
+    """The workflow, the inputs and the models of a run, as it began."""
     try:
-        return _object(run.definition), _object(run.inputs)
+        definition, inputs = _object(run.definition), _object(run.inputs)
+        choices = kept_choices(definition)
     except msgspec.MsgspecError as error:
         raise JournalError(
             f"run {run.id!r} cannot be taken up: the journal holds what nobody could have noted ({error})",
             path=str(store.path),
         ) from error
+    definition.pop(KEY, None)
+    return definition, inputs, choices
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`execute --auto-model`: the model is chosen for the task, and the user hears which one and why."""
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -59,12 +60,11 @@ def test_a_limit_on_money_holds(run: Run, simulator: Simulator) -> None:
     ("args", "said"),
     [
         (["helper", EASY, "--auto-model", "--model", "opus"], "does not go with --model"),
-        (["helper", "--auto-model", "--tasks-file", "tasks.jsonl"], "does not go with --tasks-file"),
         (["helper", EASY, "--max-tier", "opus"], "belong to --auto-model"),
         (["helper", EASY, "--auto-model", "--min-tier", "opus", "--max-tier", "haiku"], "exchange them"),
         (["nobody", EASY, "--auto-model"], "nobody"),
     ],
-    ids=["model", "tasks file", "tier alone", "crossed", "no such agent"],
+    ids=["model", "tier alone", "crossed", "no such agent"],
 )
 def test_what_does_not_go_together(run: Run, simulator: Simulator, args: list[str], said: str) -> None:
     """A mistake is explained, and nothing is sent."""
@@ -72,3 +72,91 @@ def test_what_does_not_go_together(run: Run, simulator: Simulator, args: list[st
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert not simulator.requests
+
+
+HAIKU, SONNET, OPUS = "claude-haiku-5-5", "claude-sonnet-5-5", "claude-opus-5-5"
+STEPS = [
+    {"id": "easy", "agent": "helper", "task": EASY},
+    {"id": "hard", "agent": "helper", "task": HARD, "dependencies": ["easy"]},
+    {"id": "own", "agent": "reviewer", "task": HARD, "dependencies": ["hard"]},
+]
+
+
+@pytest.fixture
+def workflow(project: Path) -> Path:
+    """Three steps, one of them of an agent that names its model."""
+    (project / ".claude/workflows").mkdir()
+    path = project / ".claude/workflows/three.json"
+    path.write_text(json.dumps({"steps": STEPS}))
+    return path
+
+
+def test_each_line_of_a_tasks_file_has_its_own_model(project: Path, run: Run, simulator: Simulator) -> None:
+    """A line that names one is obeyed; what is done is not asked again because another model would be chosen by now."""
+    (project / "tasks.jsonl").write_text(
+        "\n".join(json.dumps(task) for task in (EASY, HARD, {"task": EASY, "model": "opus"}))
+    )
+    args = ("execute", "helper", "--tasks-file", "tasks.jsonl", "--output", "results.jsonl", "--auto-model")
+    assert run(*args).returncode == 0
+    lines = [json.loads(line) for line in (project / "results.jsonl").read_text().splitlines()]
+    found = {line["number"]: line["result"] for line in lines}
+    assert [found[number]["model"] for number in (1, 2, 3)] == [HAIKU, OPUS, OPUS]
+    assert [(found[number]["choice"] or {}).get("effort") for number in (1, 2, 3)] == ["low", "high", None]
+    ledger = project / ".claude/metrics/executions.jsonl"
+    failed = json.loads(ledger.read_text().splitlines()[0]) | {
+        "agent_name": "helper",
+        "model": HAIKU,
+        "success": False,
+        "error_type": "InvalidOutputError",
+        "cached": False,
+        "simulated": False,
+    }
+    ledger.write_text(f"{json.dumps(failed)}\n" * 5)
+    assert run(*args).returncode == 0
+    assert len(simulator.requests) == 3
+    assert run(*args, "--min-tier", "sonnet").returncode == 0
+    assert (len(simulator.requests), simulator.requests[-1].model) == (4, SONNET)  # the cache has the others
+
+
+@pytest.mark.usefixtures("workflow")
+def test_each_step_of_a_workflow_has_its_own_model(run: Run, simulator: Simulator) -> None:
+    """The plan says which and why before anything is sent; the run asks those, and its result says so."""
+    planned = run("run-workflow", "three", "--auto-model", "--plan", "--json")
+    steps = json.loads(planned.stdout)["steps"]
+    assert not simulator.requests
+    done = run("run-workflow", "three", "--auto-model", "--json")
+    result = json.loads(done.stdout)["steps"]
+    models = [HAIKU, OPUS, HAIKU]
+    assert [step["model"] for step in steps] == [seen.model for seen in simulator.requests] == models
+    assert [step["choice"] for step in steps] == [result[step]["choice"] for step in ("easy", "hard", "own")]
+    assert steps[1]["choice"]["reasons"] == ["hard work: design, architecture"]
+    assert steps[2]["choice"] is None
+    assert "model: hard: claude-opus-5-5, effort high" in done.stderr
+    assert "model: hard: claude-opus-5-5, effort high" in run("run-workflow", "three", "--auto-model", "--plan").stderr
+
+
+@pytest.mark.usefixtures("workflow")
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["execute", "helper", HARD],
+        ["run-workflow", "three"],
+        ["cache", "warm", "helper", "--tasks-file", "tasks.jsonl"],
+    ],
+    ids=["execute", "run-workflow", "cache warm"],
+)
+def test_the_config_may_say_so_for_all(project: Path, run: Run, simulator: Simulator, args: list[str]) -> None:
+    """`routing` holds for every command, with its bounds."""
+    (project / "tasks.jsonl").write_text(json.dumps(HARD))
+    (project / ".claude/claude.json").write_text('{"routing": {"enabled": true, "max_tier": "sonnet"}}')
+    assert run(*args).returncode == 0
+    assert SONNET in {seen.model for seen in simulator.requests}
+    assert OPUS not in {seen.model for seen in simulator.requests}
+
+
+def test_a_command_wins_over_the_config(project: Path, run: Run, simulator: Simulator) -> None:
+    """For one call it can be switched off, or the bounds be others."""
+    (project / ".claude/claude.json").write_text('{"routing": {"enabled": true}, "defaults": {"model": "haiku"}}')
+    assert run("execute", "helper", HARD, "--no-auto-model").returncode == 0
+    assert run("execute", "helper", HARD, "--max-tier", "sonnet").returncode == 0
+    assert [seen.model for seen in simulator.requests] == [HAIKU, SONNET]

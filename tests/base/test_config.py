@@ -70,6 +70,8 @@ def test_the_documented_config_is_valid() -> None:
         ({"cache": {"exclude_agents": ["a", 3]}}, "cache.exclude_agents[1]: expected str, got int"),
         ({"pricing": {"m": {"input": -1, "output": 2}}}, "pricing.m.input: expected float >= 0.0"),
         ({"workflows": {"w": []}}, "workflows.w: expected object, got array"),
+        ({"routing": {"max_tier": "opsu"}}, "routing.max_tier: invalid enum value 'opsu'; did you mean 'opus'?"),
+        ({"routing": {"min_tier": "fable"}}, "routing: min_tier is 'fable' and max_tier 'opus', which leaves none"),
         ({"base_url": "http://elsewhere"}, "base_url: unknown key"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,

@@ -6,24 +6,32 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from claude_force.apps.console import age, config_option, example, harmless, is_terminal, json_option, note, print_json
+from claude_force.apps.console import (
+    age,
+    check_routing,
+    config_option,
+    example,
+    harmless,
+    is_terminal,
+    json_option,
+    note,
+    print_json,
+    routing_options,
+    say_choice,
+)
 from claude_force.apps.schema_file import read_schema
 from claude_force.apps.stdin import is_piped, read_stdin
 from claude_force.base.config import MAX_TIMEOUT_S, claude_folder, current_folder
 from claude_force.base.errors import InputError, TaskError
-from claude_force.base.models import TIERS, Tier
 from claude_force.base.records import Effort, Material
-from claude_force.orchestrator import AgentOrchestrator
+from claude_force.orchestrator import AgentOrchestrator, Project
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
+    from claude_force.base.models import Tier
     from claude_force.base.records import AgentResult, Retry
-    from claude_force.hybrid_orchestrator import HybridOrchestrator
     from claude_force.orchestrator import CallOptions
-
-# Nobody reads more before an answer; `recommend_model` has all.
-_MOST_REASONS = 3
 
 
 def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
@@ -46,11 +54,7 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.argument("task", required=False, help="What to do; `-`, or nothing, reads it from standard input.")
 @click.option("-f", "--file", "files", multiple=True, help="A text file that the task is about; may be repeated.")
 @click.option("--model", help="haiku, sonnet, opus, fable, or a model's id.")
-@click.option(
-    "--auto-model", is_flag=True, help="The cheapest model that is good enough, unless the agent's file names one."
-)
-@click.option("--min-tier", type=click.Choice(TIERS), help="With --auto-model: no cheaper one (default: haiku).")
-@click.option("--max-tier", type=click.Choice(TIERS), help="With --auto-model: no dearer one (default: opus).")
+@routing_options
 @click.option(
     "--fallback-model", "fallback_models", multiple=True, help="Asked where the model is overloaded; may be repeated."
 )
@@ -94,9 +98,9 @@ def command(
     task: str | None,
     files: tuple[str, ...],
     model: str | None,
-    auto_model: bool,
-    min_tier: Tier | None,
-    max_tier: Tier | None,
+    auto_model: bool | None,
+    min_tier: "Tier | None",
+    max_tier: "Tier | None",
     fallback_models: tuple[str, ...],
     effort: Effort | None,
     max_tokens: int | None,
@@ -125,13 +129,17 @@ def command(
     """
     if no_cache and refresh:
         raise click.UsageError("--refresh keeps the new answer, --no-cache does not; give one of them")
-    if auto_model and (model is not None or tasks_file is not None):
-        other = "--model" if model is not None else "--tasks-file"
-        raise click.UsageError(
-            f"--auto-model chooses for one task, so it does not go with {other}; leave one of them out"
-        )
-    if not auto_model and (min_tier or max_tier):
-        raise click.UsageError("--min-tier and --max-tier belong to --auto-model; give that, too")
+    if auto_model and model is not None:
+        raise click.UsageError("--auto-model chooses the model, so it does not go with --model; leave one of them out")
+    project = Project(
+        config_path,
+        offline=offline,
+        max_cost_usd=max_cost_usd,
+        auto_model=auto_model,
+        min_tier=min_tier,
+        max_tier=max_tier,
+    )
+    check_routing(project, min_tier, max_tier)
     options: CallOptions = {
         "model": model,
         "fallback_models": fallback_models or None,
@@ -146,9 +154,7 @@ def command(
         if max_concurrent is not None or output is not None:
             raise click.UsageError("--max-concurrent and --output belong to --tasks-file; give that, too")
         options["files"] = files
-        chooser = _chooser(config_path, min_tier, max_tier, max_cost_usd, offline=offline) if auto_model else None
-        orchestrator = chooser or AgentOrchestrator(config_path, offline=offline, max_cost_usd=max_cost_usd)
-        _execute(orchestrator, agent, task, options, chooser, awaited=awaited, as_json=as_json)
+        _execute(project, agent, task, options, awaited=awaited, as_json=as_json)
         return
     if task is not None:
         raise click.UsageError("give a task or --tasks-file, not both")
@@ -157,29 +163,20 @@ def command(
     from claude_force.apps.batch import run_tasks_file  # noqa: PLC0415 - one task does not pay for many
 
     code = run_tasks_file(
+        project,
         tasks_file,
         agent=agent,
         output=output,
         files=files,
         options=options,
         max_concurrent=max_concurrent,
-        max_cost_usd=max_cost_usd,
-        config_path=config_path,
-        offline=offline,
         as_json=as_json,
     )
     raise SystemExit(code)
 
 
 def _execute(
-    orchestrator: AgentOrchestrator,
-    agent: str,
-    task: str | None,
-    options: "CallOptions",
-    chooser: "HybridOrchestrator | None",
-    *,
-    awaited: bool,
-    as_json: bool,
+    project: Project, agent: str, task: str | None, options: "CallOptions", *, awaited: bool, as_json: bool
 ) -> None:
     """One task: the answer on stdout, all else on stderr."""
     task, options["materials"] = _from_stdin(task)
@@ -190,10 +187,10 @@ def _execute(
     options["on_text"] = screen.show if streams else None
     options["on_retry"] = screen.say_retry
     options["on_warning"] = _say_warning
-    if chooser is not None:
-        _choose_model(chooser, agent, task, options)
+    if project.auto_model:
+        _say_model(project, agent, task, options)
     try:
-        with orchestrator:
+        with AgentOrchestrator.of(project) as orchestrator:
             result = _run(orchestrator, agent, task, options, awaited=awaited)
     finally:
         screen.end_line()
@@ -207,28 +204,11 @@ def _execute(
         raise SystemExit(1)
 
 
-def _chooser(
-    config_path: Path | None, min_tier: Tier | None, max_tier: Tier | None, max_cost_usd: float | None, *, offline: bool
-) -> "HybridOrchestrator":
+def _say_model(project: Project, agent: str, task: str, options: "CallOptions") -> None:
+    """The model that will be asked, and why, on stderr."""
     from claude_force.hybrid_orchestrator import HybridOrchestrator  # noqa: PLC0415 - most calls need no router
 
-    return HybridOrchestrator(
-        config_path,
-        min_tier=min_tier or "haiku",
-        max_tier=max_tier or "opus",
-        offline=offline,
-        max_cost_usd=max_cost_usd,
-    )
-
-
-def _choose_model(chooser: "HybridOrchestrator", agent: str, task: str, options: "CallOptions") -> None:
-    """The router's model and effort become options, as if they had been given; why is said on stderr."""
-    chosen = chooser.recommend_model(task, agent, **options)
-    if chosen.score is not None:
-        options["model"], options["effort"] = chosen.tier, chosen.effort
-    effort = f", effort {chosen.effort}" if chosen.effort else ""
-    score = "" if chosen.score is None else f" (score {chosen.score:.2f})"
-    note(f"{chosen.model}{effort}{score}: {'; '.join(chosen.reasons[:_MOST_REASONS])}", kind="model")
+    say_choice(HybridOrchestrator.of(project).recommend_model(task, agent, **options))
 
 
 def _run(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_force.apps.console import config_option, example, json_option
+from claude_force.apps.console import check_routing, config_option, example, json_option, routing_options
 from claude_force.apps.inputs import INPUT_HELP
 from claude_force.base.errors import ClaudeForceError
 from claude_force.orchestrator import Project
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from claude_force.apps.workflow import Format
+    from claude_force.base.models import Tier
     from claude_force.orchestrator import WorkflowOptions
 
 
@@ -67,6 +68,7 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
     metavar="[RUN]",
     help="Go on with a run, by its id or the beginning of it; without one, with the last.",
 )
+@routing_options
 @click.option("--force", multiple=True, metavar="STEP", help="Do this step again whatever there is; may be repeated.")
 @click.option("--plan", "only_plans", is_flag=True, help="Say what the run would do and cost; send nothing.")
 @click.option("--why", "tells_why", is_flag=True, help="Say of each step why it was done, or did not have to be.")
@@ -91,6 +93,9 @@ def command(
     parallel: bool,
     inputs: tuple[str, ...],
     resume: str | None,
+    auto_model: bool | None,
+    min_tier: "Tier | None",
+    max_tier: "Tier | None",
     force: tuple[str, ...],
     only_plans: bool,
     tells_why: bool,
@@ -126,15 +131,18 @@ def command(
     }
     if resume is not None:
         options["resume"] = resume
+    project = Project(config_path, offline=offline, auto_model=auto_model, min_tier=min_tier, max_tier=max_tier)
+    check_routing(project, min_tier, max_tier)
     if only_plans:
         from claude_force.apps.plan_view import plan_run  # noqa: PLC0415 - as below
 
         as_json = as_json or output_format == "json"
-        plan_run(Project(config_path, offline=offline), name, inputs, options, as_json=as_json)
+        plan_run(project, name, inputs, options, as_json=as_json)
         return
     from claude_force.apps.workflow import run_workflow  # noqa: PLC0415 - --help does not pay for a run
 
     code = run_workflow(
+        project,
         name,
         inputs=inputs,
         options=options,
