@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 import aiofiles
 import msgspec
 
-from claude_force.base.errors import ClaudeForceError, InputError, NotRunError
+from claude_force.base.errors import ApiError, ClaudeForceError, InputError, NotRunError
 from claude_force.base.records import AgentResult
 from claude_force.engine.faces import Awaiting, run_now
+from claude_force.engine.retry import wait_s
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
 from claude_force.orchestrator import AgentTask, CallOptions, Project, WorkflowOptions, each, prepare
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     import anthropic
 
     from claude_force.base.config import Config, Settings
-    from claude_force.base.ports import AsyncTransport, OnRetry, OnText, UseCache
-    from claude_force.base.records import AgentDefinition, Effort, Material
+    from claude_force.base.ports import CountingTransport, OnRetry, OnText, UseCache
+    from claude_force.base.records import AgentDefinition, Effort, Material, Request
     from claude_force.base.results import WorkflowResult
     from claude_force.engine.request import Others
     from claude_force.performance_tracker import PerformanceTracker
@@ -90,7 +91,7 @@ class _Kin:
 
 class _Lane(NamedTuple):
     outside: Awaiting
-    transport: "AsyncTransport"
+    transport: "CountingTransport"
     places: asyncio.Semaphore
     keeper: AsyncGenerator[None]
     """Suspended until the loop ends; the loop closes its generators, and with this one the connections."""
@@ -331,6 +332,40 @@ class AsyncAgentOrchestrator:
             self._project, crew, workflow, inputs, resume=resume, max_cost_usd=max_cost_usd, options=options
         )
 
+    async def count_tokens(self, requests: "Mapping[str, Request]") -> dict[str, int]:
+        """How many tokens each prompt has, by the name that it was given: the API's own count, which costs nothing.
+
+        Failures that may pass are tried again, as for a call; the first other one is raised, and ends the rest.
+        """
+        lane, waiting, found = self._lane(), iter(requests.items()), dict[str, int]()
+
+        async def work() -> None:
+            for name, request in waiting:
+                async with lane.places:
+                    found[name] = await self._counted(lane, request)
+
+        workers = [asyncio.create_task(work()) for _ in range(min(self.max_concurrent, len(requests)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            await cancelled(*workers)
+        return found
+
+    async def _counted(self, lane: _Lane, request: "Request") -> int:
+        parts, clock = self._project.parts, self._project.parts.clock
+        defaults, ends_s = parts.config.defaults, clock.monotonic() + parts.config.defaults.timeout_seconds
+        attempt = 1
+        while True:
+            try:
+                return await lane.transport.count_tokens(request, timeout_s=ends_s - clock.monotonic())
+            except ApiError as error:
+                left_s, roll = ends_s - clock.monotonic(), clock.roll()
+                wait = wait_s(error, attempt=attempt, max_retries=defaults.max_retries, left_s=left_s, roll=roll)
+                if wait is None:
+                    raise
+            await lane.outside.pause(wait)
+            attempt += 1
+
     async def stream(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> AsyncGenerator[str]:
         """The answer's text as it arrives, piece by piece, and at the end the finished `AgentResult`.
 
@@ -461,14 +496,14 @@ class AsyncAgentOrchestrator:
                 self._lanes[loop] = _Lane(outside, transport, places, keeper)
             return self._lanes[loop]
 
-    def _transport(self) -> "AsyncTransport":
+    def _transport(self) -> "CountingTransport":
         api_key, base_url = self._project.address()
         if self.config.features.async_enabled and self.config.performance.async_enabled:
             return AsyncLiveTransport(api_key=api_key, base_url=base_url)
         return ThreadedTransport(LiveTransport(api_key=api_key, base_url=base_url))
 
     async def _keep(
-        self, loop: asyncio.AbstractEventLoop, outside: Awaiting, transport: "AsyncTransport"
+        self, loop: asyncio.AbstractEventLoop, outside: Awaiting, transport: "CountingTransport"
     ) -> AsyncGenerator[None]:
         try:
             yield

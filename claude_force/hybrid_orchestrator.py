@@ -4,7 +4,6 @@ Whoever names a model is obeyed: the call or the workflow's step, else the agent
 decides (`engine/router.py`), before `defaults.model` of the config.
 """
 
-import math
 import os
 from decimal import Decimal
 from typing import TYPE_CHECKING, Unpack
@@ -15,17 +14,13 @@ from claude_force.base.config import Routing
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.models import TIERS, resolve_model, tier_of
 from claude_force.base.records import ModelRecommendation
-from claude_force.base.usage import Usage
-from claude_force.engine.budget import extent_of, worst_case_usd
 from claude_force.engine.cascade import CascadeResult, Judge, run_cascade
 from claude_force.engine.faces import Blocking, run_now
-from claude_force.engine.key import request_key
 from claude_force.engine.parts import Watch
-from claude_force.engine.request import Task, build_request, check_task, named_model
-from claude_force.insight.models import past_of, read_model_stats
+from claude_force.engine.request import Task, check_task, named_model
+from claude_force.insight.models import read_model_stats
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentOrchestrator, CallOptions, Project, each
-from claude_force.performance_tracker import task_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,35 +148,26 @@ class HybridOrchestrator(AgentOrchestrator):
 
         Without an agent, the task alone counts. Raises `InputError` as `execute_agent` does.
         """
-        asked = _asked("" if agent is None else agent, task, options)
+        asked = asked_of("" if agent is None else agent, task, options)
         return self._recommendation(asked, None if agent is None else self._find(agent))
 
     def estimate_cost(self, task: str, agent: str, **options: Unpack[CallOptions]) -> CostEstimate:
         """What `execute_agent` would cost with these options. Nothing is sent; raises `InputError` as it does."""
-        from claude_force.workflows.forecast import CHARS_PER_TOKEN, TYPICAL_OUTPUT  # noqa: PLC0415 - a room of its own
+        from claude_force.insight.estimate import estimate_task  # noqa: PLC0415 - only who asks pays for it
 
-        asked, definition, parts = _asked(agent, task, options), self._find(agent), self._project.parts
-        recommendation = self._recommendation(asked, definition)
-        asked = msgspec.structs.replace(asked, choice=recommendation)
-        prepared = build_request(asked, definition, parts.config, parts.aliases)
-        request, now = prepared.request, parts.clock.now()
-        kept = None
-        if parts.cache and asked.use_cache not in {False, "refresh"}:
-            kept = parts.cache.peek(request_key(request, server=parts.server), agent=definition.name)
-        past = past_of(agent, self._project.chooser.last(), task_hash=task_hash(task))
-        known = past.output_tokens.get(request.model)
-        prompt_tokens = math.ceil(sum(map(len, (*request.system, *request.prompt))) / CHARS_PER_TOKEN)
-        output_tokens = math.ceil(request.max_tokens * TYPICAL_OUTPUT) if known is None else known
-        usage = Usage(input_tokens=prompt_tokens, output_tokens=output_tokens)
-        attempts = parts.config.defaults.max_retries + 1
+        asked = asked_of(agent, task, options)
+        recommendation = self._recommendation(asked, self._find(agent))
+        found = estimate_task(
+            self._project.parts, asked, chooser=self._project.chooser.frozen(), is_routed=True, counts={}
+        )
         return CostEstimate(
             recommendation=recommendation,
-            prompt_tokens=0 if kept else prompt_tokens,
-            output_tokens=0 if kept else output_tokens,
-            is_guess=known is None and kept is None,
-            cached=kept is not None,
-            expected_usd=Decimal(0) if kept else parts.prices.cost_usd(request.model, usage, now),
-            max_usd=Decimal(0) if kept else worst_case_usd(extent_of(prepared), parts.prices, now, attempts=attempts),
+            prompt_tokens=found.prompt_tokens,
+            output_tokens=found.output_tokens,
+            is_guess=found.is_guess,
+            cached=found.kept is not None,
+            expected_usd=found.expected_usd,
+            max_usd=found.max_usd,
         )
 
     def get_model_stats(self) -> dict[str, "ModelStats"]:
@@ -222,7 +208,7 @@ class HybridOrchestrator(AgentOrchestrator):
             raise InputError("a cascade needs to know what is good enough; give check or output_schema")
         if not 0 <= min_confidence <= 1:
             raise InputError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
-        asked, agent = _asked(agent_name, task, options), self._find(agent_name)
+        asked, agent = asked_of(agent_name, task, options), self._find(agent_name)
         check_task(asked, self.config.limits)
         if isinstance(check, str):
             self._find(check)  # a judge that is not there is said before anything is paid
@@ -240,7 +226,7 @@ class HybridOrchestrator(AgentOrchestrator):
         return self._project.parts.server == "simulator"
 
 
-def _asked(agent_name: object, task: object, options: CallOptions) -> Task:
+def asked_of(agent_name: object, task: object, options: CallOptions) -> Task:
     """What a call asks for, as far as it decides the model and the cost."""
     if not isinstance(agent_name, str):
         raise TaskError(f"agent_name is {type(agent_name).__name__}; give a str")

@@ -12,7 +12,16 @@ import click
 
 from claude_force.apps.console import is_terminal, note, print_json, say_caching
 from claude_force.apps.tally import Tally, shown
-from claude_force.apps.task_file import FileTask, ResultLine, ResultsFile, read_tasks, result_line, unanswered
+from claude_force.apps.task_file import (
+    FileTask,
+    ResultLine,
+    ResultsFile,
+    known_results,
+    read_tasks,
+    result_line,
+    unanswered,
+)
+from claude_force.apps.task_plan import PlannedTask, plan_tasks
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
 from claude_force.base.errors import CacheError, InputError, TasksFileError
 from claude_force.library.materials import read_material
@@ -58,6 +67,28 @@ def run_tasks_file(
     if as_json:
         print_json(_facts(tally))
     return tally.exit_code
+
+
+def plan_tasks_file(
+    project: Project,
+    tasks_file: str,
+    *,
+    agent: str,
+    output: Path | None,
+    files: tuple[str, ...],
+    options: CallOptions,
+    max_cost_usd: float | None,
+    exact: bool,
+    as_json: bool,
+) -> None:
+    """Say what `run_tasks_file` would do and cost."""
+    options["materials"] = tuple(map(read_material, files))
+    tasks = _checked(project, tasks_file, agent, options)
+    to_ask = tasks if output is None else unanswered(tasks, known_results(output))
+    if len(to_ask) < len(tasks):
+        note(f"{len(tasks) - len(to_ask)} of {len(tasks)} tasks are done already; {len(to_ask)} would be asked")
+    planned = [PlannedTask(task.number, task.id, task.call) for task in to_ask]
+    plan_tasks(project, planned, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
 
 
 def warm_cache(

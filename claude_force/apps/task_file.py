@@ -316,24 +316,14 @@ class ResultsFile:
 
     def _read(self) -> Iterator[tuple[str, Status]]:
         end = 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    known = _known_decoder.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                    if not line.endswith(b"\n") and _is_beginning(line):
-                        os.ftruncate(self._file, end)
-                        return
-                    raise TasksFileError(
-                        f"line {number} of {str(self.path)!r} is no result; give another --output, or remove the line",
-                        path=str(self.path),
-                        problems=(f"line {number}: {_lowered(str(error))}",),
-                    ) from error
-                yield known.hash, known.status
-                end += len(line)
-                if not line.endswith(b"\n"):
-                    os.write(self._file, b"\n")
-                    return
+        for known, line in _known_lines(self.path):
+            if known is None:
+                os.ftruncate(self._file, end)
+                return
+            yield known.hash, known.status
+            end += len(line)
+            if not line.endswith(b"\n"):
+                os.write(self._file, b"\n")
 
     def _unwritable(self, reason: str) -> ClaudeForceError:
         return ClaudeForceError(
@@ -345,6 +335,35 @@ class ResultsFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def known_results(path: Path) -> dict[str, Status]:
+    """The last status of each hash in a results file, which is only read; none where there is none."""
+    try:
+        return {known.hash: known.status for known, _ in _known_lines(path) if known}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        said = f"cannot read {str(path)!r}: {error.strerror}; give --output a file that you may read"
+        raise TasksFileError(said, path=str(path)) from error
+
+
+def _known_lines(path: Path) -> Iterator[tuple[_KnownLine | None, bytes]]:
+    """What is known, line by line; `None` for a last one that a crash has cut. Raises `TasksFileError`, `OSError`."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                known = _known_decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                if not line.endswith(b"\n") and _is_beginning(line):
+                    yield None, line
+                    return
+                raise TasksFileError(
+                    f"line {number} of {str(path)!r} is no result; give another --output, or remove the line",
+                    path=str(path),
+                    problems=(f"line {number}: {_lowered(str(error))}",),
+                ) from error
+            yield known, line
 
 
 def _is_beginning(line: bytes) -> bool:

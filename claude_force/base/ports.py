@@ -46,6 +46,13 @@ class AsyncTransport(Protocol):
         """As `Transport.close`, awaited."""
 
 
+class CountingTransport(AsyncTransport, Protocol):
+    """One whose server can count as well."""
+
+    async def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+        """How many tokens the prompt has: free, and nothing is answered. Raises the `ApiError` family."""
+
+
 class AgentFinder(Protocol):
     """Where agents come from."""
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from claude_force.base.usage import Usage
 
 _MILLION = Decimal(1_000_000)
+BATCH_SHARE = Decimal("0.5")
+"""Of the price, where a request is part of a message batch."""
 
 
 class ModelPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +95,16 @@ def saved_by_caching_usd(
     )
     paid, else_paid = (prices.cost_usd(model, tokens, at, asked_as=asked_as) for tokens in (usage, plain))
     return None if paid is None or else_paid is None else else_paid - paid
+
+
+def total_usd(costs: "Iterable[Decimal | None]") -> Decimal | None:
+    """The sum; `None` where a part is unpriced."""
+    total = Decimal(0)
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
 
 
 def _listed_cost_usd(model: str, usage: "Usage", at: "datetime") -> Decimal | None:

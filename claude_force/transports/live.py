@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from claude_force.base.errors import ApiError, ConnectionFailedError, TimedOutError
 from claude_force.transports.foreign import translated
-from claude_force.transports.wire import Assembly, read_body, read_models, to_parameters
+from claude_force.transports.wire import Assembly, read_body, read_count, read_models, to_count, to_parameters
 
 if TYPE_CHECKING:
     import anthropic
@@ -93,6 +93,13 @@ class LiveTransport:
             raise _too_late(timeout_s, has_begun=assembly.has_begun)
         return assembly.reply()
 
+    def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+        """How many tokens its prompt has."""
+        messages = self.client.messages
+        with translated(request):
+            raw = messages.with_raw_response.count_tokens(**to_count(request), timeout=_attempt_timeout(timeout_s))
+            return read_count(raw.http_response.content)
+
     def list_models(self, *, timeout_s: float) -> list[str]:
         """The ids of the first models that the server lists: a request without tokens, to see that it answers."""
         with translated(None):
@@ -163,8 +170,7 @@ class AsyncLiveTransport:
         """As `LiveTransport.send`, awaited; cancelling it closes the connection."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
-        if self._client is None:  # the import takes a second, for which no loop can wait; no fault of the server's
-            await asyncio.to_thread(importlib.import_module, "anthropic")
+        await self._loaded()
         assembly = Assembly(caching.on_begin if caching else None)
         limit = asyncio.timeout(timeout_s)
         try:
@@ -176,6 +182,13 @@ class AsyncLiveTransport:
             if assembly.is_complete:  # paid and whole; what is late is only the end of the stream
                 return assembly.reply()
             raise _too_late(timeout_s, has_begun=assembly.has_begun) from error
+
+    async def _loaded(self) -> None:
+        """The import takes a second, for which no loop can wait, and which is no fault of the server's."""
+        import asyncio  # noqa: PLC0415 - whoever awaits has it already
+
+        if self._client is None:
+            await asyncio.to_thread(importlib.import_module, "anthropic")
 
     async def _send(
         self,
@@ -200,6 +213,15 @@ class AsyncLiveTransport:
                 if on_text is not None:
                     on_text(text)
         return assembly.reply()
+
+    async def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+        """As `LiveTransport.count_tokens`, awaited."""
+        await self._loaded()
+        messages = self.client.messages
+        with translated(request):
+            timeout = _attempt_timeout(timeout_s)
+            raw = await messages.with_raw_response.count_tokens(**to_count(request), timeout=timeout)
+            return read_count(await raw.http_response.aread())
 
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""
@@ -250,6 +272,12 @@ class ThreadedTransport:
             return await asyncio.to_thread(send)
         finally:
             is_over.set()
+
+    async def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+        """As `LiveTransport.count_tokens`, in a thread."""
+        import asyncio  # noqa: PLC0415 - whoever awaits has it already
+
+        return await asyncio.to_thread(self._transport.count_tokens, request, timeout_s=timeout_s)
 
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""

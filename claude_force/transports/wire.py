@@ -44,6 +44,13 @@ def _text_blocks(texts: tuple[str, ...]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": text} for text in texts]
 
 
+def to_count(request: "Request") -> dict[str, Any]:
+    """The request in the words of the endpoint that counts: without what only an answer needs."""
+    parameters = to_parameters(request)
+    del parameters["max_tokens"]
+    return parameters
+
+
 class _CacheCreation(msgspec.Struct):
     ephemeral_5m_input_tokens: int | None = None
     ephemeral_1h_input_tokens: int | None = None
@@ -154,6 +161,15 @@ class _Models(msgspec.Struct):
 def read_models(body: bytes) -> list[str]:
     """The ids in a list of models. Raises `msgspec.DecodeError` where it is none."""
     return [model.id for model in msgspec.json.decode(body, type=_Models).data]
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+def read_count(body: bytes) -> int:
+    """The number of tokens. Raises `msgspec.DecodeError` where there is none."""
+    return msgspec.json.decode(body, type=_Count).input_tokens
 
 
 def _reply(message: _Message, text: str, headers: Mapping[str, str], limits: RateLimits | None) -> Reply:

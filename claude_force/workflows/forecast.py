@@ -3,19 +3,13 @@
 Whether a step will be asked is known where its request is: it needs no other step's answer, or those answers are in the
 cache. Its key is then looked up as a run would. Where it needs an answer that nobody has yet, it is `unknown`.
 
-How the figures are estimated:
+The figures of one turn are those of `insight.estimate`. Beside that:
 
-- *Prompt*: one token for each `CHARS_PER_TOKEN` characters. Claude's present tokenizer is not public. The last public
-  one, of Claude 2, takes 4.0 characters of this repository's agent files for a token, 3.8 of its Python and 3.7 of its
-  docs; the present one makes up to 1.35 times as many tokens (Anthropic's notes on Opus 4.7), so 2.7 to 4.0. The
-  estimate of 3 leans to the dear side. An answer that is not there yet counts with its own estimate.
-- *Output*: the median of what the step's answers had in earlier runs (`runs.db`); without any, `TYPICAL_OUTPUT` of its
-  `max_tokens`, which is a guess and says so (`is_guess`).
-- *Minimum*: what is surely cached costs nothing, the rest has the shortest answer of earlier runs, or one of
-  `LEAST_OUTPUT_TOKENS`. A step whose condition is not known yet is not done. No attempt fails.
-- *Expected*: each step that may be asked is asked once, no prompt is cached at the API, and no fallback is needed.
-- *Maximum*: `engine.budget.worst_case_usd`: a token for each byte, all of `max_tokens`, every retry, fallback model and
-  fallback of the step billed. There is none for a list of unknown length (`unbounded`).
+- An answer that is not there yet counts with its own estimate in the prompts of those that wait for it.
+- *Output*: the median of what the step's answers had in earlier runs (`runs.db`).
+- *Minimum*: the shortest of those; a step whose condition is not known yet is not done.
+- *Expected*: each step that may be asked is asked once.
+- *Maximum*: the fallback of the step is billed as well. There is none for a list of unknown length (`unbounded`).
 """
 
 import math
@@ -23,41 +17,53 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from claude_force.base.errors import InputError, WorkflowError
+from claude_force.base.pricing import total_usd
 from claude_force.base.results import StepResult
 from claude_force.base.usage import Usage
 from claude_force.engine.answer import read_answer
 from claude_force.engine.budget import Extent, extent_of, worst_case_usd
 from claude_force.engine.key import request_key
 from claude_force.engine.request import build_request
+from claude_force.insight.estimate import (
+    CHARS_PER_TOKEN,
+    LEAST_OUTPUT_TOKENS,
+    NOTHING,
+    TYPICAL_OUTPUT,
+    Counts,
+    Savings,
+    Sizes,
+    TurnEstimate,
+    billed_usd,
+    estimate,
+    kept_reply,
+    other_model,
+    savings_of,
+)
 from claude_force.stores.entries import StoreError
 from claude_force.workflows.asking import config_of, task_of
-from claude_force.workflows.choices import Choices, choose_models
+from claude_force.workflows.choices import Choices, choose_models, would_choose
 from claude_force.workflows.data import NO_ITEM, Told, holds, list_of, told
 from claude_force.workflows.definition import given_inputs, refuse
 from claude_force.workflows.journal import Journal
 from claude_force.workflows.schedule import Schedule, Standing
 from claude_force.workflows.start import limit_of
 from claude_force.workflows.template import placeholders
-from claude_force.workflows.unit import total_usd
 
 if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
-    from claude_force.base.records import KeptReply, ModelRecommendation
+    from claude_force.base.records import KeptReply, ModelRecommendation, Request
+    from claude_force.engine.parts import Parts
     from claude_force.engine.request import Prepared
+    from claude_force.insight.choosing import Chooser
     from claude_force.workflows.definition import WorkflowStep
     from claude_force.workflows.plan import Plan
     from claude_force.workflows.start import Shop
 
-CHARS_PER_TOKEN = 3
-TYPICAL_OUTPUT = 1 / 8
-"""Of 16,000 tokens, the default, that is 2,000: three pages, which a thorough review has."""
-LEAST_OUTPUT_TOKENS = 50
-"""Two sentences."""
 TYPICAL_ITEMS = 5
 """In a list that nobody has seen yet, and that had no items in an earlier run."""
 
@@ -81,7 +87,9 @@ class StepForecast:
     items: int | None = None
     """How often it is done, for each item of a list; an estimate where `why` says so."""
     prompt_tokens: int = 0
-    """Estimated; 0 where nothing is sent."""
+    """0 where nothing is sent."""
+    counted: Literal["all", "part", "none"] = "none"
+    """How much of the prompt the API has counted; the rest is estimated."""
     output_tokens: int = 0
     is_guess: bool = False
     """Whether nothing is known of how long its answers are."""
@@ -116,6 +124,8 @@ class Forecast:
     """The longest way: no run is faster. Of what is not known, a step takes as long as others do."""
     unpriced: tuple[str, ...]
     """Models without a price."""
+    turns: tuple[TurnEstimate, ...]
+    savings: Savings
     unbounded: tuple[str, ...]
     """Steps that are done for each item of a list of unknown length."""
 
@@ -133,6 +143,11 @@ class Forecast:
     def max_usd(self) -> Decimal | None:
         """The most that it can cost; `None` also where there is no bound."""
         return total_usd(step.max_usd for step in self.steps.values())
+
+    @property
+    def to_count(self) -> "dict[str, Request]":
+        """The requests that would be sent, as far as they are known, by key."""
+        return {turn.key: turn.request for turn in self.turns if turn.kept is None}
 
     @property
     def critical_seconds(self) -> float | None:
@@ -159,6 +174,7 @@ class Forecast:
             "min_usd": _float(self.min_usd),
             "expected_usd": _float(self.expected_usd),
             "max_usd": _float(self.max_usd),
+            "savings": self.savings.to_dict(),
             "unpriced": list(self.unpriced),
             "unbounded": list(self.unbounded),
             "max_cost_usd": _float(self.limit_usd),
@@ -183,10 +199,12 @@ def forecast(
     max_cost_usd: float | None = None,
     run_id: str | None = None,
     kept: Choices | None = None,
+    counts: Counts | None = None,
 ) -> Forecast:
     """What a run with these options would do.
 
-    `run_id` is the run that it would take up again, and `kept` the models that this has chosen.
+    `run_id` is the run that it would take up again, and `kept` the models that this has chosen. `counts` are what the
+    API has counted: those of `to_count`, of a forecast without them.
 
     Raises `WorkflowError` with every fault of the inputs. Opens the cache and the journal where they are, to read.
     """
@@ -195,32 +213,14 @@ def forecast(
     journal = None if run_id is None else Journal(shop.runs, shop.cache, run_id)
     chosen = choose_models(plan, kept or {}, shop.chooser if shop.auto_model else None, shop.parts.agents.find)
     choices = {step: kept.choice for step, kept in chosen.items()}
-    return _Seer(shop, plan, values, use_cache, frozenset(force), journal, choices).seen(max_cost_usd)
+    seer = _Seer(shop, plan, values, use_cache, frozenset(force), journal, choices, shop.chooser.frozen(), counts or {})
+    return seer.seen(max_cost_usd)
 
 
-@dataclass(slots=True)
-class _Sizes:
-    """How long something is: at least, probably, at most (`None`: there is no bound)."""
-
-    least: int = 0
-    expected: int = 0
-    most: int | None = 0
-
-    def __add__(self, other: "_Sizes") -> "_Sizes":
-        most = None if self.most is None or other.most is None else self.most + other.most
-        return _Sizes(self.least + other.least, self.expected + other.expected, most)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Turn:
+class _Turn(NamedTuple):
     """One turn: a step, or one item of it."""
 
-    kept: "KeptReply | None"
-    model: str
-    prompt_tokens: int
-    output: _Sizes
-    costs: tuple[Decimal | None, Decimal | None, Decimal | None]
-    """Minimum, expected, maximum."""
+    estimate: TurnEstimate
     reserve_usd: Decimal | None
     """What a run sets aside for it, under a limit."""
     warnings: tuple[str, ...]
@@ -237,10 +237,14 @@ class _Seer:
     force: frozenset[str]
     journal: Journal | None
     choices: "Mapping[str, ModelRecommendation]"
+    chooser: "Chooser"
+    counts: Counts
+    turns: list[TurnEstimate] = field(default_factory=list)
+    router: "dict[str, ModelRecommendation | None]" = field(default_factory=dict)
     steps: dict[str, StepForecast] = field(default_factory=dict)
     results: dict[str, StepResult] = field(default_factory=dict)
     """Of the steps whose end is known."""
-    outputs: dict[str, _Sizes] = field(default_factory=dict)
+    outputs: dict[str, Sizes] = field(default_factory=dict)
     """Of the steps whose answer is not known."""
     shaky: set[str] = field(default_factory=set)
     """Steps whose request depends on which of others answers first."""
@@ -275,6 +279,8 @@ class _Seer:
             limit_usd=limit_usd,
             stops_at=None if limit_usd is None else self._stop(limit_usd),
             critical_path=tuple(self.plan.critical_path(dict.fromkeys(self.plan.steps, usual) | known)),
+            turns=tuple(self.turns),
+            savings=savings_of(self.shop.parts, self.turns, is_routed=self.shop.auto_model),
             unpriced=tuple(self.unpriced),
             unbounded=tuple(self.unbounded),
         )
@@ -305,7 +311,7 @@ class _Seer:
             items, is_counted = self._items(step)
             turns = [self._turn(step, item, waits_for, of=len(items)) for item in items]
         except InputError as error:
-            self.outputs[step.id] = _Sizes()
+            self.outputs[step.id] = NOTHING
             return self._plain(step, "refused", " ".join(str(error).split()))
         return self._joined(step, turns, waits_for, is_counted=is_counted, is_open=is_open)
 
@@ -323,17 +329,22 @@ class _Seer:
         self, step: "WorkflowStep", turns: list[_Turn], waits_for: list[str], *, is_counted: bool, is_open: bool
     ) -> StepForecast:
         """The turns of a step as one."""
-        asked = [turn for turn in turns if not turn.kept]
-        output = sum((turn.output for turn in turns), _Sizes())
-        costs = [total_usd(turn.costs[place] for turn in turns) for place in range(3)]
+        asked = [turn for turn in turns if not turn.estimate.kept]
+        output = sum((turn.estimate.output for turn in turns), NOTHING)
+        costs = [
+            total_usd(turn.estimate.min_usd for turn in turns),
+            total_usd(turn.estimate.expected_usd for turn in turns),
+            total_usd(turn.estimate.max_usd for turn in turns),
+        ]
         reserves = [turn.reserve_usd for turn in asked]
         if asked:
             self.reserves[step.id] = None if None in reserves else max(r for r in reserves if r is not None)
         if not is_counted:
             self.unbounded.append(step.id)
-            costs[0], costs[2], output.least, output.most = Decimal(0), None, 0, None
+            costs[0], costs[2], output = Decimal(0), None, Sizes(0, output.expected, None)
         if is_open:
-            costs[0], output.least = Decimal(0), 0
+            costs[0], output = Decimal(0), msgspec.structs.replace(output, least=0)
+        self.turns += [turn.estimate for turn in turns]
         if asked or waits_for:
             self.outputs[step.id] = output
         else:
@@ -341,15 +352,16 @@ class _Seer:
         return StepForecast(
             id=step.id,
             agent=step.agent,
-            model=turns[0].model if turns else self._model(step),
+            model=turns[0].estimate.request.model if turns else self._model(step),
             choice=self.choices.get(step.id),
             dependencies=tuple(step.dependencies),
             cache="unknown" if waits_for else "asked" if asked else "cached",
             why=_why(turns, asked, waits_for, is_counted=is_counted, is_open=is_open),
             items=len(turns) if step.items else None,
-            prompt_tokens=sum(turn.prompt_tokens for turn in asked),
-            output_tokens=sum(turn.output.expected for turn in asked),
-            is_guess=bool(asked) and not self._lengths(step),
+            prompt_tokens=sum(turn.estimate.prompt_tokens for turn in asked),
+            counted=self._counted(asked, waits_for, is_counted=is_counted),
+            output_tokens=sum(turn.estimate.output.expected for turn in asked),
+            is_guess=any(turn.estimate.is_guess for turn in asked),
             min_usd=costs[0],
             expected_usd=costs[1],
             max_usd=costs[2],
@@ -357,9 +369,16 @@ class _Seer:
             warnings=tuple(dict.fromkeys(warning for turn in turns for warning in turn.warnings)),
         )
 
+    def _counted(self, asked: list[_Turn], waits_for: list[str], *, is_counted: bool) -> Literal["all", "part", "none"]:
+        """Answers that are not there yet cannot be counted."""
+        if not asked or not all(turn.estimate.is_counted for turn in asked):
+            return "none"
+        return "part" if waits_for or not is_counted else "all"
+
     def _result(self, step: "WorkflowStep", turns: list[_Turn]) -> StepResult:
         """How the step ends: all of it is cached."""
-        texts = [read_answer(turn.kept.reply, agent=step.agent) for turn in turns if turn.kept]
+        replies = [turn.estimate.kept.reply for turn in turns if turn.estimate.kept]
+        texts = [read_answer(reply, agent=step.agent) for reply in replies]
         if step.items is None:
             return StepResult(id=step.id, agent=step.agent, status="cached", text=texts[0])
         values = [msgspec.json.decode(text) if step.output == "json" else text for text in texts]
@@ -391,31 +410,41 @@ class _Seer:
         """One turn of so many."""
         ready = self._told(step, item, waits_for)
         prepared = self._prepared(step, ready, step.agent, step.model)
-        request = prepared.request
+        request, parts = prepared.request, self._parts(step)
+        key = request_key(request, server=parts.server)
         unknown = self._unknown_part(step, waits_for, of=of)
-        kept = None if waits_for else self._kept(step, prepared)
-        output = _sizes(kept.reply.text) if kept else self._output(step, request.max_tokens)
-        prompt = math.ceil(sum(len(text) for text in (*request.system, *request.prompt)) / CHARS_PER_TOKEN)
-        prices, now = self.shop.parts.prices, self.shop.parts.clock.now()
-        least, expected = (
-            Decimal(0) if kept else prices.cost_usd(request.model, Usage(input_tokens=tokens, output_tokens=out), now)
-            for tokens, out in (
-                (prompt + unknown.least, output.least),
-                (prompt + unknown.expected, output.expected),
-            )
-        )
-        is_free = kept is not None and step.id not in self.shaky
-        most = Decimal(0) if is_free else self._worst_usd(step, ready, prepared, unknown.most)
-        reserve = Decimal(0) if kept else self._held_usd(prepared, unknown.expected * CHARS_PER_TOKEN)
-        return _Turn(
+        kept = None if waits_for else self._kept(step, key)
+        found = estimate(
+            parts,
+            prepared,
+            key=key,
             kept=kept,
-            model=request.model,
-            prompt_tokens=0 if kept else prompt + unknown.expected,
-            output=output,
-            costs=(least, expected, most),
-            reserve_usd=reserve,
-            warnings=(*prepared.warnings, *ready.notes),
+            output=_sizes(kept.reply.text) if kept else self._output(step, request.max_tokens),
+            is_guess=not self._lengths(step),
+            other_model=other_model(parts, request.model, self._router_choice(step), is_routed=self.shop.auto_model),
+            counts=self.counts,
+            more=unknown,
         )
+        if kept and step.id in self.shaky:
+            found = msgspec.structs.replace(found, max_usd=billed_usd(parts, prepared))
+        if step.fallback and found.max_usd:
+            found = msgspec.structs.replace(found, max_usd=self._with_fallback(step, ready, found.max_usd, unknown))
+        if found.max_usd is None:
+            self._note_unpriced(prepared)
+        reserve = Decimal(0) if kept else self._held_usd(prepared, math.ceil(unknown.expected * CHARS_PER_TOKEN))
+        return _Turn(found, reserve, (*prepared.warnings, *ready.notes))
+
+    def _router_choice(self, step: "WorkflowStep") -> "ModelRecommendation | None":
+        """The router's choice, whether or not it counts; `None` where somebody names a model."""
+        if step.id not in self.router:
+            known = self.choices.get(step.id)
+            self.router[step.id] = known or would_choose(step, self.chooser, self.shop.parts.agents.find)
+        return self.router[step.id]
+
+    def _parts(self, step: "WorkflowStep") -> "Parts":
+        """The parts, with the step's own retries."""
+        parts = self.shop.parts
+        return msgspec.structs.replace(parts, config=config_of(step, parts.config))
 
     def _told(self, step: "WorkflowStep", item: object, waits_for: list[str]) -> Told:
         """What the step is told, with a stand-in for each answer that is not there."""
@@ -433,19 +462,19 @@ class _Seer:
         named = (place.name for place in placeholders(step.task) if place.kind == "input")  # it looks into an answer
         return Told("\n".join([step.task, *(str(self.inputs[name]) for name in named)]))
 
-    def _unknown_part(self, step: "WorkflowStep", waits_for: list[str], *, of: int) -> _Sizes:
+    def _unknown_part(self, step: "WorkflowStep", waits_for: list[str], *, of: int) -> Sizes:
         """How many tokens of answers will be in its prompt: each where it is named, else before the task.
 
         Of the list that it is done for, each turn has its part.
         """
         named = [place.name for place in placeholders(step.task) if place.kind == "output"]
         source = step.source
-        total = _Sizes()
+        total = NOTHING
         for name in waits_for:
             answer = self.outputs[name]
             total = sum([answer] * (named.count(name) or name != source), total)
             if name == source:
-                total += _Sizes(answer.least // of, answer.expected // of, answer.most)
+                total += Sizes(answer.least // of, answer.expected // of, answer.most)
         return total
 
     def _known(self, step: "WorkflowStep") -> dict[str, StepResult]:
@@ -462,17 +491,15 @@ class _Seer:
         task = task_of(step, ready, agent=agent, model=model, choice=self.choices.get(step.id))
         return build_request(task, found, config_of(step, parts.config), parts.aliases)
 
-    def _kept(self, step: "WorkflowStep", prepared: "Prepared") -> "KeptReply | None":
+    def _kept(self, step: "WorkflowStep", key: str) -> "KeptReply | None":
         """The answer that a run would take instead of asking."""
-        parts = self.shop.parts
         if step.id in self.force:
             return None
-        key = request_key(prepared.request, server=parts.server)
         if self.journal and (kept := self.journal.answer(key)):
             return kept
-        if parts.cache is None or not {False, "refresh"}.isdisjoint({step.cache, self.use_cache}):
-            return None
-        return parts.cache.peek(key, agent=step.agent)
+        uses = {step.cache, self.use_cache}
+        use_cache: UseCache = False if False in uses else "refresh" if "refresh" in uses else None
+        return kept_reply(self.shop.parts, key, agent=step.agent, use_cache=use_cache)
 
     def _lengths(self, step: "WorkflowStep") -> list[int]:
         """How many tokens its answers had, or those of its items."""
@@ -481,24 +508,31 @@ class _Seer:
             names = [name for name in self.history if name.startswith(f"{step.id}[")]
         return [tokens for name in names for tokens in self.history.get(name, ())]
 
-    def _output(self, step: "WorkflowStep", max_tokens: int) -> _Sizes:
+    def _output(self, step: "WorkflowStep", max_tokens: int) -> Sizes:
         lengths = self._lengths(step)
         expected = statistics.median_low(lengths) if lengths else math.ceil(max_tokens * TYPICAL_OUTPUT)
         least = min(lengths, default=LEAST_OUTPUT_TOKENS)
         expected = min(expected, max_tokens)
-        return _Sizes(min(least, expected), expected, max_tokens)
+        return Sizes(min(least, expected), expected, max_tokens)
 
-    def _worst_usd(
-        self, step: "WorkflowStep", ready: Told, prepared: "Prepared", unknown: int | None
-    ) -> Decimal | None:
-        """With the fallback of the step, if it has one."""
-        if unknown is None:
-            return None
-        bills = [self._billed_usd(step, prepared, unknown)]
-        if step.fallback:
-            agent, model = step.fallback.agent or step.agent, step.fallback.model or step.model
-            bills.append(self._billed_usd(step, self._prepared(step, ready, agent, model), unknown))
-        return total_usd(bills)
+    def _with_fallback(self, step: "WorkflowStep", ready: Told, first_usd: Decimal, unknown: Sizes) -> Decimal | None:
+        """The maximum with the step's fallback, which is asked after all else."""
+        fallback = step.fallback
+        if fallback is None or unknown.most is None:
+            return first_usd
+        agent, model = fallback.agent or step.agent, fallback.model or step.model
+        prepared = self._prepared(step, ready, agent, model)
+        second_usd = billed_usd(self._parts(step), prepared, more_tokens=unknown.most)
+        if second_usd is None:
+            self._note_unpriced(prepared)
+        return total_usd((first_usd, second_usd))
+
+    def _note_unpriced(self, prepared: "Prepared") -> None:
+        """Which of its models have no price."""
+        prices, now = self.shop.parts.prices, self.shop.parts.clock.now()
+        for model in extent_of(prepared).models:
+            if prices.cost_usd(model, Usage(cache_write_5m_tokens=1, input_tokens=1, output_tokens=1), now) is None:
+                self.unpriced[model] = None
 
     def _held_usd(self, prepared: "Prepared", more_tokens: int) -> Decimal | None:
         """What is set aside before it is sent: one attempt, by the model that is asked first."""
@@ -506,26 +540,11 @@ class _Seer:
         first = Extent(extent.models[:1], extent.prompt_tokens + more_tokens, extent.output_tokens)
         return worst_case_usd(first, self.shop.parts.prices, self.shop.parts.clock.now(), attempts=1)
 
-    def _billed_usd(self, step: "WorkflowStep", prepared: "Prepared", more_tokens: int) -> Decimal | None:
-        """Every attempt in full, the prompt longer by so many tokens."""
-        parts = self.shop.parts
-        extent = extent_of(prepared)
-        extent = extent._replace(prompt_tokens=extent.prompt_tokens + more_tokens)
-        attempts = config_of(step, parts.config).defaults.max_retries + 1
-        now = parts.clock.now()
-        billed = worst_case_usd(extent, parts.prices, now, attempts=attempts)
-        if billed is None:
-            alone = (extent._replace(models=(model,)) for model in extent.models)
-            self.unpriced |= {
-                one.models[0]: None for one in alone if worst_case_usd(one, parts.prices, now, attempts=1) is None
-            }
-        return billed
 
-
-def _sizes(text: str) -> _Sizes:
+def _sizes(text: str) -> Sizes:
     """Of an answer that is there."""
     tokens = math.ceil(len(text) / CHARS_PER_TOKEN)
-    return _Sizes(tokens, tokens, len(text.encode()))
+    return Sizes(tokens, tokens, len(text.encode()))
 
 
 def _why(turns: list[_Turn], asked: list[_Turn], waits_for: list[str], *, is_counted: bool, is_open: bool) -> str:

@@ -24,6 +24,7 @@ from claude_force.base.errors import (
     RunError,
     WorkflowError,
 )
+from claude_force.base.pricing import total_usd
 from claude_force.base.records import PromptCaching, Reply
 from claude_force.base.results import StepResult, WorkflowResult
 from claude_force.engine.parts import Watch
@@ -37,7 +38,7 @@ from claude_force.workflows.events import EventKind, OnEvent, RunEvent
 from claude_force.workflows.journal import RunCache
 from claude_force.workflows.schedule import Schedule, Standing
 from claude_force.workflows.template import placeholders
-from claude_force.workflows.unit import Noting, Spread, Unit, total_usd
+from claude_force.workflows.unit import Noting, Spread, Unit
 
 if TYPE_CHECKING:
     from claude_force.base.ports import UseCache

@@ -1,11 +1,11 @@
 """What a run has under way: a `Unit` is one turn to do, a `Spread` a step that is done once for each item of a list."""
 
 from collections import deque
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from claude_force.base.pricing import total_usd
 from claude_force.workflows.causes import Causes
 from claude_force.workflows.data import NO_ITEM
 
@@ -66,13 +66,3 @@ class Noting:
     def cost_usd(self) -> Decimal | None:
         """Of all that was sent; `None` where a part is unpriced."""
         return total_usd(execution.cost_usd if execution.attempts else Decimal(0) for execution in self.executions)
-
-
-def total_usd(costs: Iterable[Decimal | None]) -> Decimal | None:
-    """The sum; `None` where a part is unpriced."""
-    total = Decimal(0)
-    for cost in costs:
-        if cost is None:
-            return None
-        total += cost
-    return total

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from claude_force import AgentOrchestrator
 from claude_force.base.errors import WorkflowError
 from claude_force.base.usage import Usage
+from claude_force.insight.estimate import CHARS_PER_TOKEN
 from claude_force.orchestrator import Project
 from claude_force.testing import Answer, Simulator
-from claude_force.workflows.forecast import CHARS_PER_TOKEN, Forecast, forecast
+from claude_force.workflows.forecast import Forecast, forecast
 from claude_force.workflows.start import read_plan
 
 A, B, SUM = (

@@ -24,7 +24,7 @@ from claude_force.apps.stdin import is_piped, read_stdin
 from claude_force.base.config import MAX_TIMEOUT_S, claude_folder, current_folder
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.records import Effort, Material
-from claude_force.orchestrator import AgentOrchestrator, Project
+from claude_force.orchestrator import AgentOrchestrator, AgentTask, Project
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -54,6 +54,8 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.argument("task", required=False, help="What to do; `-`, or nothing, reads it from standard input.")
 @click.option("-f", "--file", "files", multiple=True, help="A text file that the task is about; may be repeated.")
 @click.option("--model", help="haiku, sonnet, opus, fable, or a model's id.")
+@click.option("--plan", "only_plans", is_flag=True, help="Say what it would do and cost; ask nothing.")
+@click.option("--exact", is_flag=True, help="With --plan: have the API count the tokens, which is free.")
 @routing_options
 @click.option(
     "--fallback-model", "fallback_models", multiple=True, help="Asked where the model is overloaded; may be repeated."
@@ -98,6 +100,8 @@ def command(
     task: str | None,
     files: tuple[str, ...],
     model: str | None,
+    only_plans: bool,
+    exact: bool,
     auto_model: bool | None,
     min_tier: "Tier | None",
     max_tier: "Tier | None",
@@ -129,6 +133,8 @@ def command(
     """
     if no_cache and refresh:
         raise click.UsageError("--refresh keeps the new answer, --no-cache does not; give one of them")
+    if exact and not only_plans:
+        raise click.UsageError("--exact belongs to --plan; give that, too")
     if auto_model and model is not None:
         raise click.UsageError("--auto-model chooses the model, so it does not go with --model; leave one of them out")
     project = Project(
@@ -154,10 +160,28 @@ def command(
         if max_concurrent is not None or output is not None:
             raise click.UsageError("--max-concurrent and --output belong to --tasks-file; give that, too")
         options["files"] = files
+        if only_plans:
+            _plan(project, agent, task, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
+            return
         _execute(project, agent, task, options, awaited=awaited, as_json=as_json)
         return
     if task is not None:
         raise click.UsageError("give a task or --tasks-file, not both")
+    if only_plans:
+        from claude_force.apps.batch import plan_tasks_file  # noqa: PLC0415 - as below
+
+        plan_tasks_file(
+            project,
+            tasks_file,
+            agent=agent,
+            output=output,
+            files=files,
+            options=options,
+            max_cost_usd=max_cost_usd,
+            exact=exact,
+            as_json=as_json,
+        )
+        return
     if as_json and output is None:
         raise click.UsageError("results are JSON already; --json adds a summary, which needs --output for the results")
     from claude_force.apps.batch import run_tasks_file  # noqa: PLC0415 - one task does not pay for many
@@ -202,6 +226,23 @@ def _execute(
     if not result.is_whole:
         note(f"the answer is not whole ({result.stop_reason}); raise --max-tokens or give less material", kind="error")
         raise SystemExit(1)
+
+
+def _plan(
+    project: Project,
+    agent: str,
+    task: str | None,
+    options: "CallOptions",
+    *,
+    max_cost_usd: float | None,
+    exact: bool,
+    as_json: bool,
+) -> None:
+    from claude_force.apps.task_plan import PlannedTask, plan_tasks  # noqa: PLC0415 - few calls are only planned
+
+    text, options["materials"] = _from_stdin(task)
+    planned = [PlannedTask(1, None, AgentTask(agent, text))]
+    plan_tasks(project, planned, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
 
 
 def _say_model(project: Project, agent: str, task: str, options: "CallOptions") -> None:

@@ -70,7 +70,8 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
 )
 @routing_options
 @click.option("--force", multiple=True, metavar="STEP", help="Do this step again whatever there is; may be repeated.")
-@click.option("--plan", "only_plans", is_flag=True, help="Say what the run would do and cost; send nothing.")
+@click.option("--plan", "only_plans", is_flag=True, help="Say what the run would do and cost; ask nothing.")
+@click.option("--exact", is_flag=True, help="With --plan: have the API count the tokens, which is free.")
 @click.option("--why", "tells_why", is_flag=True, help="Say of each step why it was done, or did not have to be.")
 @click.option("--no-cache", is_flag=True, help="Ask, even if the same was answered before; keep nothing in the cache.")
 @click.option("--refresh", is_flag=True, help="Ask, even if the same was answered before, and keep the new answers.")
@@ -98,6 +99,7 @@ def command(
     max_tier: "Tier | None",
     force: tuple[str, ...],
     only_plans: bool,
+    exact: bool,
     tells_why: bool,
     no_cache: bool,
     refresh: bool,
@@ -124,6 +126,8 @@ def command(
         raise click.UsageError("--sequential is one step after the other; leave --max-concurrent out")
     if as_json and output_format not in {None, "json"}:
         raise click.UsageError(f"--json and --output-format {output_format} are two formats; give one of them")
+    if exact and not only_plans:
+        raise click.UsageError("--exact belongs to --plan; give that, too")
     options: WorkflowOptions = {
         "force": force,
         "use_cache": False if no_cache else "refresh" if refresh else None,
@@ -137,7 +141,7 @@ def command(
         from claude_force.apps.plan_view import plan_run  # noqa: PLC0415 - as below
 
         as_json = as_json or output_format == "json"
-        plan_run(project, name, inputs, options, as_json=as_json)
+        plan_run(project, name, inputs, options, exact=exact, as_json=as_json)
         return
     from claude_force.apps.workflow import run_workflow  # noqa: PLC0415 - --help does not pay for a run
 

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from claude_force.apps.commands.run_workflow import complete_workflow
-from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
+from claude_force.apps.console import (
+    check_routing,
+    config_option,
+    example,
+    harmless,
+    json_option,
+    note,
+    print_json,
+    print_table,
+    routing_options,
+)
 from claude_force.apps.inputs import INPUT_HELP
 from claude_force.orchestrator import Project
 from claude_force.workflows.picture import PictureFormat, picture
@@ -14,6 +24,7 @@ from claude_force.workflows.start import read_plan
 from claude_force.workflows.survey import survey
 
 if TYPE_CHECKING:
+    from claude_force.base.models import Tier
     from claude_force.workflows.definition import WorkflowStep
 
 
@@ -147,6 +158,8 @@ def graph(name: str, kind: PictureFormat, output: Path | None, config_path: Path
 @name_argument
 @click.option("--input", "inputs", multiple=True, metavar="NAME=VALUE", help=INPUT_HELP)
 @click.option("--max-usd", "max_cost_usd", type=click.FloatRange(0, min_open=True), help="A limit to compare with.")
+@click.option("--exact", is_flag=True, help="Have the API count the tokens, which is free.")
+@routing_options
 @click.option("--offline", is_flag=True, help="Plan for the built-in simulator.")
 @config_option
 @json_option
@@ -154,14 +167,21 @@ def plan(
     name: str,
     inputs: tuple[str, ...],
     max_cost_usd: float | None,
+    exact: bool,
+    auto_model: bool | None,
+    min_tier: "Tier | None",
+    max_tier: "Tier | None",
     offline: bool,
     config_path: Path | None,
     as_json: bool,
 ) -> None:
     """Foretell a run: what is cached, what would be asked, what it would cost, and how long it would take.
 
-    Nothing is sent, and nothing is written. Tokens are estimated; `claude_force.workflows.forecast` says how.
+    Nothing is asked, and nothing is written. Without --exact tokens are estimated; `claude_force.insight.estimate` says
+    how.
     """
     from claude_force.apps.plan_view import plan_run  # noqa: PLC0415 - only where it is shown
 
-    plan_run(Project(config_path, offline=offline), name, inputs, {"max_cost_usd": max_cost_usd}, as_json=as_json)
+    project = Project(config_path, offline=offline, auto_model=auto_model, min_tier=min_tier, max_tier=max_tier)
+    check_routing(project, min_tier, max_tier)
+    plan_run(project, name, inputs, {"max_cost_usd": max_cost_usd}, exact=exact, as_json=as_json)
