@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from claude_force.base.pricing import saved_by_caching_usd
+from claude_force.base.pricing import saved_by_caching_usd, total_usd
 from claude_force.base.usage import Usage
 from claude_force.insight.ledger import Ledger, LedgerLine
 from claude_force.performance_tracker import CallLine
@@ -139,7 +139,7 @@ def _repriced(line: LedgerLine, prices: "Pricer") -> tuple[Decimal | None, Decim
             model, asked_as = call.model or "", call.asked_model
             costs.append(prices.cost_usd(model, usage, line.begun_at, asked_as=asked_as))
             saved.append(saved_by_caching_usd(prices, model, usage, line.begun_at, asked_as=asked_as))
-    return _sum(costs), _sum(saved)
+    return total_usd(costs), total_usd(saved)
 
 
 def _usage(tokens: LedgerLine | CallLine) -> Usage:
@@ -150,8 +150,3 @@ def _usage(tokens: LedgerLine | CallLine) -> Usage:
         cache_write_1h_tokens=tokens.cache_write_1h_tokens,
         output_tokens=tokens.output_tokens,
     )
-
-
-def _sum(parts: list[Decimal | None]) -> Decimal | None:
-    known = [part for part in parts if part is not None]
-    return sum(known, _FREE) if len(known) == len(parts) else None
