@@ -9,6 +9,7 @@ from json import JSONDecoder
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
 
+from claude_force.base.usage import Usage
 from claude_force.transports.simulator.batches import Batches
 from claude_force.transports.simulator.catalogue import MODELS, find_model
 from claude_force.transports.simulator.chance import Dice, DiceBox
@@ -30,6 +31,7 @@ from claude_force.transports.simulator.rules import check_model, check_request
 from claude_force.transports.simulator.script import (
     ApiFault,
     Fault,
+    Hang,
     Latency,
     RejectedError,
     Script,
@@ -82,7 +84,15 @@ class MessagesApi:
     """Answers requests. State: script, prompt cache, limits, batches, and the last requests seen."""
 
     def __init__(
-        self, script: Script, latency: Latency, *, limits: ApiLimits, seed: int, clock: "Clock", max_recorded: int
+        self,
+        script: Script,
+        latency: Latency,
+        *,
+        limits: ApiLimits,
+        seed: int,
+        clock: "Clock",
+        max_recorded: int,
+        batch_polls: int,
     ) -> None:
         self.script = script
         self.seen: deque[SeenRequest] = deque(maxlen=max_recorded)
@@ -92,7 +102,9 @@ class MessagesApi:
         self._cache = PromptCache()
         self._allowances = {model: Allowance(model, limits, clock) for model in MODELS}
         self._untouched = Allowance("", limits, clock)
-        self._batches = Batches(clock, self._batch_result)
+        self._batches = Batches(clock, self._batch_result, polls=batch_polls)
+        self.batch_usage: Mapping[str, Usage] = {}
+        """What was billed for batches, by model; replaced and never changed, so that any thread may read it."""
         self._count = 0
         self._routes: Mapping[str, Mapping[str, Callable[[Call], Plan]]] = {
             "/v1/messages": {"POST": self._create_message},
@@ -233,11 +245,16 @@ class MessagesApi:
         choice = self.script.choose(seen, dice.roll)
         if isinstance(choice.fault, ApiFault):
             return {"type": "errored", "error": error_body(choice.fault, dice.name("req"))}
+        if isinstance(choice.fault, Hang):
+            return {"type": "expired"}
         answer = choice.answer or default_answer(request, model=model.id, fingerprint=dice.fingerprint)
-        prompt = self._read_prompt(request, model).usage
+        reading = self._read_prompt(request, model)
+        self._cache.keep(reading, now_s=self._clock.monotonic())
         message = make_message(
-            answer, request, id_=dice.name("msg"), model=model.id, prompt=prompt, service_tier="batch"
+            answer, request, id_=dice.name("msg"), model=model.id, prompt=reading.usage, service_tier="batch"
         )
+        billed = self.batch_usage.get(model.id, Usage()) + message.usage
+        self.batch_usage = {**self.batch_usage, model.id: billed}
         return {"type": "succeeded", "message": message.to_json()}
 
 

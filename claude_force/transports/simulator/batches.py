@@ -1,4 +1,4 @@
-"""Message batches, in memory and without waiting: a batch is at work until it is asked for, and done from then on.
+"""Message batches, in memory and without waiting: a batch is at work until it was asked for so many times, then done.
 
 So a client sees each status (`in_progress`, perhaps `canceling`, `ended`) in the same order in every run.
 """
@@ -31,6 +31,7 @@ class _Batch:
     cancelled: datetime | None = None
     ended: datetime | None = None
     results: list[Json] = field(default_factory=list)
+    polls: int = 0
 
     def to_json(self) -> dict[str, Json]:
         kinds = [result["result"]["type"] for result in self.results]
@@ -52,10 +53,14 @@ class _Batch:
 
 
 class Batches:
-    """All batches of a simulator; `answer` gives the result of one request."""
+    """All batches of a simulator; `answer` gives the result of one request.
 
-    def __init__(self, clock: "Clock", answer: "Callable[[Json], dict[str, Json]]") -> None:
+    The one that asks for the `polls`th time finds a batch done.
+    """
+
+    def __init__(self, clock: "Clock", answer: "Callable[[Json], dict[str, Json]]", *, polls: int) -> None:
         self._clock = clock
+        self._polls = polls
         self._answer = answer
         self._batches: dict[str, _Batch] = {}
 
@@ -66,15 +71,17 @@ class Batches:
         return batch.to_json()
 
     def show(self, id_: str) -> dict[str, Json]:
-        """One batch; asking finishes it."""
+        """One batch; asking often enough finishes it, and one that was cancelled at once."""
         batch = self._find(id_)
-        if batch.status != "ended":
-            self._finish(batch)
+        self._ask(batch)
         return batch.to_json()
 
     def show_all(self) -> list[dict[str, Json]]:
-        """All batches, newest first, as they are."""
-        return [batch.to_json() for batch in reversed(self._batches.values())]
+        """All batches, newest first, as they are; each was asked for by that."""
+        listed = [batch.to_json() for batch in reversed(self._batches.values())]
+        for batch in self._batches.values():
+            self._ask(batch)
+        return listed
 
     def cancel(self, id_: str) -> dict[str, Json]:
         """Stop a batch that is at work; none of its requests is answered."""
@@ -102,6 +109,11 @@ class Batches:
         if id_ not in self._batches:
             raise RejectedError(ApiFault(404, message=f"message_batch_id: {id_}"))
         return self._batches[id_]
+
+    def _ask(self, batch: _Batch) -> None:
+        batch.polls += 1
+        if batch.status != "ended" and (batch.cancelled or batch.polls >= self._polls):
+            self._finish(batch)
 
     def _finish(self, batch: _Batch) -> None:
         for request in batch.requests:

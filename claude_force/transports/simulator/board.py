@@ -32,6 +32,8 @@ class Stats:
     connections_made: int = 0
     usage: "Mapping[str, Usage]" = field(default_factory=dict)
     """What was billed, by model: every answer that began, whether or not it arrived whole."""
+    batch_usage: "Mapping[str, Usage]" = field(default_factory=dict)
+    """What was billed at half the price, by model: every answer in a batch."""
 
 
 class Board:

@@ -217,7 +217,7 @@ class Stall(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Hang(Fault):
-    """The request is taken, and nothing is ever answered; it is not billed."""
+    """The request is taken, and nothing is ever answered; it is not billed. In a batch, it expires."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import queue
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from claude_force.base.clock import SystemClock
@@ -42,6 +43,7 @@ class Simulator:
             Latencies take real time.
         max_recorded: How many of the last requests are kept in `requests`; 0 keeps none.
         limits: What may be asked of each model in a minute; `None` limits nothing.
+        batch_polls: How often a message batch has to be asked for until it has ended.
 
     Example:
         >>> from claude_force.testing import ApiFault, Simulator
@@ -63,6 +65,7 @@ class Simulator:
         clock: "Clock | None" = None,
         max_recorded: int = 1000,
         limits: ApiLimits | None = None,
+        batch_polls: int = 1,
     ) -> None:
         if host not in LOOPBACK_HOSTS:
             raise InputError(f"the simulator cannot listen on {host!r}; it has no security: use {LOOPBACK_HOSTS[0]!r}")
@@ -77,6 +80,7 @@ class Simulator:
             seed=seed,
             clock=clock or SystemClock(),
             max_recorded=max_recorded,
+            batch_polls=batch_polls,
         )
         self._server: Server | None = None
 
@@ -89,7 +93,7 @@ class Simulator:
     @property
     def stats(self) -> Stats:
         """The counts of this moment."""
-        return self._board.stats()
+        return replace(self._board.stats(), batch_usage=self._api.batch_usage)
 
     @property
     def requests(self) -> tuple[SeenRequest, ...]:
