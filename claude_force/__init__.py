@@ -6,6 +6,7 @@ Importing this costs almost nothing: each public name below is imported from its
 TYPE_CHECKING = False  # `typing` costs 10 ms, and every type checker knows this name
 if TYPE_CHECKING:
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
+    from claude_force.base.batches import BatchStatus
     from claude_force.base.config import migrate_config
     from claude_force.base.errors import (
         AccountLimitError,
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
         AgentNotFoundError,
         AnswerError,
         ApiError,
+        BatchEntryError,
+        BatchError,
+        BatchNotFoundError,
         BudgetError,
         CacheError,
         CircuitOpenError,
@@ -73,6 +77,10 @@ __all__ = [
     "AnswerError",
     "ApiError",
     "AsyncAgentOrchestrator",
+    "BatchEntryError",
+    "BatchError",
+    "BatchNotFoundError",
+    "BatchStatus",
     "BudgetError",
     "CacheCheck",
     "CacheEntry",
@@ -129,6 +137,7 @@ _HOMES = {
     "AgentResult": "base.records",
     "AgentTask": "orchestrator",
     "AsyncAgentOrchestrator": "async_orchestrator",
+    "BatchStatus": "base.batches",
     "CacheCheck": "response_cache",
     "CacheEntry": "response_cache",
     "CascadeResult": "engine.cascade",

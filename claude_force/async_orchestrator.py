@@ -22,7 +22,7 @@ from claude_force.engine.faces import Awaiting, run_now
 from claude_force.engine.retry import wait_s
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
-from claude_force.orchestrator import AgentTask, CallOptions, Project, WorkflowOptions, each, prepare
+from claude_force.orchestrator import NO_OPTIONS, AgentTask, CallOptions, Project, WorkflowOptions, each, prepare
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from claude_force.base.ports import CountingTransport, OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, Effort, Material, Request
     from claude_force.base.results import WorkflowResult
+    from claude_force.engine.batching import OnOutcome, OnStatus
     from claude_force.engine.request import Others
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import ResponseCache
@@ -237,7 +238,7 @@ class AsyncAgentOrchestrator:
         self, agent_name: str, task: str, options: CallOptions, *, others: "Callable[[], Others] | None" = None
     ) -> AgentResult:
         """One call; `others` says of one of many who shares the beginning of its prompt."""
-        facts: dict[str, Any] = {**_NO_OPTIONS, **options}
+        facts: dict[str, Any] = {**NO_OPTIONS, **options}
         files = [await _read_material(file) for file in each(facts.pop("files"))]
         facts["materials"] = (*files, *facts["materials"])
         request, watch = prepare(agent_name, task, **facts)
@@ -271,6 +272,26 @@ class AsyncAgentOrchestrator:
         if on_error == "raise" and first is not None:
             raise first
         return [ended[number] for number in range(len(ended))]
+
+    async def execute_batch(
+        self,
+        tasks: Iterable[AgentTask | tuple[str, str]],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        live_fallback: bool = False,
+        on_status: "OnStatus | None" = None,
+        on_outcome: "OnOutcome | None" = None,
+        **options: Unpack[CallOptions],
+    ) -> list[AgentResult | ClaudeForceError]:
+        """Same as `AgentOrchestrator.execute_batch`, awaited. Cancelling it leaves the batch running."""
+        from claude_force.engine.batching import BatchWatch, settled  # noqa: PLC0415 - most calls are none
+
+        project, watch = self._project, BatchWatch(on_status, on_outcome, options.pop("on_warning", None))
+        asked = await asyncio.to_thread(project.tasks, tasks, options)
+        outside = self._lane().outside
+        return settled(
+            await project.batching.execute(outside, asked, live_fallback=live_fallback, watch=watch), on_error
+        )
 
     def as_completed(
         self, tasks: Iterable[AgentTask | tuple[str, str]], **options: Unpack[CallOptions]
@@ -564,24 +585,6 @@ async def cancelled(*tasks: asyncio.Task[Any]) -> None:
         _ = task.cancelled() or task.exception()  # seen, or asyncio would complain
     if cancellation is not None:
         raise cancellation
-
-
-_NO_OPTIONS = CallOptions(
-    files=(),
-    materials=(),
-    model=None,
-    effort=None,
-    max_tokens=None,
-    timeout_seconds=None,
-    attempt_timeout_seconds=None,
-    fallback_models=None,
-    use_cache=None,
-    temperature=None,
-    on_text=None,
-    on_retry=None,
-    on_warning=None,
-    output_schema=None,
-)
 
 
 async def _read_material(path: str) -> "Material":

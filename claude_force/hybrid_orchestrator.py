@@ -117,7 +117,7 @@ class HybridOrchestrator(AgentOrchestrator):
         are raised at once; what was answered by then is in the cache.
         """
         asked, watch, models, how = self._cascade(agent_name, task, check, min_confidence, options)
-        outside = Blocking(lambda: self._live)
+        outside = Blocking(lambda: self._project.live)
         return run_now(run_cascade(outside, self._project.parts, asked, watch, models=models, check=how))
 
     async def execute_cascade_async(

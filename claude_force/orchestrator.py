@@ -28,7 +28,7 @@ from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import read_material
-from claude_force.library.project import agent_library, budgets_file, runs_file
+from claude_force.library.project import agent_library, batches_file, budgets_file, runs_file
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from claude_force.base.ports import OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
     from claude_force.base.results import WorkflowResult
+    from claude_force.engine.batching import Batching, OnOutcome, OnStatus
     from claude_force.insight.choosing import Chooser
     from claude_force.stores.budgets import Budgets
     from claude_force.stores.runs import RunStore
@@ -160,6 +161,46 @@ class Project:
             return budgets
         return budgets.limited(f"call {os.urandom(8).hex()}", self._max_cost_usd, "max_cost_usd")
 
+    @_MadeOnce
+    def live(self) -> "LiveTransport":
+        """The way to Claude that blocks."""
+        from claude_force.transports.live import LiveTransport  # noqa: PLC0415 - the cache may answer all
+
+        api_key, base_url = self.address()
+        return LiveTransport(api_key=api_key, base_url=base_url)
+
+    @_MadeOnce
+    def batching(self) -> "Batching":
+        """What message batches need."""
+        from claude_force.engine.batching import Batching  # noqa: PLC0415 - most calls are none
+        from claude_force.stores.batches import BatchFile  # noqa: PLC0415
+        from claude_force.transports.batches import LiveBatches  # noqa: PLC0415
+
+        path = batches_file(self.start)
+        if self._offline:  # no batch outlives the simulator that it was sent to
+            import tempfile  # noqa: PLC0415
+
+            folder = tempfile.TemporaryDirectory(prefix="claude-force-")
+            weakref.finalize(self, folder.cleanup)
+            path = Path(folder.name) / path.name
+        return Batching(
+            parts=self.parts,
+            server=LiveBatches(lambda: self.live),
+            store=BatchFile(path),
+            budget=self.budgets if self._has_budget else None,
+            booked=self.tracker.batch_entries,
+        )
+
+    def tasks(self, tasks: "Iterable[AgentTask | tuple[str, str]]", options: "CallOptions") -> list[Task]:
+        """What these ask for, in the engine's words; reads the files that they name."""
+        made = []
+        for agent_name, task, own in (AgentTask(*each_task) for each_task in tasks):
+            facts: dict[str, Any] = {**NO_OPTIONS, **options, **own}
+            files = map(read_material, each(facts.pop("files")))
+            facts["materials"] = (*files, *facts["materials"])
+            made.append(prepare(agent_name, task, **facts)[0])
+        return made
+
     @property
     def auto_model(self) -> bool:
         """Whether a model is chosen where nobody names one."""
@@ -243,11 +284,17 @@ class Project:
             return "offline", self._simulator.base_url
 
     def close(self) -> None:
-        """Let go of the journal of runs, and stop the simulator, if there are any; a later call has them anew."""
+        """Close connections and files, and stop the simulator, if there are any; a later call has them anew."""
         with self._making:
             simulator, self._simulator = self._simulator, None
+            live: LiveTransport | None = self.__dict__.pop("live", None)
             runs: RunStore | None = self.__dict__.get("runs")
         budgets: Budgets | None = self.__dict__.get("budgets")
+        batching: Batching | None = self.__dict__.get("batching")
+        if live is not None:
+            live.close()
+        if batching is not None:
+            batching.store.close()
         if runs is not None:
             runs.close()
         if budgets is not None:
@@ -318,9 +365,8 @@ class AgentOrchestrator:
 
     def _begin(self, project: Project) -> None:
         self._project = project
-        self._transport: LiveTransport | None = None
         self._awaited: AsyncAgentOrchestrator | None = None
-        self._making = threading.Lock()  # so that two threads in their first call make one transport
+        self._making = threading.Lock()  # so that two threads in their first call make one async face
 
     # ------------------------------------------------------------ doing
 
@@ -377,11 +423,40 @@ class AgentOrchestrator:
             on_warning=on_warning,
             output_schema=output_schema,
         )
-        return run_now(run_turn(Blocking(lambda: self._live), self._project.parts, request, watch))
+        return run_now(run_turn(Blocking(lambda: self._project.live), self._project.parts, request, watch))
 
     async def execute_agent_async(self, agent_name: str, task: str, **options: Unpack["CallOptions"]) -> "AgentResult":
         """Same as `execute_agent`, awaited."""
         return await self.async_face.execute_agent(agent_name, task, **options)
+
+    def execute_batch(
+        self,
+        tasks: "Iterable[AgentTask | tuple[str, str]]",
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        live_fallback: bool = False,
+        on_status: "OnStatus | None" = None,
+        on_outcome: "OnOutcome | None" = None,
+        **options: Unpack["CallOptions"],
+    ) -> "list[AgentResult | ClaudeForceError]":
+        """The results of many (agent, task) pairs, in their order, for half the price: as a message batch.
+
+        Waits until the batch has ended, which takes minutes, or hours, and 24 at the most. Whatever ends the wait, a
+        Ctrl-C or a crash, the batch goes on, and the same call takes it up: nothing is sent twice. What the cache has
+        is not sent, nor is the same twice in one batch. `options` are those of `execute_agent`, for all; time-outs
+        and `on_text` say nothing here.
+
+        With `on_error="raise"` the first error, in the order of the tasks, is raised once all are collected and kept;
+        with `"return"` errors stand in their tasks' places. `live_fallback=True` asks what the batch left unanswered,
+        or could not answer for trouble on the server's side, as an ordinary call, at the full price. `on_status` hears
+        how the batch stands at each look, `on_outcome` of each task's place and result.
+        """
+        from claude_force.engine.batching import BatchWatch, settled  # noqa: PLC0415 - most calls are none
+
+        project, watch = self._project, BatchWatch(on_status, on_outcome, options.pop("on_warning", None))
+        asked, outside = project.tasks(tasks, options), Blocking(lambda: project.live)
+        work = project.batching.execute(outside, asked, live_fallback=live_fallback, watch=watch)
+        return settled(run_now(work), on_error)
 
     async def execute_multiple_async(
         self,
@@ -422,7 +497,7 @@ class AgentOrchestrator:
 
         run = prepare_run(
             self._project,
-            Alone(Blocking(lambda: self._live)),
+            Alone(Blocking(lambda: self._project.live)),
             workflow,
             inputs,
             resume=resume,
@@ -467,7 +542,7 @@ class AgentOrchestrator:
     @property
     def client(self) -> "anthropic.Anthropic":
         """The SDK's client that the calls go through; its own retries are off."""
-        return self._live.client
+        return self._project.live.client
 
     @property
     def performance_tracker(self) -> PerformanceTracker:
@@ -478,16 +553,6 @@ class AgentOrchestrator:
     def response_cache(self) -> ResponseCache:
         """The cache that is asked before each call."""
         return self._project.cache
-
-    @property
-    def _live(self) -> "LiveTransport":
-        with self._making:
-            if self._transport is None:
-                from claude_force.transports.live import LiveTransport  # noqa: PLC0415 - the cache may answer all
-
-                api_key, base_url = self._project.address()
-                self._transport = LiveTransport(api_key=api_key, base_url=base_url)
-            return self._transport
 
     @property
     def async_face(self) -> "AsyncAgentOrchestrator":
@@ -506,10 +571,6 @@ class AgentOrchestrator:
 
         What the `*_async` methods opened is closed with the event loop that ran them.
         """
-        with self._making:
-            transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.close()
         self._project.close()
 
     def __enter__(self) -> Self:
@@ -536,6 +597,25 @@ class CallOptions(TypedDict, total=False):
     on_retry: "OnRetry | None"
     on_warning: "OnText | None"
     output_schema: Mapping[str, Any] | None
+
+
+NO_OPTIONS = CallOptions(
+    files=(),
+    materials=(),
+    model=None,
+    effort=None,
+    max_tokens=None,
+    timeout_seconds=None,
+    attempt_timeout_seconds=None,
+    fallback_models=None,
+    use_cache=None,
+    temperature=None,
+    on_text=None,
+    on_retry=None,
+    on_warning=None,
+    output_schema=None,
+)
+"""Those of a call that gives none."""
 
 
 class WorkflowOptions(TypedDict, total=False):

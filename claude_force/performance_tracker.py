@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claude_force.base.config import claude_folder, user_folder
+from claude_force.base.errors import BatchError
 from claude_force.base.records import Call, Execution
 from claude_force.base.usage import Usage
 from claude_force.stores.files import make_private_folder
@@ -83,6 +84,8 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     workflow_id: str | None = None
     run_id: str | None = None
     step_id: str | None = None
+    batch_id: str | None = None
+    """The message batch that it was part of, at half the price; `request_id` is then its `custom_id` there."""
     error_type: str | None = None
     simulated: bool = False
     """True where no model was asked; the cost is then what it would have been."""
@@ -90,6 +93,23 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 # Money stays exact: as a number in the file, not as a string, and never by way of a float.
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class _BatchLine(msgspec.Struct, frozen=True):
+    """The part of a line that tells the entries of a batch."""
+
+    batch_id: str | None = None
+    request_id: str | None = None
+
+
+_decode = msgspec.json.Decoder(_BatchLine).decode
+
+
+def _entry_of(data: bytes) -> _BatchLine:
+    try:
+        return _decode(data)
+    except msgspec.DecodeError:  # a crash has cut it
+        return _BatchLine()
 
 
 def metrics_folder(start: Path) -> Path:
@@ -153,6 +173,22 @@ class PerformanceTracker:
         )
         self.record(execution)
 
+    def batch_entries(self, batch_id: str) -> set[str]:
+        """Which entries of a message batch are written down, by `custom_id`. Raises `BatchError` if nobody can tell."""
+        try:
+            with self.path.open("rb") as file:
+                wanted = batch_id.encode()
+                lines = [_entry_of(data) for data in file if wanted in data]
+        except FileNotFoundError:
+            return set()
+        except OSError as error:
+            raise BatchError(
+                f"the ledger {str(self.path)!r} cannot be read, so what it has of the batch is not known: "
+                f"{error.strerror}; mend that and collect again",
+                batch_id=batch_id,
+            ) from error
+        return {line.request_id for line in lines if line.batch_id == batch_id and line.request_id is not None}
+
     def _complain(self, error: OSError | ValueError) -> None:
         if not self._has_complained:
             import logging  # noqa: PLC0415 - 10 ms that only a failure pays
@@ -201,6 +237,7 @@ def _line(execution: Execution) -> ExecutionLine:
         workflow_id=execution.workflow_id,
         run_id=execution.run_id,
         step_id=execution.step_id,
+        batch_id=execution.batch_id,
         error_type=execution.error_type,
         simulated=execution.simulated,
     )

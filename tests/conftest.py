@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from claude_force import AgentOrchestrator
 
 if TYPE_CHECKING:
-    from claude_force import AgentResult
+    from claude_force import AgentResult, ClaudeForceError
     from claude_force.base.results import WorkflowResult
 
 # Two tests share a core here: how long one example takes says nothing.
@@ -48,6 +48,9 @@ class Awaited:
 
     def execute_agent(self, agent: str, task: str, **options: Any) -> "AgentResult":
         return asyncio.run(self._subject.execute_agent_async(agent, task, **options))
+
+    def execute_batch(self, tasks: Any, **options: Any) -> "list[AgentResult | ClaudeForceError]":
+        return asyncio.run(self._subject.async_face.execute_batch(tasks, **options))
 
     def execute_workflow(self, workflow: Any, inputs: Any = None, **options: Any) -> "WorkflowResult":
         return asyncio.run(self._subject.execute_workflow_async(workflow, inputs, **options))

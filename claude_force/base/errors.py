@@ -8,6 +8,7 @@ ClaudeForceError                       exit code 1
 │   ├── ConfigError                        the configuration is wrong; `problems` lists every fault
 │   ├── WorkflowError                      a workflow, or what it was given, is wrong; `problems` lists every fault
 │   ├── RunNotFoundError                   no run of that id, or none that could be taken up
+│   ├── BatchNotFoundError                 no message batch of that id, or its answers are gone
 │   ├── AgentError                         an agent cannot be used
 │   │   ├── AgentNotFoundError             no agent of that name; `nearest` has suggestions
 │   │   ├── AgentNameError                 the name is a path, or holds characters that a name may not have
@@ -28,6 +29,8 @@ ClaudeForceError                       exit code 1
 │   └── ProtocolError                  1   the server answers, but not as a Messages API does
 ├── CacheError                         1   the response cache on disk cannot be used, and somebody asked for it by name
 ├── JournalError                       1   the journal of runs cannot be used, and somebody asked for it by name
+├── BatchError                         1   a message batch cannot be put down, sent or collected
+│   └── BatchEntryError                1   the batch ended before this request was answered: expired or cancelled
 ├── NotRunError                        1   never sent, because another task's terminal error ended the batch
 ├── BudgetError                        4   never sent, because it could have passed the limit that was given
 ├── RunError                           1   a workflow did not come to its end; `result` has all that was done
@@ -117,6 +120,12 @@ class RunNotFoundError(InputError):
     """There is no such run."""
 
     run_id: str = ""
+
+
+class BatchNotFoundError(InputError):
+    """There is no such message batch, here or on the server, or its answers are not kept any more."""
+
+    batch_id: str = ""
 
 
 class AgentError(InputError):
@@ -259,6 +268,20 @@ class JournalError(ClaudeForceError):
     """The journal of runs cannot be read or written. A run never raises it: it goes on without the journal."""
 
     path: str = ""
+
+
+class BatchError(ClaudeForceError):
+    """A message batch cannot be put down, sent or collected."""
+
+    batch_id: str | None = None
+    """The server's id, where it is known."""
+
+
+class BatchEntryError(BatchError):
+    """The batch ended before this request was answered; it costs nothing."""
+
+    end: str = ""
+    """`"expired"`, `"canceled"`, or `"missing"` where the server says nothing of it."""
 
 
 class BudgetError(ClaudeForceError):

@@ -68,6 +68,22 @@ class Prices:
         return _listed_cost_usd(model, usage, at) if override is None else override.cost_usd(usage)
 
 
+class BatchPrices(msgspec.Struct, frozen=True):
+    """What a batch costs: half of everything, the prompt cache as well.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing.
+    """
+
+    prices: "Pricer"
+
+    def cost_usd(
+        self, model: str, usage: "Usage | None", at: "datetime", *, asked_as: str | None = None
+    ) -> Decimal | None:
+        """See `Pricer.cost_usd`."""
+        cost_usd = self.prices.cost_usd(model, usage, at, asked_as=asked_as)
+        return None if cost_usd is None else cost_usd / 2
+
+
 def saved_by_caching_usd(
     prices: "Pricer", model: str, usage: "Usage | None", at: "datetime", *, asked_as: str | None = None
 ) -> Decimal | None:

@@ -230,6 +230,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """The workflow's name."""
     run_id: str | None = None
     step_id: str | None = None
+    batch_id: str | None = None
+    """The server's id of the message batch that it was part of; `request_id` is then its `custom_id` there."""
 
 
 class AgentResult(str):

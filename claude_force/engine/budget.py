@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from claude_force.base.ports import Pricer
-    from claude_force.base.records import Request
+    from claude_force.base.records import CacheTtl, Request
     from claude_force.engine.request import Prepared
 
 # What the API counts beside our texts, such as who speaks: about 8 tokens for a short message, and some for each block.
@@ -37,10 +37,10 @@ def extent_of(prepared: "Prepared") -> Extent:
     )
 
 
-def request_usd(request: "Request", prices: "Pricer", at: "datetime") -> Decimal | None:
+def request_usd(request: "Request", prices: "Pricer", at: "datetime", *, ttl: "CacheTtl" = "5m") -> Decimal | None:
     """The most that this request can cost if it is sent once; `None` if its model has no price."""
     extent = Extent((request.model,), _prompt_tokens(request), request.max_tokens)
-    return worst_case_usd(extent, prices, at, attempts=1)
+    return worst_case_usd(extent, prices, at, attempts=1, ttl=ttl)
 
 
 def _prompt_tokens(request: "Request") -> int:
@@ -51,15 +51,19 @@ def _prompt_tokens(request: "Request") -> int:
     return prompt_tokens
 
 
-def worst_case_usd(extent: Extent, prices: "Pricer", at: "datetime", *, attempts: int) -> Decimal | None:
+def worst_case_usd(
+    extent: Extent, prices: "Pricer", at: "datetime", *, attempts: int, ttl: "CacheTtl" = "5m"
+) -> Decimal | None:
     """The price of a turn where every attempt, by each of its models, is billed in full; `None` if one has no price.
 
-    The prompt costs most where all of it is fresh, or all of it is written to the prompt cache, for 5 minutes as the
-    transports ask. A turn goes on to the next model only after its `attempts` with the one before, so all add up.
+    The prompt costs most where all of it is fresh, or all of it is written to the prompt cache, for as long as `ttl`
+    says. A turn goes on to the next model only after its `attempts` with the one before, so all add up.
     """
     prompts = (
         Usage(input_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens),
-        Usage(cache_write_5m_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens),
+        Usage(cache_write_5m_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens)
+        if ttl == "5m"
+        else Usage(cache_write_1h_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens),
     )
     total = Decimal(0)
     for model in extent.models:

@@ -55,6 +55,10 @@ class Blocking:
         """Do it here and now."""
         return function()
 
+    async def apart(self, function: Callable[[], T]) -> T:
+        """Do it here and now."""
+        return function()
+
     def later(self, function: Callable[[], object]) -> None:
         """Do it here and now."""
         function()
@@ -113,6 +117,11 @@ class Awaiting:
         A cancellation does not stop it, so that nothing is half done.
         """
         return await self._begun(function)
+
+    async def apart(self, function: Callable[[], T]) -> T:
+        """Do it in a thread of its own. A cancellation does not stop it, and does not wait for it either."""
+        outcome: T = await self._asyncio.to_thread(function)
+        return outcome
 
     async def finish(self, function: Callable[[], T]) -> T:
         """As `call`, to its end. If the task is cancelled meanwhile, it hears of it where it waits next."""

@@ -36,6 +36,9 @@ class Outside(Protocol):
     async def call(self, function: Callable[[], T]) -> T:
         """Do something that may stall: a file, a database."""
 
+    async def apart(self, function: Callable[[], T]) -> T:
+        """Do something that takes long, such as a call that only blocks, and that must not hold up what `call` does."""
+
     def later(self, function: Callable[[], object]) -> None:
         """Do something soon for which nobody waits, and which never raises."""
 

@@ -14,6 +14,8 @@ from claude_force.engine.output import schema_text
 from claude_force.engine.untrusted import NOTICE, fence, scan
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from claude_force.base.config import Config, Limits
     from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentDefinition, Material, ModelRecommendation
@@ -45,6 +47,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """Who of its batch or run asks the same agent and model, and so shares the beginning of its prompt."""
     run_s: float = 0.0
     """How long the run that it belongs to will probably take."""
+    begun_at: "datetime | None" = None
+    """When it was asked, where that was before this turn: in a batch."""
     output_schema: Mapping[str, Any] | None = None
     """A JSON schema that the answer has to fit."""
 

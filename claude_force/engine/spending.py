@@ -62,16 +62,17 @@ async def _staked(turn: "Turn", request: "Request", budget: "Budget") -> Stake:
         if not isinstance(held, Shortage):
             return Stake(held, worst_usd)
         if held.spent_usd + worst_usd > held.limit_usd or turn.left_s <= wait_s:
-            raise _short(agent, held, worst_usd)
+            raise short(repr(agent), held, worst_usd)
         await turn.outside.pause(wait_s)
         wait_s = min(2 * wait_s, LAST_LOOK_S)
 
 
-def _short(agent: str, shortage: Shortage, worst_usd: Decimal) -> BudgetError:
+def short(what: str, shortage: Shortage, worst_usd: Decimal) -> BudgetError:
+    """The error of what is not sent because a limit has no room for it."""
     left_usd = max(shortage.limit_usd - shortage.spent_usd, _FREE)
     held = f" (${shortage.held_usd:.4f} of it is held by what is under way)" if shortage.held_usd else ""
     return BudgetError(
-        f"{agent!r} is not sent: it could cost ${worst_usd:.4f}, and ${left_usd:.4f} of {shortage.limit}"
+        f"{what} is not sent: it could cost ${worst_usd:.4f}, and ${left_usd:.4f} of {shortage.limit}"
         f" (${shortage.limit_usd}) is left{held}; raise {shortage.limit}, or lower its max_tokens",
         limit_usd=shortage.limit_usd,
         spent_usd=shortage.spent_usd,

@@ -19,7 +19,11 @@ from claude_force.engine.request import Task, build_request, named_model
 from claude_force.engine.sharing import answer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from claude_force.base.records import AgentDefinition, ModelRecommendation
     from claude_force.engine.outside import Outside
+    from claude_force.engine.request import Prepared
 
 
 async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -> AgentResult:
@@ -27,10 +31,23 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
     agent = parts.agents.recall(task.agent_name)
     if agent is None:
         agent = await outside.call(lambda: parts.agents.find(task.agent_name))
-    choose = parts.choose
-    if choose is not None and task.choice is None and named_model(task, agent) is None:
-        task = msgspec.structs.replace(task, choice=await outside.call(partial(choose, task, agent)))
+    if choose := choice_of(parts, task, agent):
+        task = msgspec.structs.replace(task, choice=await outside.call(choose))
     prepared = build_request(task, agent, parts.config, parts.aliases)
+    return await run_prepared(outside, parts, task, prepared, watch)
+
+
+def choice_of(parts: Parts, task: Task, agent: "AgentDefinition") -> "Callable[[], ModelRecommendation] | None":
+    """What chooses the model of this task; `None` where somebody names it, or nobody chooses."""
+    if parts.choose is None or task.choice is not None or named_model(task, agent) is not None:
+        return None
+    return partial(parts.choose, task, agent)
+
+
+async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "Prepared", watch: Watch) -> AgentResult:
+    """As `run_turn`, from where the request is known."""
+    now = parts.clock.now()
+    begun_at = task.begun_at or now
     turn = Turn(
         outside=outside,
         parts=parts,
@@ -39,8 +56,8 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
         model=prepared.request.model,
         output_schema=prepared.request.output_schema,
         timeout_s=parts.config.defaults.timeout_seconds if task.timeout_s is None else task.timeout_s,
-        started_s=parts.clock.monotonic(),
-        timestamp=parts.clock.now(),
+        started_s=parts.clock.monotonic() - max((now - begun_at).total_seconds(), 0.0),
+        timestamp=begun_at,
     )
     try:
         for warning in prepared.warnings:
@@ -63,7 +80,7 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
             outside.later(partial(parts.ledger.record, execution))
     return AgentResult(
         text,
-        agent_name=agent.name,
+        agent_name=task.agent_name,
         model=reply.model,
         usage=execution.usage,
         cost_usd=execution.cost_usd,

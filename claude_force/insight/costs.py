@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from claude_force.base.pricing import saved_by_caching_usd, total_usd
+from claude_force.base.pricing import BatchPrices, saved_by_caching_usd, total_usd
 from claude_force.base.usage import Usage
 from claude_force.insight.ledger import Ledger, LedgerLine
 from claude_force.performance_tracker import CallLine
@@ -129,6 +129,7 @@ def _group(line: LedgerLine, by: Grouping, zone: tzinfo | None) -> str:
 
 def _repriced(line: LedgerLine, prices: "Pricer") -> tuple[Decimal | None, Decimal | None]:
     """Cost, and what the prompt cache saved, by the tokens; what was not known then is not known now."""
+    prices = BatchPrices(prices) if line.batch_id else prices
     calls: tuple[LedgerLine | CallLine, ...] = line.calls or (line,)
     usages = [_usage(call) for call in calls]
     if line.estimated_cost is None and not any(usage.total_tokens for usage in usages):

@@ -48,6 +48,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     workflow_id: str | None = None
     run_id: str | None = None
     step_id: str | None = None
+    batch_id: str | None = None
     error_type: str | None = None
     simulated: bool = False
 

@@ -31,6 +31,11 @@ def budgets_file(start: Path) -> Path:
     return (claude_folder(start) or user_folder()) / "budgets.db"
 
 
+def batches_file(start: Path) -> Path:
+    """Where message batches are put down: in the project's `.claude`, or the user's where there is no project."""
+    return (claude_folder(start) or user_folder()) / "batches.db"
+
+
 def _root_of(config_path: Path) -> Path | None:
     """Where the agents of a config must lie: a project must not have its users send other files of theirs.
 

@@ -6,7 +6,7 @@ again. So what was spent and what is set aside never pass a limit together, howe
 
 Each process has a claim (`stores.claims`), which the system drops when it dies. What a dead one had set aside is
 released when it is in somebody's way: a crash must not eat the budget of a day, at the price that what it had in flight
-is not counted.
+is not counted. A message batch goes on without its process, and what it set aside stays until it is settled.
 
 Money lies in the file as whole picodollars: sums are exact, and 9 million dollars fit.
 """
@@ -73,6 +73,9 @@ def _m001_accounts(connection: sqlite3.Connection) -> None:
 _DESIGN = Design("record of budgets", "move it away", (_m001_accounts,))
 _SPENT = "SELECT coalesce(max(CAST(spent AS INTEGER)), 0) FROM accounts WHERE name = ?"
 _HELD = "SELECT coalesce(sum(CAST(amount AS INTEGER)), 0) FROM holds WHERE account = ?"
+_HELD_BY = "SELECT CAST(number AS INTEGER), CAST(account AS TEXT) FROM holds WHERE owner = ?"
+_BATCH = "batch "
+"""How the names of owners begin that are no processes."""
 _SPEND = (
     "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET spent = spent + excluded.spent,"
     " changed_at = excluded.changed_at"
@@ -106,6 +109,36 @@ class BudgetFile(Database):
             return shortage
 
         return self._transact(hold) or (owner, number)
+
+    def hold_batch(self, id_: str, parts: "Sequence[tuple[Sequence[Ceiling], Decimal]]") -> Shortage | None:
+        """As `hold`, for all parts of a batch or none, whether its process lives or not; anew if it did before."""
+        owner = _BATCH + id_
+
+        def hold(writer: sqlite3.Connection) -> Shortage | None:
+            writer.execute("DELETE FROM holds WHERE owner = ?", (owner,))
+            self._release_dead(writer)
+            for number, (ceilings, usd) in enumerate(parts):
+                amount = _picos(usd)
+                if shortage := _shortage(writer, ceilings, amount):
+                    writer.execute("DELETE FROM holds WHERE owner = ?", (owner,))
+                    return shortage
+                rows = [(owner, number, ceiling.account, amount) for ceiling in ceilings]
+                writer.executemany("INSERT INTO holds VALUES (?, ?, ?, ?)", rows)
+            return None
+
+        return self._transact(hold)
+
+    def settle_batch(self, id_: str, usd: Sequence[Decimal]) -> None:
+        """Let go of what the batch had set aside, and add what its parts have cost, to the same accounts; only once."""
+        owner, now = _BATCH + id_, time.time()
+
+        def settle(writer: sqlite3.Connection) -> None:
+            held = writer.execute(_HELD_BY, (owner,)).fetchall()
+            writer.execute("DELETE FROM holds WHERE owner = ?", (owner,))
+            rows = [(account, _picos(usd[number]), now) for number, account in held if number < len(usd)]
+            writer.executemany(_SPEND, [row for row in rows if row[1]])
+
+        self._transact(settle)
 
     def settle(self, held: tuple[str, int], accounts: Sequence[str], usd: Decimal) -> None:
         """Let go of what was set aside, and add what was spent."""
@@ -156,6 +189,8 @@ class BudgetFile(Database):
 
 
 def _is_alive(claims: Claims, owner: str) -> bool:
+    if owner.startswith(_BATCH):
+        return True
     try:
         return claims.is_held(owner)
     except ValueError:  # nobody of ours is called so
@@ -221,10 +256,23 @@ class Budgets(msgspec.Struct, frozen=True):
         try:
             held = self.file.hold(ceilings, usd)
         except StoreError as error:
-            raise BudgetError(
-                f"{agent!r} is not sent: the budget cannot be kept, for {error}; mend that, or take the limit out"
-            ) from error
+            raise _unkept(repr(agent), error) from error
         return held if isinstance(held, Shortage) else _Hold(self.file, held, [ceiling.account for ceiling in ceilings])
+
+    def hold_batch(self, id_: str, usd: "Mapping[str, Decimal]", *, at: "datetime") -> Shortage | None:
+        """See `BatchBudget.hold_batch`."""
+        parts = [(self._ceilings((agent,), at), usd[agent]) for agent in sorted(usd)]
+        try:
+            return self.file.hold_batch(id_, parts)
+        except StoreError as error:
+            raise _unkept("the batch", error) from error
+
+    def settle_batch(self, id_: str, usd: "Mapping[str, Decimal]") -> None:
+        """See `BatchBudget.settle_batch`."""
+        try:
+            self.file.settle_batch(id_, [usd[agent] for agent in sorted(usd)])
+        except StoreError as error:
+            raise BudgetError(f"what the batch has cost cannot be written down: {error}; mend that") from error
 
     def standing(self, at: "datetime") -> list[Spending]:
         """How it stands with the limits of this day. Raises `StoreError`."""
@@ -241,6 +289,10 @@ class Budgets(msgspec.Struct, frozen=True):
         if self.limits.per_day_usd is not None:
             found.append(Ceiling(day, _decimal(self.limits.per_day_usd), "budgets.per_day_usd"))
         return [*self.more, *found]
+
+
+def _unkept(what: str, error: StoreError) -> BudgetError:
+    return BudgetError(f"{what} is not sent: the budget cannot be kept, for {error}; mend that, or take the limit out")
 
 
 def _decimal(usd: float) -> Decimal:

@@ -7,7 +7,7 @@
 - A file of an older version is brought to ours by the migrations that it lacks, in one transaction.
 
 The log reaches the disk at checkpoints only (`synchronous=NORMAL`): a power cut may cost the last writes, never the
-file. A killed process costs nothing that was written.
+file; a design may ask for more. A killed process costs nothing that was written.
 
 What lies in a file is said by who extends `Database`: `stores.sqlite`, `stores.runs`.
 """
@@ -46,6 +46,8 @@ class Design(NamedTuple):
 
     None is ever changed once it was released: files that it made lie on disks.
     """
+    survives_power_cut: bool = False
+    """Whether each write is on the disk when it returns, which costs some milliseconds."""
 
 
 class Database:
@@ -180,7 +182,7 @@ def _connect(path: Path, design: Design) -> sqlite3.Connection:
         connection.execute("COMMIT")
         if version < len(design.migrations):
             _migrate(connection, path, design)
-        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA synchronous = {'FULL' if design.survives_power_cut else 'NORMAL'}")
     except BaseException:
         connection.close()
         raise

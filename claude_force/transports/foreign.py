@@ -205,6 +205,11 @@ def _api_error(status: int, headers: Mapping[str, str], body: ErrorBody, model: 
     )
 
 
+def entry_error(body: ErrorBody) -> ApiError:
+    """The error of one entry of a batch, which has no status of its own: that of the results is 200."""
+    return _api_error(200, {}, body, None)
+
+
 def _class_of(status: int, kind: str | None, code: object, said: str) -> type[ApiError]:
     if code in _SPENT or said.startswith(_SPENT_MESSAGE):
         return AccountLimitError

@@ -7,10 +7,12 @@ that merely looks like the API is found out here.
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from claude_force.base.batches import BatchStatus
 from claude_force.base.errors import ConnectionFailedError
 from claude_force.base.records import Allowance, RateLimits, Reply
 from claude_force.base.usage import Usage
@@ -144,10 +146,12 @@ class StreamFailed(Exception):  # noqa: N818 - a signal between wire and foreign
 
 def read_body(body: bytes, headers: Mapping[str, str]) -> Reply:
     """The reply in a plain answer. Raises `msgspec.DecodeError` where it is none."""
-    message = msgspec.json.decode(body, type=_Message)
+    return _plain_reply(msgspec.json.decode(body, type=_Message), dict(headers.items()))
+
+
+def _plain_reply(message: _Message, headers: Mapping[str, str]) -> Reply:
     text = "".join(block.text for block in message.content if block.type == "text")
-    plain = dict(headers.items())
-    return _reply(message, text, plain, read_limits(plain))
+    return _reply(message, text, headers, read_limits(headers))
 
 
 class _Model(msgspec.Struct):
@@ -170,6 +174,89 @@ class _Count(msgspec.Struct):
 def read_count(body: bytes) -> int:
     """The number of tokens. Raises `msgspec.DecodeError` where there is none."""
     return msgspec.json.decode(body, type=_Count).input_tokens
+
+
+class _Counts(msgspec.Struct):
+    processing: int = 0
+    succeeded: int = 0
+    errored: int = 0
+    canceled: int = 0
+    expired: int = 0
+
+
+class _Batch(msgspec.Struct):
+    id: str
+    processing_status: Literal["in_progress", "canceling", "ended"]
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None
+    archived_at: datetime | None = None
+    request_counts: _Counts = msgspec.field(default_factory=_Counts)
+
+
+class _Batches(msgspec.Struct):
+    data: list[_Batch]
+    has_more: bool = False
+
+
+class _EntryFailure(msgspec.Struct):
+    """The API's error object, in one more of its own."""
+
+    error: ErrorBody = msgspec.field(default_factory=ErrorBody)
+
+
+class _EntryResult(msgspec.Struct):
+    type: str
+    message: _Message | None = None
+    error: _EntryFailure | None = None
+
+
+class _Entry(msgspec.Struct):
+    custom_id: str
+    result: _EntryResult
+
+
+def read_batch(body: bytes) -> BatchStatus:
+    """How a batch stands. Raises `msgspec.DecodeError` where it is none."""
+    return _status(msgspec.json.decode(body, type=_Batch))
+
+
+def read_batches(body: bytes) -> tuple[list[BatchStatus], bool]:
+    """One page of a list of batches, and whether there are more. Raises `msgspec.DecodeError` where it is none."""
+    page = msgspec.json.decode(body, type=_Batches)
+    return [_status(batch) for batch in page.data], page.has_more
+
+
+def _status(batch: _Batch) -> BatchStatus:
+    return BatchStatus(
+        id=batch.id,
+        status=batch.processing_status,
+        created_at=batch.created_at,
+        expires_at=batch.expires_at,
+        ended_at=batch.ended_at,
+        is_archived=batch.archived_at is not None,
+        **msgspec.structs.asdict(batch.request_counts),
+    )
+
+
+def read_custom_id(line: bytes) -> str:
+    """Of which entry this line of a batch's results is."""
+    return msgspec.json.decode(line, type=_Entry).custom_id
+
+
+def read_result(line: bytes, *, is_simulated: bool) -> tuple[str, Reply | ErrorBody | str]:
+    """What a line of a batch's results says of which entry: its reply, its error, or why there is neither.
+
+    An entry has no request id; it is known by its `custom_id`.
+    """
+    entry = msgspec.json.decode(line, type=_Entry)
+    result = entry.result
+    if result.type == "succeeded" and result.message is not None:
+        headers = {"request-id": entry.custom_id} | ({SIMULATED_HEADER: "true"} if is_simulated else {})
+        return entry.custom_id, _plain_reply(result.message, headers)
+    if result.type == "errored":
+        return entry.custom_id, result.error.error if result.error else ErrorBody()
+    return entry.custom_id, result.type
 
 
 def _reply(message: _Message, text: str, headers: Mapping[str, str], limits: RateLimits | None) -> Reply:

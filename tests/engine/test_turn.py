@@ -69,6 +69,9 @@ class World:
             raise outcome
         return outcome
 
+    async def apart(self, function: Callable[[], T]) -> T:
+        return function()
+
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.time_s += seconds

@@ -1,0 +1,575 @@
+"""Message batches: many turns at half the price, sent exactly once, and each answer accounted for exactly once.
+
+```text
+  in the cache                    given at once, by the turn that every call is
+        │
+  in a batch still to collect     waited for: what a crash, or another process, left is never sent again
+        │
+  put down, then sent             `sending` until the server is known to have it, then `sent`
+        │
+  ended                           each answer goes through a turn, as one that has just arrived: judged, priced, kept
+        │
+  collected                       the budgets are settled, the entries go
+```
+
+**Sent once.** A batch is on the disk before it is sent. If its process dies, or the connection does, the server may
+have it, and its API has no name for it but the ids of its entries, which it tells only when the batch has ended. So
+whoever finds it `sending` looks at the batches that nobody of ours knows, that are no older and have as many entries:
+one that has ended is ours if its entries carry our id; one that runs may be ours, and is waited for. Only where there
+is none, `GRACE` after it was sent, it is sent again. Exactness ends where a server takes a request later than that.
+
+**Accounted once.** One process at a time collects a batch. The ledger says which of its answers it has: after a crash,
+collecting writes only the others down, but keeps and gives all.
+
+**Never over a limit.** What a batch can cost at the most is set aside before it is sent, and stays so when its
+process has died, as the server goes on; it is settled when the batch is collected.
+"""
+
+import copy
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+from claude_force.base.batches import Asked, BatchEntry, BatchRecord, BatchStatus, custom_id_of, unanswered
+from claude_force.base.errors import (
+    ApiError,
+    BatchEntryError,
+    BatchNotFoundError,
+    BudgetError,
+    ClaudeForceError,
+)
+from claude_force.base.pricing import BatchPrices
+from claude_force.base.records import AgentResult, Caching, Execution, PromptCaching, Reply, Request
+from claude_force.base.usage import Usage
+from claude_force.engine.budget import request_usd
+from claude_force.engine.key import request_key
+from claude_force.engine.parts import Parts, Watch
+from claude_force.engine.request import Prepared, Task, build_request
+from claude_force.engine.retry import is_passing, wait_s
+from claude_force.engine.spending import short
+from claude_force.engine.traffic import Traffic
+from claude_force.engine.turn import choice_of, run_prepared
+from claude_force.engine.warming import prefixes
+
+if TYPE_CHECKING:
+    from claude_force.base.batches import BatchBudget, BatchServer, BatchStore
+    from claude_force.base.ports import Ledger, OnText
+    from claude_force.engine.outside import Outside
+
+Outcome = AgentResult | ClaudeForceError
+OnStatus = Callable[[BatchStatus], None]
+"""Called whenever a server has said how a batch of ours stands."""
+OnOutcome = Callable[[int, Outcome], None]
+"""Called with a task's place in the input, and how it ended, as soon as that is known."""
+
+# The API takes 100,000 requests and 256 MB. With less in each, what is held in memory, and what one fault costs, stays
+# small; a batch more costs nothing.
+MOST_ENTRIES = 10_000
+MOST_BYTES = 64 * 1024 * 1024
+# Most batches end within an hour, some within minutes.
+FIRST_POLL_S, LAST_POLL_S, POLL_GROWTH = 5.0, 60.0, 1.5
+# So many polls may fail one after the other: some ten minutes without a network.
+MOST_FAILED_POLLS = 12
+# For so long a request that was on its way when its sender died may still be taken.
+GRACE = timedelta(minutes=2)
+# By so much the server's clock may be off ours.
+SKEW = timedelta(minutes=5)
+# Who shares the beginning of a prompt in a batch reads it from the prompt cache now and then, not always: writing it
+# for an hour costs as much again as the prompt, so it pays where more than half of them do.
+LEAST_SHARING = 10
+
+_FREE, _NOTHING = Decimal(0), Usage()
+_NOBODY: "Mapping[str, BatchEntry]" = MappingProxyType({})
+
+
+class BatchTurn(NamedTuple):
+    """One task of a batch, ready to be asked."""
+
+    task: Task
+    prepared: Prepared
+    key: str
+
+
+class BatchWatch(NamedTuple):
+    """Who looks on."""
+
+    on_status: OnStatus | None = None
+    on_outcome: OnOutcome | None = None
+    on_warning: "OnText | None" = None
+
+    def warn(self, text: str) -> None:
+        """Tell whoever looks on."""
+        if self.on_warning:
+            self.on_warning(text)
+
+
+class _Ask(msgspec.Struct, frozen=True):
+    """What an answer is judged and accounted by, as it lies in the store."""
+
+    text: str
+    request: Request
+    keeps: bool
+    """Whether the cache is to keep the answer."""
+
+
+_decode = msgspec.json.Decoder(_Ask).decode
+
+
+class Batching(msgspec.Struct, frozen=True, kw_only=True):
+    """All that batches need; made by a face's project."""
+
+    parts: Parts
+    server: "BatchServer"
+    store: "BatchStore"
+    budget: "BatchBudget | None"
+    booked: Callable[[str], Collection[str]]
+    """Which entries of a batch (by its server's id) are in the ledger."""
+
+    # ------------------------------------------------------------ from tasks to answers
+
+    def prepare(self, tasks: Sequence[Task]) -> list[BatchTurn]:
+        """Each task's request. Raises the `InputError` family; nothing was sent."""
+        parts = self.parts
+        found = {name: parts.agents.find(name) for name in dict.fromkeys(task.agent_name for task in tasks)}
+        turns = []
+        for asked in tasks:
+            agent = found[asked.agent_name]
+            choose = choice_of(parts, asked, agent)
+            task = msgspec.structs.replace(asked, choice=choose()) if choose else asked
+            prepared = build_request(task, agent, parts.config, parts.aliases)
+            turns.append(BatchTurn(task, prepared, request_key(prepared.request, server=parts.server)))
+        return turns
+
+    async def execute(
+        self, outside: "Outside", tasks: Sequence[Task], *, live_fallback: bool, watch: BatchWatch
+    ) -> list[Outcome]:
+        """How each task ended, in their order. Whatever ends this, the batch goes on, and the same call finds it."""
+        turns = await outside.apart(lambda: self.prepare(tasks))
+        await self._finish(outside, watch)
+        outcomes: dict[int, Outcome] = {}
+
+        def end(number: int, outcome: Outcome) -> None:
+            outcomes[number] = outcome
+            if watch.on_outcome:
+                watch.on_outcome(number, outcome)
+
+        waiting = await self._unanswered(outside, turns, end)
+        entries = {key: _entry(turns[numbers[0]]) for key, numbers in waiting.items()}
+        for id_ in await self._submit(outside, entries, watch):
+            answers = await self.see_through(outside, id_, watch, wanted=entries)
+            for key, answer in answers.items():
+                if key not in waiting:  # somebody else wants it
+                    continue
+                first, *others = waiting.pop(key)
+                outcome = answer
+                if live_fallback and _may_go_live(answer):
+                    outcome = await _outcome(outside, self.parts, turns[first])
+                end(first, outcome)
+                for number in others:
+                    end(number, _given_again(outcome))
+        for numbers in waiting.values():
+            for number in numbers:
+                end(number, unanswered("missing"))
+        return [outcomes[number] for number in range(len(turns))]
+
+    async def submit(self, outside: "Outside", tasks: Sequence[Task], *, watch: BatchWatch) -> list[str]:
+        """Send what neither the cache nor a batch has, and wait for nothing; gives the ids of the batches."""
+        turns = await outside.apart(lambda: self.prepare(tasks))
+        entries = {turn.key: _entry(turn) for turn in turns if not self._is_kept(turn)}
+        return await self._submit(outside, entries, watch)
+
+    async def _submit(self, outside: "Outside", entries: Mapping[str, BatchEntry], watch: BatchWatch) -> list[str]:
+        """Send what is in no batch yet; gives our ids of all batches that have a part of it."""
+        if not entries:
+            return []
+        server, at = self.parts.server, self.parts.clock.now()
+        joined = await outside.finish(
+            lambda: self.store.join(list(entries.values()), server=server, at=at, split=_split)
+        )
+        unsent = list(joined.added)
+        try:
+            while unsent:
+                id_ = unsent.pop(0)
+                await self._send(outside, id_, watch)
+        finally:
+            for id_ in unsent:
+                await outside.finish(partial(self.store.drop, id_))
+            for release in joined.added.values():
+                release()
+        return [*joined.waiting, *joined.added]
+
+    async def see_through(
+        self, outside: "Outside", id_: str, watch: BatchWatch, *, wanted: Mapping[str, BatchEntry] = _NOBODY
+    ) -> dict[str, Outcome]:
+        """Wait for a batch of ours, and collect it: how each of its entries ended, by key.
+
+        `wanted` ones are given even if another process has collected them meanwhile.
+        """
+        record = await self._sent(outside, id_, watch)
+        await self._ended(outside, record, watch)
+        return await self.collect(outside, record, wanted=wanted)
+
+    async def _finish(self, outside: "Outside", watch: BatchWatch) -> None:
+        """Collect to the end what a crash has left in the middle: its last answers may be all that is missing."""
+        for record in await outside.call(lambda: self.store.records(self.parts.server)):
+            if record.stage != "sent" or not record.is_begun:
+                continue
+            release = await outside.call(partial(self.store.claim, record.id))
+            if release is None:  # somebody is at it
+                continue
+            release()
+            try:
+                await self.collect(outside, record)
+            except ClaudeForceError as error:
+                watch.warn(f"the batch {record.batch_id} is not collected to its end: {error}")
+
+    async def _unanswered(
+        self, outside: "Outside", turns: Sequence[BatchTurn], end: Callable[[int, Outcome], None]
+    ) -> dict[str, list[int]]:
+        """The places of those that have to be asked, by key; what the cache has is given to the others."""
+        waiting: dict[str, list[int]] = {}
+        unsent, parts = _Replaying(outside, unanswered("missing")), msgspec.structs.replace(self.parts, budget=None)
+        for number, turn in enumerate(turns):
+            outcome: Outcome | None = None
+            if turn.key not in waiting and self._is_kept(turn):
+                outcome = await _outcome(unsent, parts, turn)
+            if outcome is None or isinstance(outcome, BatchEntryError):  # it has gone from the cache meanwhile
+                waiting.setdefault(turn.key, []).append(number)
+            else:
+                end(number, outcome)
+        return waiting
+
+    def _is_kept(self, turn: BatchTurn) -> bool:
+        cache, use_cache = self.parts.cache, turn.task.use_cache
+        if cache is None or use_cache is False or use_cache == "refresh":
+            return False
+        return cache.peek(turn.key, agent=turn.task.agent_name) is not None
+
+    # ------------------------------------------------------------ sending, under the batch's claim
+
+    async def _send(self, outside: "Outside", id_: str, watch: BatchWatch) -> None:
+        """Send a batch that was put down. Returns as well where nobody knows whether the server has it."""
+        entries = await outside.call(lambda: self.store.entries(id_))
+        asked = _asked(entries)
+        failures, clock = 0, self.parts.clock
+        while True:
+            try:
+                await outside.finish(partial(self._hold, id_, entries, asked))
+                status = await outside.apart(lambda: self.server.create(asked))
+            except (ApiError, BudgetError) as error:
+                if isinstance(error, ApiError) and _may_be_there(error):
+                    watch.warn(f"it is not known whether the server has taken the batch, which is found out: {error}")
+                    return
+                failures += 1
+                retries = self.parts.config.defaults.max_retries
+                wait = wait_s(error, attempt=failures, max_retries=retries, left_s=math.inf, roll=clock.roll())
+                if wait is None:
+                    await outside.finish(partial(self._forget, id_, entries))
+                    raise
+                await outside.pause(wait)
+            else:
+                await outside.finish(partial(self.store.sent, id_, status.id))
+                if watch.on_status:
+                    watch.on_status(status)
+                return
+
+    def _hold(self, id_: str, entries: Sequence[BatchEntry], asked: Sequence[Asked]) -> None:
+        """Set aside what it can cost at the most. Raises `BudgetError`."""
+        if self.budget is None:
+            return
+        at = self.parts.clock.now()
+        usd: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for entry, one in zip(entries, asked, strict=True):
+            worst_usd = self._worst_usd(one, at)
+            if worst_usd is None:
+                raise BudgetError(
+                    f"the batch is not sent: the price of {one.request.model!r} is not known, so no limit can be kept;"
+                    " set it under `pricing` in the config"
+                )
+            usd[entry.agent] += worst_usd
+        shortage = self.budget.hold_batch(id_, usd, at=at)
+        if shortage is not None:
+            raise short("the batch", shortage, sum(usd.values(), _FREE))
+
+    def _worst_usd(self, asked: Asked, at: datetime) -> Decimal | None:
+        ttl = asked.caching.ttl if asked.caching else "5m"
+        return request_usd(asked.request, BatchPrices(self.parts.prices), at, ttl=ttl)
+
+    def _forget(self, id_: str, entries: Sequence[BatchEntry]) -> None:
+        """It was never sent."""
+        if self.budget is not None:
+            self.budget.settle_batch(id_, dict.fromkeys((entry.agent for entry in entries), _FREE))
+        self.store.drop(id_)
+
+    # ------------------------------------------------------------ waiting
+
+    def record(self, id_: str) -> BatchRecord:
+        """What we know of a batch, by our id or the server's. Raises `BatchNotFoundError`."""
+        for record in self.store.records(self.parts.server):
+            if id_ in {record.id, record.batch_id}:
+                return record
+        raise BatchNotFoundError(
+            f"no batch {id_!r} was sent from here; `claude-force batch list` shows those that were", batch_id=id_
+        )
+
+    async def _sent(self, outside: "Outside", id_: str, watch: BatchWatch) -> BatchRecord:
+        """The batch, once it is known that the server has it."""
+        poll_s = FIRST_POLL_S
+        while True:
+            record = await outside.call(lambda: self.record(id_))
+            if record.batch_id is None and (release := await outside.call(lambda: self.store.claim(id_))):
+                try:
+                    await self._find(outside, id_, watch)
+                finally:
+                    release()
+                record = await outside.call(lambda: self.record(id_))
+            if record.batch_id is not None:
+                return record
+            await outside.pause(poll_s)
+            poll_s = min(poll_s * POLL_GROWTH, LAST_POLL_S)
+
+    async def _find(self, outside: "Outside", id_: str, watch: BatchWatch) -> None:
+        """One look, under its claim, whether the server has this batch; else it is sent once more."""
+        records = await outside.call(lambda: self.store.records(self.parts.server))
+        record = next((record for record in records if record.id == id_), None)
+        if record is None or record.batch_id is not None:
+            return
+        listed = await outside.apart(lambda: self.server.list_since(record.sent_at - SKEW))
+        known = {each.batch_id for each in records}
+        may_be_it = [status for status in listed if status.id not in known and status.entries == record.entries]
+        for status in may_be_it:
+            if status.ended_at is not None and await self._is_ours(outside, status, id_):
+                await outside.finish(partial(self.store.sent, id_, status.id))
+                return
+        now = self.parts.clock.now()
+        if now - record.sent_at > GRACE and all(status.ended_at is not None for status in may_be_it):
+            await outside.finish(lambda: self.store.renew(id_, now))
+            await self._send(outside, id_, watch)
+
+    async def _is_ours(self, outside: "Outside", status: BatchStatus, id_: str) -> bool:
+        if status.is_archived:
+            return False
+        custom_id = await outside.apart(partial(self.server.first_custom_id, status.id))
+        return custom_id is not None and custom_id.endswith(f"-{id_}")
+
+    async def _ended(self, outside: "Outside", record: BatchRecord, watch: BatchWatch) -> None:
+        """Poll until it has ended. A server that cannot be reached for a while is no reason to leave it."""
+        batch_id = record.batch_id or ""
+        failures, poll_s = 0, FIRST_POLL_S
+        while True:
+            try:
+                status = await outside.apart(lambda: self.server.show(batch_id))
+            except ApiError as error:
+                failures += 1
+                if not is_passing(error) or failures > MOST_FAILED_POLLS:
+                    raise
+                watch.warn(f"the batch {batch_id} could not be asked for, and is again: {error}")
+            else:
+                failures = 0
+                if watch.on_status:
+                    watch.on_status(status)
+                if status.status == "ended":
+                    return
+            await outside.pause(poll_s)
+            poll_s = min(poll_s * POLL_GROWTH, LAST_POLL_S)
+
+    # ------------------------------------------------------------ collecting
+
+    async def collect(
+        self, outside: "Outside", record: BatchRecord, *, wanted: Mapping[str, BatchEntry] = _NOBODY
+    ) -> dict[str, Outcome]:
+        """How each entry of a batch that has ended did, by key; one process at a time accounts for it.
+
+        Of a batch that was collected already, only the `wanted` ones are given, from what the server still has.
+        """
+        batch_id, id_ = record.batch_id or "", record.id
+        results = await outside.apart(lambda: self.server.results(batch_id))
+        while not (release := await outside.call(lambda: self.store.claim(id_))):
+            await outside.pause(FIRST_POLL_S)
+        try:
+            record = await outside.call(lambda: self.record(id_))
+            if record.stage == "collected":
+                named = (_named(entry, id_) for entry in wanted.values())
+                there = [entry for entry in named if entry.custom_id in results]
+                return {entry.key: (await self._answer(outside, entry, results, record, results))[0] for entry in there}
+            entries = await outside.call(lambda: self.store.entries(id_))
+            booked = await outside.apart(lambda: self.booked(batch_id)) if record.is_begun else ()
+            await outside.finish(lambda: self.store.begin(id_))
+            answers: dict[str, Outcome] = {}
+            spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+            for entry, asked in zip(entries, _asked(entries), strict=True):
+                answers[entry.key], cost_usd = await self._answer(outside, entry, results, record, booked)
+                spent[entry.agent] += self._at_most(asked, record) if cost_usd is None else cost_usd
+            await outside.finish(lambda: self._settle(id_, spent))
+            return answers
+        finally:
+            release()
+
+    def _at_most(self, asked: Asked, record: BatchRecord) -> Decimal:
+        return self._worst_usd(asked, record.sent_at) or _FREE
+
+    def _settle(self, id_: str, spent: Mapping[str, Decimal]) -> None:
+        if self.budget is not None:
+            self.budget.settle_batch(id_, spent)
+        self.store.collected(id_)
+
+    async def _answer(
+        self,
+        outside: "Outside",
+        entry: BatchEntry,
+        results: "Mapping[str, Reply | ClaudeForceError]",
+        record: BatchRecord,
+        booked: Collection[str],
+    ) -> tuple[Outcome, Decimal | None]:
+        """One entry's answer, as a turn gives it that has just got it, and what it has cost."""
+        ask, result = _decode(entry.body), results.get(entry.custom_id) or unanswered("missing")
+        book = _Book(
+            self.parts.ledger,
+            batch_id=record.batch_id,
+            custom_id=entry.custom_id,
+            is_free=not isinstance(result, Reply),
+            is_silent=entry.custom_id in booked,
+        )
+        defaults = msgspec.structs.replace(self.parts.config.defaults, max_retries=0)
+        parts = msgspec.structs.replace(
+            self.parts,
+            ledger=book,
+            budget=None,
+            prices=BatchPrices(self.parts.prices),
+            traffic=Traffic(self.parts.clock),  # how it went hours ago says nothing about the model now
+            config=msgspec.structs.replace(self.parts.config, defaults=defaults),
+        )
+        task = Task(
+            agent_name=entry.agent,
+            text=ask.text,
+            use_cache="refresh" if ask.keeps else False,
+            timeout_s=math.inf,
+            begun_at=record.sent_at,
+        )
+        turn = BatchTurn(task, Prepared(ask.request, (), ()), entry.key)
+        return await _outcome(_Replaying(outside, result), parts, turn), book.cost_usd
+
+
+def settled(outcomes: list[Outcome], on_error: Literal["raise", "return"]) -> list[Outcome]:
+    """The outcomes, or the first error."""
+    if on_error == "raise":
+        for outcome in outcomes:
+            if isinstance(outcome, ClaudeForceError):
+                raise outcome
+    return outcomes
+
+
+async def _outcome(outside: "Outside", parts: Parts, turn: BatchTurn) -> Outcome:
+    """How a turn ends."""
+    try:
+        return await run_prepared(outside, parts, turn.task, turn.prepared, Watch())
+    except ClaudeForceError as error:
+        return error
+
+
+class _Book:
+    """The ledger, as an answer of a batch is written down in it: once, with its batch."""
+
+    def __init__(
+        self, ledger: "Ledger", *, batch_id: str | None, custom_id: str, is_free: bool, is_silent: bool
+    ) -> None:
+        self.cost_usd: Decimal | None = None
+        self._ledger, self._is_free, self._is_silent = ledger, is_free, is_silent
+        self._facts = {"batch_id": batch_id, "request_id": custom_id}
+
+    def record(self, execution: Execution) -> None:
+        """See `Ledger.record`. What was not answered is not billed."""
+        free = {"usage": _NOTHING, "cost_usd": _FREE} if self._is_free else {}
+        execution = msgspec.structs.replace(execution, **self._facts, **free)
+        self.cost_usd = execution.cost_usd
+        if not self._is_silent:
+            self._ledger.record(execution)
+
+
+class _Replaying:
+    """An `Outside` where what is sent has its answer already."""
+
+    is_blocking = True  # nobody waits for anything
+
+    def __init__(self, outside: "Outside", result: "Reply | ClaudeForceError") -> None:
+        self._result = result
+        self.pause, self.wait, self.apart = outside.pause, outside.wait, outside.apart
+        self.call, self.later, self.finish = outside.call, outside.later, outside.finish
+
+    async def send(
+        self,
+        request: Request,  # noqa: ARG002 - as of an `Outside`
+        *,
+        timeout_s: float,  # noqa: ARG002
+        on_text: "OnText | None",  # noqa: ARG002
+        caching: Caching | None = None,  # noqa: ARG002
+    ) -> Reply:
+        """What came for it."""
+        if isinstance(self._result, Reply):
+            return self._result
+        raise copy.copy(self._result)  # a raised error collects tracebacks
+
+
+def _entry(turn: BatchTurn) -> BatchEntry:
+    ask = _Ask(turn.task.text, turn.prepared.request, keeps=turn.task.use_cache is not False)
+    return BatchEntry(key=turn.key, agent=turn.task.agent_name, body=msgspec.json.encode(ask))
+
+
+def _named(entry: BatchEntry, id_: str) -> BatchEntry:
+    return msgspec.structs.replace(entry, custom_id=custom_id_of(entry.key, id_))
+
+
+def _split(entries: Sequence[BatchEntry]) -> list[list[BatchEntry]]:
+    """Batches that are not too large, in order."""
+    parts: list[list[BatchEntry]] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.body)
+        if not parts or len(parts[-1]) == MOST_ENTRIES or size > MOST_BYTES:
+            parts.append([])
+            size = len(entry.body)
+        parts[-1].append(entry)
+    return parts
+
+
+def _asked(entries: Sequence[BatchEntry]) -> list[Asked]:
+    """What is sent, marked where many share a beginning."""
+    requests = [_decode(entry.body).request for entry in entries]
+    beginnings = [prefixes(request) for request in requests]
+    sharing = Counter(prefix.key for found in beginnings for prefix in found)
+    asked = []
+    for entry, request, found in zip(entries, requests, beginnings, strict=True):
+        end = next((prefix.end for prefix in found if sharing[prefix.key] >= LEAST_SHARING), None)
+        asked.append(Asked(entry.custom_id, request, None if end is None else Caching((end,), "1h")))
+    return asked
+
+
+def _may_be_there(error: ApiError) -> bool:
+    """Whether the server may have taken what it did not say yes to; overload is a clear no."""
+    status = error.status or 0
+    return error.may_have_arrived or status == HTTPStatus.REQUEST_TIMEOUT or (status >= 500 and status != 529)  # noqa: PLR2004 - HTTP's own border, and the API's own status
+
+
+def _may_go_live(outcome: Outcome) -> bool:
+    """Whether an ordinary call may well get an answer: what was refused, or cancelled on purpose, is not tried."""
+    if isinstance(outcome, BatchEntryError):
+        return outcome.end != "canceled"
+    return isinstance(outcome, ApiError) and is_passing(outcome)
+
+
+def _given_again(outcome: Outcome) -> Outcome:
+    """The same for another task that asked the same: it is paid for once."""
+    if isinstance(outcome, ClaudeForceError):
+        return outcome
+    facts = {name: getattr(outcome, name) for name in AgentResult.__slots__}
+    paid = {"cached": True, "cache_age_seconds": 0.0, "usage": _NOTHING, "cost_usd": _FREE, "attempts": 0}
+    facts |= paid | {"saved_usd": outcome.cost_usd, "prompt_caching": PromptCaching()}
+    return AgentResult(str(outcome), **facts)

@@ -1,0 +1,329 @@
+"""Message batches and what goes wrong: whoever dies, and whenever, nothing is sent twice and nothing is lost.
+
+Time is a clock that a pause moves on, so that nobody waits; processes, server, files and kills are real.
+"""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anthropic  # noqa: F401 - a second that no time limit of a test is to pay
+import msgspec
+import pytest
+
+from claude_force import AgentOrchestrator
+from claude_force.base.clock import SystemClock
+from claude_force.base.errors import BatchNotFoundError, CredentialsError, ServerError
+from claude_force.base.pricing import Prices
+from claude_force.engine.batching import BatchWatch
+from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.request import Task
+from claude_force.orchestrator import Project
+from claude_force.testing import ApiFault, Disconnect, Rule, SeenRequest, Simulator
+
+# Forks a child for each line that it reads, from one process that has imported everything; says how each ended.
+NURSERY = """
+import os, signal, sys
+from datetime import timedelta
+import anthropic, msgspec
+from claude_force.base.clock import SystemClock
+from claude_force.engine.batching import BatchWatch
+from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.request import Task
+from claude_force.orchestrator import Project
+
+url = sys.argv[1]
+
+class Clock(SystemClock):
+    ahead = timedelta()
+
+    def now(self):
+        return super().now() + self.ahead
+
+class Deadly(Blocking):
+    clock, left = Clock(), 0
+
+    async def pause(self, seconds):
+        self.clock.ahead += timedelta(seconds=seconds)
+
+    def step(self):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def call(self, function):
+        value = function()
+        self.step()
+        return value
+
+    apart = finish = call
+
+def child(folder, steps, count):
+    os.chdir(folder)
+    project = Project(api_key="k", base_url=url)
+    outside = Deadly(lambda: project.live)
+    outside.left = steps
+    batching = project.batching
+    batching = msgspec.structs.replace(batching, parts=msgspec.structs.replace(batching.parts, clock=outside.clock))
+    tasks = [Task(agent_name="reviewer", text=f"task {number}") for number in range(count)]
+    run_now(batching.execute(outside, tasks, live_fallback=False, watch=BatchWatch()))
+
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+for line in sys.stdin:
+    folder, count, steps, seconds = line.split()
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            child(folder, int(steps), int(count))
+            code = 0
+        finally:
+            os._exit(code)
+    if float(seconds) and signal.sigtimedwait({signal.SIGCHLD}, float(seconds)) is None:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    signal.sigtimedwait({signal.SIGCHLD}, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+ENTRIES = 1000
+
+
+class Life(NamedTuple):
+    """One process that wants `entries` answers, and when it is killed."""
+
+    project: Path
+    entries: int
+    steps: int = 0
+    """After which of its acts, from 1; 0 is never."""
+    seconds: float = 0.0
+    """After how long; 0 is never."""
+
+
+def live(simulator: Simulator, *lives: Life) -> list[int]:
+    """Have these processes live one after the other; gives their exit codes."""
+    done = subprocess.run(
+        [sys.executable, "-c", NURSERY, simulator.base_url],
+        input="".join(f"{life.project} {life.entries} {life.steps} {life.seconds}\n" for life in lives),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert done.stderr == ""
+    return [int(code) for code in done.stdout.split()]
+
+
+def posted(simulator: Simulator) -> list[str]:
+    """The ids of all entries that the server was sent, in the order of their arrival."""
+    bodies = [each.body for each in simulator.requests if each.path == "/v1/messages/batches" and each.body]
+    return [one["custom_id"] for body in bodies for one in body["requests"]]
+
+
+def bill(simulator: Simulator) -> Decimal:
+    """What the simulator has billed for batches."""
+    prices, now = Prices({}), datetime.now(UTC)
+    usage = simulator.stats.batch_usage
+    return sum((prices.cost_usd(model, used, now) or Decimal(0) for model, used in usage.items()), Decimal(0)) / 2
+
+
+def ledger(project: Path) -> list[dict[str, Any]]:
+    """The lines that say what a batch has answered; money is exact."""
+    lines = (project / ".claude/metrics/executions.jsonl").read_text().splitlines()
+    return [line for text in lines if "batch_id" in (line := json.loads(text, parse_float=Decimal))]
+
+
+def check(simulator: Simulator, project: Path, entries: int) -> None:
+    """Each is in the ledger once and in the cache; ledger and budget agree."""
+    lines = ledger(project)
+    assert Counter(Counter(line["request_id"] for line in lines).values()) == {1: entries}
+    calls = simulator.stats.calls
+    with AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
+        again = subject.execute_batch([("reviewer", f"task {number}") for number in range(entries)])
+        (standing,) = subject._project.budgets.standing(datetime.now(UTC))
+    assert again == [f"task {number}" for number in range(entries)]
+    assert all(result.cached for result in again)  # type: ignore[union-attr] # no errors: they are the texts
+    assert simulator.stats.calls == calls
+    cost = sum((Decimal(line["estimated_cost"]) for line in lines), Decimal(0))
+    assert (standing.spent_usd, standing.held_usd) == (cost, Decimal(0))
+
+
+@pytest.fixture
+def project(project: Path) -> Path:
+    """The project, with a budget, so that this is accounted for, too."""
+    (project / ".claude/claude.json").write_text(json.dumps({"budgets": {"per_day_usd": 1000}}))
+    return project
+
+
+def test_a_thousand_entries_and_kills_at_random_moments(project: Path) -> None:
+    """Each entry is sent once, each answer is kept, and ledger and budget are the server's bill to the picodollar."""
+    chance = random.Random(6)  # noqa: S311 - the same kills in every run
+    # Half of the kills hit the moments between two acts, the early ones as often as the late; half of them any moment.
+    lives = [Life(project, ENTRIES, steps=round(2 ** chance.uniform(0, 10))) for _ in range(8)]
+    lives += [Life(project, ENTRIES, seconds=chance.uniform(0.05, 1.5)) for _ in range(8)]
+    chance.shuffle(lives)
+    with Simulator(lambda request: request.prompt, batch_polls=3, max_recorded=100_000) as simulator:
+        codes = live(simulator, *lives, Life(project, ENTRIES))
+        assert codes[-1] == 0
+        assert codes.count(-9) >= 5
+        ids = posted(simulator)
+        assert (len(ids), len(set(ids))) == (ENTRIES, ENTRIES)
+        check(simulator, project, ENTRIES)
+        assert sum(Decimal(line["estimated_cost"]) for line in ledger(project)) == bill(simulator)
+
+
+def test_a_kill_after_each_act(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever it was, the next process goes on from there; batches of others, of the same size, are left alone."""
+    steps = range(1, 19)
+    projects = [tmp_path / f"{number}" for number in steps]
+    for copy in projects:
+        shutil.copytree(project / ".claude", copy / ".claude")
+        (copy / ".git").mkdir()
+    lives = [
+        life for copy, number in zip(projects, steps, strict=True) for life in (Life(copy, 1, number), Life(copy, 1))
+    ]
+    with Simulator(lambda request: request.prompt, batch_polls=2, max_recorded=100_000) as simulator:
+        codes = live(simulator, *lives)
+        assert (codes[0], codes[-2]) == (-9, 0)  # the last one came to its end before
+        assert set(codes[1::2]) == {0}
+        assert len(posted(simulator)) == len(set(posted(simulator))) == len(projects)
+        for copy in projects:
+            monkeypatch.chdir(copy)
+            check(simulator, copy, 1)
+
+
+def test_two_processes_at_once(project: Path) -> None:
+    """Whoever comes first sends; both have the answers, and one of them accounts for it."""
+    with Simulator(lambda request: request.prompt, batch_polls=3, max_recorded=100_000) as simulator:
+        with ThreadPoolExecutor() as threads:
+            codes = list(threads.map(lambda _: live(simulator, Life(project, 20)), range(3)))
+        assert codes == [[0]] * 3
+        assert len(posted(simulator)) == 20
+        lines = ledger(project)
+        assert len(lines) == 20
+        assert sum(Decimal(line["estimated_cost"]) for line in lines) == bill(simulator)
+
+
+# ---------------------------------------------------------------- in one process
+
+
+class Clock(SystemClock):
+    """The machine's, which a test moves on."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+class Hasty(Blocking):
+    """An `Outside` that notes for how long it would wait."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(lambda: project.live)
+        self.clock = Clock()
+        batching = project.batching
+        parts = msgspec.structs.replace(batching.parts, clock=self.clock)
+        self.batching = msgspec.structs.replace(batching, parts=parts)
+        self.warnings: list[str] = []
+        self.statuses: list[str] = []
+
+    async def pause(self, seconds: float) -> None:
+        self.clock.ahead += timedelta(seconds=seconds)
+
+    @property
+    def watch(self) -> BatchWatch:
+        """Notes what it is told."""
+        return BatchWatch(on_status=lambda status: self.statuses.append(status.status), on_warning=self.warnings.append)
+
+    def execute(self, *texts: str) -> list[Any]:
+        """The answers to these tasks."""
+        tasks = [Task(agent_name="reviewer", text=text) for text in texts]
+        return run_now(self.batching.execute(self, tasks, live_fallback=False, watch=self.watch))
+
+
+def at(method: str, path: str) -> Callable[[SeenRequest], bool]:
+    """Requests to the end of this path."""
+    return lambda request: request.method == method and request.path.endswith(path)
+
+
+@pytest.fixture
+def served(project: Path) -> Iterator[Callable[..., tuple[Simulator, Hasty]]]:
+    """A simulator with these rules, and who asks it."""
+    with ExitStack() as stack:
+
+        def serve(*rules: Rule, **options: Any) -> tuple[Simulator, Hasty]:
+            simulator = stack.enter_context(Simulator("ok", rules=rules, **options))
+            asks = Project(api_key="k", base_url=simulator.base_url, project_dir=project)
+            stack.callback(asks.close)
+            return simulator, Hasty(asks)
+
+        yield serve
+
+
+def test_time_goes_on_between_polls(served: Any) -> None:
+    """First soon, then once a minute; what is said is what the server says."""
+    _, outside = served(batch_polls=10)
+    assert outside.execute("one") == ["ok"]
+    assert outside.statuses == ["in_progress"] * 10 + ["ended"]
+    assert timedelta(minutes=2) < outside.clock.ahead < timedelta(minutes=8)
+
+
+def test_a_lost_connection_is_doubt(served: Any) -> None:
+    """Nobody knows whether the server took it: it is looked for, and sent again only after a while."""
+    simulator, outside = served(Rule(Disconnect(), when=at("POST", "/batches"), times=1))
+    assert outside.execute("one") == ["ok"]
+    assert outside.clock.ahead > timedelta(minutes=2)
+    assert simulator.stats.calls["/v1/messages/batches"] > 4  # sent twice, and looked for
+    assert len(posted(simulator)) == 2
+    assert "not known whether the server has taken the batch" in outside.warnings[0]
+
+
+def test_overload_is_no_doubt(served: Any) -> None:
+    """The server said no, so it is asked again at once."""
+    simulator, outside = served(Rule(ApiFault(529), when=at("POST", "/batches"), times=1))
+    assert outside.execute("one") == ["ok"]
+    assert outside.clock.ahead < timedelta(seconds=10)
+    assert simulator.stats.calls["/v1/messages/batches"] == 2
+
+
+def test_what_the_server_refuses_was_never_sent(served: Any) -> None:
+    """Nothing is left of it, nor of what was set aside for it."""
+    simulator, outside = served(Rule(ApiFault(401), when=at("POST", "/batches"), times=1))
+    with pytest.raises(CredentialsError):
+        outside.execute("one")
+    assert outside.batching.store.records(outside.batching.parts.server) == []
+    (standing,) = outside.batching.budget.standing(datetime.now(UTC))
+    assert standing.held_usd == 0
+    assert outside.execute("one") == ["ok"]
+    assert len(posted(simulator)) == 2
+
+
+def test_a_server_that_is_away_for_a_while(served: Any) -> None:
+    """Is asked again; one that stays away is said, and the same call goes on later."""
+    simulator, outside = served(Rule(ApiFault(500), when=lambda request: "/batches/" in request.path, times=16))
+    with pytest.raises(ServerError):
+        outside.execute("one")
+    assert outside.execute("one") == ["ok"]
+    assert len(outside.warnings) == 12 + 3
+    assert len(posted(simulator)) == 1
+
+
+def test_a_batch_that_the_server_does_not_know(served: Any) -> None:
+    """It may be of another workspace, so it is not sent again unasked."""
+    simulator, outside = served(Rule(ApiFault(404), when=lambda request: "/batches/" in request.path, times=1))
+    with pytest.raises(BatchNotFoundError, match="the API key is of the workspace"):
+        outside.execute("one")
+    assert outside.execute("one") == ["ok"]
+    assert len(posted(simulator)) == 1
