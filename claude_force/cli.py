@@ -24,6 +24,7 @@ from claude_force.base.errors import ClaudeForceError
 COMMANDS = {
     "agents": "See and check the agents that can be called.",
     "analytics": "Show what was spent and saved.",
+    "batch": "See, collect and cancel message batches.",
     "budgets": "Show what was spent of the config's limits.",
     "cache": "See, check, prune, share and warm the answers that are kept.",
     "completion": "Print the script that completes commands in your shell.",

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -24,11 +24,23 @@ from claude_force.apps.task_file import (
 from claude_force.apps.task_plan import PlannedTask, plan_tasks
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
 from claude_force.base.errors import CacheError, InputError, TasksFileError
+from claude_force.engine.batching import BatchWatch
+from claude_force.engine.faces import Blocking, run_now
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentTask, CallOptions, Project
 
 if TYPE_CHECKING:
-    from claude_force.base.records import Retry
+    from claude_force.base.batches import BatchStatus
+    from claude_force.base.errors import ClaudeForceError
+    from claude_force.base.records import AgentResult, Retry
+
+
+class BatchOptions(NamedTuple):
+    """How a tasks file is done as a message batch."""
+
+    waits: bool
+    live_fallback: bool
+
 
 Keep = Callable[[ResultLine], None]
 
@@ -46,6 +58,7 @@ def run_tasks_file(
     options: CallOptions,
     max_concurrent: int | None,
     as_json: bool,
+    batch: "BatchOptions | None" = None,
 ) -> int:
     """Ask all tasks of the file that have no answer in `output` yet; gives the exit code.
 
@@ -61,9 +74,16 @@ def run_tasks_file(
         to_ask = tasks if results is None else unanswered(tasks, results.known)
         tally = Tally(total=len(to_ask), before=len(tasks) - len(to_ask))
         _say_start(tally, tasks, results)
+        keep = _print if results is None else results.append
+        if batch is not None and not batch.waits:
+            _leave_batch(project, to_ask, options)
+            return 0
         orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
         with _told(tally, output), shown(tally, is_alone=output is not None or not is_terminal(sys.stdout)) as show:
-            asyncio.run(_ask(orchestrator, to_ask, options, _print if results is None else results.append, tally, show))
+            if batch is not None:
+                _ask_batch(project, to_ask, options, keep, tally, show, live_fallback=batch.live_fallback)
+            else:
+                asyncio.run(_ask(orchestrator, to_ask, options, keep, tally, show))
     if as_json:
         print_json(_facts(tally))
     return tally.exit_code
@@ -173,6 +193,61 @@ async def _ask(
             keep(line)
             tally.add(line, result)
             show()
+
+
+def _ask_batch(
+    project: Project,
+    tasks: list[FileTask],
+    options: CallOptions,
+    keep: Keep,
+    tally: Tally,
+    show: Callable[[], None],
+    *,
+    live_fallback: bool,
+) -> None:
+    def end(number: int, outcome: "AgentResult | ClaudeForceError") -> None:
+        line = result_line(tasks[number], outcome)
+        keep(line)
+        tally.add(line, outcome)
+        show()
+
+    watch = BatchWatch(_StatusTeller(), end, _warn)
+    asked = project.tasks([task.call for task in tasks], options)
+    work = project.batching.execute(Blocking(lambda: project.live), asked, live_fallback=live_fallback, watch=watch)
+    try:
+        run_now(work)
+    except KeyboardInterrupt:
+        note("the batch goes on at the server; the same command, or `claude-force batch collect`, takes it up")
+        raise
+
+
+def _leave_batch(project: Project, tasks: list[FileTask], options: CallOptions) -> None:
+    """Send what is missing, and wait for nothing."""
+    asked = project.tasks([task.call for task in tasks], options)
+    watch = BatchWatch(_StatusTeller(), on_warning=_warn)
+    ids = run_now(project.batching.submit(Blocking(lambda: project.live), asked, watch=watch))
+    for id_ in ids:
+        record = project.batching.record(id_)
+        note(f"`claude-force batch collect {record.batch_id or id_}`, or the same command without --no-wait, goes on")
+    note(f"{len(ids)} batch(es) at work", kind="done")
+
+
+class _StatusTeller:
+    """Says how a batch stands whenever that has changed."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def __call__(self, status: "BatchStatus") -> None:
+        if self._said.get(status.id) == status.status:
+            return
+        self._said[status.id] = status.status
+        until = "" if status.ended_at else f"; most end within an hour, this one by {status.expires_at:%d %b %H:%M} UTC"
+        note(f"{status.id}: {status.status.replace('_', ' ')}, {status.entries:,} entries{until}", kind="batch")
+
+
+def _warn(text: str) -> None:
+    note(text, kind="warning")
 
 
 def _is_same(output: Path, tasks_file: str) -> bool:

@@ -78,6 +78,11 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
     help="Do all tasks of this file, at once: one JSON string or object a line; `-` reads them from standard input.",
 )
 @click.option("--max-concurrent", type=click.IntRange(min=1), help="With --tasks-file: this many at once, at most.")
+@click.option("--batch", is_flag=True, help="With --tasks-file: at half the price, in minutes or hours, as a batch.")
+@click.option("--no-wait", is_flag=True, help="With --batch: send it, and leave; `batch collect` goes on.")
+@click.option(
+    "--live-fallback", is_flag=True, help="With --batch: ask at full price what the batch left without an answer."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -113,6 +118,9 @@ def command(
     attempt_timeout_s: float | None,
     tasks_file: str | None,
     max_concurrent: int | None,
+    batch: bool,
+    no_wait: bool,
+    live_fallback: bool,
     output: Path | None,
     max_cost_usd: float | None,
     no_cache: bool,
@@ -133,6 +141,13 @@ def command(
     """
     if no_cache and refresh:
         raise click.UsageError("--refresh keeps the new answer, --no-cache does not; give one of them")
+    _check_batch(
+        is_batch=batch,
+        waits=not no_wait,
+        live_fallback=live_fallback,
+        fits=tasks_file is not None and max_concurrent is None,
+        offline=offline,
+    )
     if exact and not only_plans:
         raise click.UsageError("--exact belongs to --plan; give that, too")
     if auto_model and model is not None:
@@ -184,7 +199,7 @@ def command(
         return
     if as_json and output is None:
         raise click.UsageError("results are JSON already; --json adds a summary, which needs --output for the results")
-    from claude_force.apps.batch import run_tasks_file  # noqa: PLC0415 - one task does not pay for many
+    from claude_force.apps.batch import BatchOptions, run_tasks_file  # noqa: PLC0415 - one task does not pay for many
 
     code = run_tasks_file(
         project,
@@ -195,8 +210,23 @@ def command(
         options=options,
         max_concurrent=max_concurrent,
         as_json=as_json,
+        batch=BatchOptions(waits=not no_wait, live_fallback=live_fallback) if batch else None,
     )
     raise SystemExit(code)
+
+
+def _check_batch(*, is_batch: bool, waits: bool, live_fallback: bool, fits: bool, offline: bool) -> None:
+    """Whether the options of a batch go together."""
+    if not is_batch:
+        if live_fallback or not waits:
+            raise click.UsageError("--no-wait and --live-fallback belong to --batch; give that, too")
+        return
+    if not fits:
+        raise click.UsageError("--batch is for a --tasks-file, of which it sends all at once, without --max-concurrent")
+    if not waits and live_fallback:
+        raise click.UsageError("who does not wait hears of no answer that is missing; leave --live-fallback out")
+    if not waits and offline:
+        raise click.UsageError("the built-in simulator ends with the command, so wait for it: leave --no-wait out")
 
 
 def _execute(

@@ -1,0 +1,102 @@
+"""Message batches from the shell: sent, left, looked at, collected, cancelled."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from claude_force.testing import Simulator
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
+
+EXECUTE = ("execute", "reviewer", "--tasks-file", "t.jsonl", "--batch", "--output", "r.jsonl")
+
+
+@pytest.fixture
+def project(project: Path) -> Path:
+    """The project, with two tasks."""
+    (project / "t.jsonl").write_text('"task 0"\n"task 1"\n')
+    return project
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """It answers with the task's last word."""
+    with Simulator(answer=lambda request: request.prompt.split()[-1]) as running:
+        yield running
+
+
+def texts(project: Path) -> list[str]:
+    """The answers in the results file."""
+    lines = [json.loads(line) for line in (project / "r.jsonl").read_text().splitlines()]
+    return [line["result"]["text"] for line in sorted(lines, key=lambda line: line["number"])]
+
+
+def test_a_tasks_file_at_half_the_price(run: Run, project: Path, simulator: Simulator) -> None:
+    """Results are as ever; how it stands is said on stderr, and the same command goes on."""
+    done = run(*EXECUTE)
+    assert done.returncode == 0
+    assert texts(project) == ["0", "1"]
+    assert "in progress, 2 entries; most end within an hour" in done.stderr
+    assert "2 done, 0 failed" in done.stderr
+    assert "/v1/messages" not in simulator.stats.calls
+    assert "2 of 2 tasks are done already" in run(*EXECUTE).stderr
+
+
+def test_sent_and_left(run: Run, project: Path, simulator: Simulator) -> None:
+    """`--no-wait` returns at once; another command collects, and the first one gives what was collected."""
+    left = run(*EXECUTE, "--no-wait")
+    assert left.returncode == 0
+    (listed,) = json.loads(run("batch", "list", "--json").stdout)
+    assert (listed["stage"], listed["entries"]) == ("sent", 2)
+    assert f"`claude-force batch collect {listed['id']}`" in left.stderr
+    assert run(*EXECUTE, "--no-wait").returncode == 0  # nothing is sent twice
+    assert json.loads(run("batch", "status", listed["id"], "--json").stdout)["succeeded"] == 2
+    collected = run("batch", "collect", "--json")
+    assert json.loads(collected.stdout) == {"batches": 1, "answered": 2, "failed": 0}
+    assert listed["id"] + "\tcollected" in run("batch", "list").stdout
+    assert run(*EXECUTE).returncode == 0
+    assert texts(project) == ["0", "1"]
+    assert sum(request.method == "POST" for request in simulator.requests) == 1
+
+
+def test_cancelled(run: Run) -> None:
+    """What was not answered is said, and costs nothing."""
+    run(*EXECUTE, "--no-wait")
+    (listed,) = json.loads(run("batch", "list", "--json").stdout)
+    assert json.loads(run("batch", "cancel", listed["id"], "--json").stdout)["status"] == "canceling"
+    collected = run("batch", "collect", listed["id"], "--json")
+    assert (collected.returncode, json.loads(collected.stdout)["failed"]) == (1, 2)
+    assert "BatchEntryError" in collected.stderr
+
+
+def test_what_is_not_there(run: Run) -> None:
+    """An unknown id is bad usage; so are options that do not go together."""
+    for action in ("status", "collect", "cancel"):
+        refused = run("batch", action, "msgbatch_x")
+        assert (refused.returncode, "no batch 'msgbatch_x' was sent from here" in refused.stderr) == (2, True)
+    assert run("batch", "list").stderr == "note: no batches were sent from here\n"
+    for options in (
+        ("execute", "reviewer", "x", "--batch"),
+        ("execute", "reviewer", "x", "--no-wait"),
+        (*EXECUTE, "--max-concurrent", "2"),
+        (*EXECUTE, "--no-wait", "--live-fallback"),
+        (*EXECUTE, "--no-wait", "--offline"),
+    ):
+        assert run(*options).returncode == 2
+
+
+def test_ctrl_c_leaves_it_running(start: Start) -> None:
+    """The batch goes on, and how to go on is said."""
+    with Simulator("ok", batch_polls=1000) as slow:
+        process = start(*EXECUTE, ANTHROPIC_BASE_URL=slow.base_url)
+        slow.wait_until(lambda stats: stats.calls.get("/v1/messages/batches/{id}", 0) > 0, timeout_s=120)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert "the batch goes on at the server" in err
+        assert "/v1/messages/batches/{id}/cancel" not in slow.stats.calls
