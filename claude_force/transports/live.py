@@ -21,6 +21,8 @@ from claude_force.transports.foreign import translated
 from claude_force.transports.wire import Assembly, read_body, read_count, read_models, to_count, to_parameters
 
 if TYPE_CHECKING:
+    import ssl
+
     import anthropic
 
     from claude_force.base.ports import OnText
@@ -50,7 +52,7 @@ class LiveTransport:
                     import anthropic  # noqa: PLC0415 - see the module's docstring
 
                     base_url = self._base_url or os.environ.get("ANTHROPIC_BASE_URL")
-                    http_client = _direct_client() if _is_loopback(base_url) else anthropic.DefaultHttpxClient()
+                    http_client = _direct_client(base_url) if _is_loopback(base_url) else anthropic.DefaultHttpxClient()
                     client = anthropic.Anthropic(
                         api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http_client
                     )
@@ -153,7 +155,9 @@ class AsyncLiveTransport:
                     api_key=self._api_key,
                     base_url=self._base_url,
                     max_retries=0,
-                    http_client=anthropic.DefaultAioHttpClient(trust_env=not _is_loopback(base_url)),
+                    http_client=anthropic.DefaultAioHttpClient(
+                        trust_env=not _is_loopback(base_url), verify=_certificates(base_url)
+                    ),
                 )
                 _check_allowed(str(client.base_url))
                 self._client = client
@@ -298,12 +302,24 @@ def _is_loopback(base_url: str | None) -> bool:
         return False
 
 
-def _direct_client() -> "anthropic.DefaultHttpxClient":
+def _direct_client(base_url: str | None) -> "anthropic.DefaultHttpxClient":
     """The SDK's HTTP client without what the environment says: it takes proxies from there whatever `trust_env` is."""
     import anthropic  # noqa: PLC0415 - see the module's docstring
     import httpx2  # noqa: PLC0415
 
-    return anthropic.DefaultHttpxClient(trust_env=False, transport=httpx2.HTTPTransport(trust_env=False))
+    transport = httpx2.HTTPTransport(trust_env=False, verify=_certificates(base_url))
+    return anthropic.DefaultHttpxClient(trust_env=False, transport=transport)
+
+
+def _certificates(base_url: str | None) -> "ssl.SSLContext | bool":
+    """Whom TLS trusts: those whom the machine trusts, or nobody, where plain calls stay on this machine.
+
+    Reading the machine's certificates costs more than ten such calls, and is most of what a client costs to make.
+    """
+    import ssl  # noqa: PLC0415 - the SDK has loaded it by now
+
+    is_plain = _is_loopback(base_url) and urlsplit(base_url or "").scheme == "http"
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
 
 
 def _check_allowed(base_url: str) -> None:

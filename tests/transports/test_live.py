@@ -41,7 +41,7 @@ from claude_force.testing import (
     Simulator,
     Stall,
 )
-from claude_force.transports.live import AsyncLiveTransport, LiveTransport
+from claude_force.transports.live import AsyncLiveTransport, LiveTransport, _certificates
 
 MESSAGE: dict[str, Any] = {
     "type": "message",
@@ -483,6 +483,18 @@ def test_loopback_is_never_asked_through_a_proxy(ask: Ask, proxy: str, monkeypat
         monkeypatch.setenv(name, proxy)
     with Simulator(answer="direct") as simulator:
         assert ask(simulator.base_url).text == "direct"
+
+
+async def test_plain_loopback_reads_no_certificates() -> None:
+    """They take longer to read than many such calls; who speaks TLS, or to another machine, trusts whom it should."""
+    url = "http://127.0.0.1:9"
+    blocking, awaited = LiveTransport(api_key="k", base_url=url), AsyncLiveTransport(api_key="k", base_url=url)
+    pools: list[Any] = [blocking.client._client._transport, awaited.client._client._transport]
+    assert pools[0]._pool._ssl_context.cert_store_stats()["x509"] == 0
+    assert pools[1].ssl_context.cert_store_stats()["x509"] == 0
+    assert [_certificates(url) for url in ("https://localhost", "http://gateway.example", None)] == [True] * 3
+    blocking.close()
+    await awaited.aclose()
 
 
 def test_a_proxy_that_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
