@@ -3,6 +3,10 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -70,6 +74,32 @@ def face(request: pytest.FixtureRequest) -> type[AgentOrchestrator] | type[Await
     """Each scenario runs through both faces."""
     kind: type[AgentOrchestrator | Awaited] = request.param
     return kind
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[str]:
+    """A folder with `claude-force`, and with `quick-python` for `-c CODE`: real processes that need not import the SDK.
+
+    That is 3 of the 4 seconds of CPU that a command with a call costs, and hundreds of tests have one.
+    """
+    program = Path(__file__).with_name("nursery.py")
+    with tempfile.TemporaryDirectory() as folder:  # in pytest's own, the path could be too long for a socket
+        address = Path(folder, "socket")
+        for name, first in (("claude-force", "claude-force"), ("quick-python", "")):
+            command = Path(folder, name)
+            command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{program}" "{address}" {first} "$@"\n')
+            command.chmod(0o755)
+        serve = [sys.executable, str(program), str(address)]
+        with subprocess.Popen(serve, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            assert process.stdout.readline(), "it does not start"
+            yield folder  # and then its stdin is closed, which ends it
+
+
+@pytest.fixture
+def _from_nursery(nursery: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its programs are found before all others, and this Python's before the rest."""
+    monkeypatch.setenv("PATH", os.pathsep.join([nursery, str(Path(sys.executable).parent), os.environ["PATH"]]))
 
 
 @pytest.fixture

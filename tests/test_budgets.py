@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -128,6 +127,7 @@ def test_what_has_no_price_is_not_sent(face: Face, project: Path) -> None:
         assert simulator.stats.calls == {}
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_two_hundred_at_once_and_eight_processes(project: Path) -> None:
     """Nobody sends what could pass the limit; the others wait for what is held, and use it all."""
     limit = 60 * OUTPUT
@@ -146,7 +146,7 @@ async def main():
 asyncio.run(main())
 """
     with server(latency=0.02) as simulator:
-        command = [sys.executable, "-c", script, simulator.base_url]
+        command = ["quick-python", "-c", script, simulator.base_url]
 
         def ask(number: int) -> list[int]:
             done = subprocess.run([*command, str(number)], capture_output=True, text=True, check=True)

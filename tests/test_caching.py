@@ -258,10 +258,11 @@ with AgentOrchestrator(api_key="k", base_url=sys.argv[1]) as subject:
 
 def asker(simulator: Simulator) -> "subprocess.Popen[str]":
     """A process that asks."""
-    command = [sys.executable, "-c", ASK, simulator.base_url]
+    command = ["quick-python", "-c", ASK, simulator.base_url]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_eight_processes_pay_once() -> None:
     """All ask the same at once; one is sent, and all have its answer."""
     with Simulator(answer=Answer("Fine.", latency_s=0.5)) as simulator:
@@ -270,6 +271,7 @@ def test_eight_processes_pay_once() -> None:
         assert calls(simulator) == 1
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_a_killed_leader_costs_the_others_a_moment() -> None:
     """The process that asks is killed; another one asks, and nobody waits for the dead."""
     with Simulator(answer="Fine.") as simulator:
@@ -298,6 +300,7 @@ def test_two_orchestrators_of_one_process_pay_once() -> None:
         assert calls(simulator) == 1
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_processes_do_not_wait_for_an_answer_that_is_not_kept(project: Path) -> None:
     """An excluded agent's: nobody would find it, and the last of eight would wait for seven calls."""
     (project / ".claude/claude.json").write_text(json.dumps({"cache": {"exclude_agents": ["reviewer"]}}))
@@ -370,6 +373,7 @@ def test_a_child_that_is_forked_during_a_call_gets_its_answer() -> None:
         assert calls(simulator) == 1
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_if_the_process_that_asks_fails_another_asks(face: Face) -> None:
     """Its claim ends with its failure."""
     faults = [ApiFault(529, headers={"retry-after": "900"})]
@@ -386,10 +390,11 @@ def test_if_the_process_that_asks_fails_another_asks(face: Face) -> None:
 def shell(simulator: Simulator, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """`claude-force execute reviewer ...`."""
     environment = os.environ | {"ANTHROPIC_BASE_URL": simulator.base_url, "ANTHROPIC_API_KEY": "k"}
-    command = [sys.executable, "-m", "claude_force", "execute", "reviewer", *arguments]
+    command = ["claude-force", "execute", "reviewer", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_the_second_command_is_answered_by_the_first(project: Path) -> None:
     """The same text on stdout; on stderr how old it is."""
     with Simulator(answer=counted) as simulator:
@@ -403,6 +408,7 @@ def test_the_second_command_is_answered_by_the_first(project: Path) -> None:
     assert (project / ".claude/cache/.gitignore").read_text() == "*\n"
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_both_at_once_is_a_mistake() -> None:
     """`--refresh` keeps, `--no-cache` does not."""
     with Simulator() as simulator:
@@ -419,6 +425,7 @@ print(sorted(set(sys.modules) - before))
 """
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_a_hit_loads_nothing_heavy() -> None:
     """An answer from disk needs neither the SDK nor an event loop."""
     with Simulator() as simulator:

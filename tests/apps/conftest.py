@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +11,11 @@ from claude_force.testing import Simulator, environment
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture(autouse=True)
+def _command(_from_nursery: None) -> None:
+    """`claude-force` is started often here."""
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def start(project: Path, simulator: Simulator) -> Iterator[Start]:
 
     def start(*args: str, **env: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "claude_force", *args],
+            ["claude-force", *args],
             cwd=project,
             env=os.environ | environment(simulator.base_url) | env,
             stdin=subprocess.PIPE,

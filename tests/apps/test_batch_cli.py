@@ -327,7 +327,7 @@ def test_a_reader_that_leaves(project: Path, write: Any, simulator: Simulator) -
     """`| head` ends the batch without a traceback."""
     write(500)
     done = subprocess.run(
-        ["sh", "-c", f"{sys.executable} -m claude_force {' '.join(EXECUTE)} --max-concurrent 1 | head -n 1"],
+        ["sh", "-c", f"claude-force {' '.join(EXECUTE)} --max-concurrent 1 | head -n 1"],
         cwd=project, env=os.environ | environment(simulator.base_url), stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -370,7 +370,7 @@ def test_a_bar_on_a_terminal(project: Path, write: Any, simulator: Simulator) ->
     environ = os.environ | environment(simulator.base_url) | {"TERM": "xterm", "COLUMNS": "100"}
     simulator.hold()
     process = subprocess.Popen(
-        [sys.executable, "-m", "claude_force", *EXECUTE, "--max-concurrent", "1"],
+        ["claude-force", *EXECUTE, "--max-concurrent", "1"],
         cwd=project, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs,
     )  # fmt: skip
     os.close(theirs)

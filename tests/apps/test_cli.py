@@ -15,7 +15,9 @@ import pytest
 
 from claude_force.testing import Answer, ApiFault, Hang, Latency, Refusal, Simulator, environment
 
-COMMAND = (sys.executable, "-m", "claude_force")
+COMMAND = "claude-force"
+STARTED = f"{sys.executable} -m claude_force"
+"""The same with its whole start: where streams are closed, or Python itself is told something."""
 
 
 def write(path: Path, text: str) -> Path:
@@ -35,7 +37,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """The command, run to its end; no traceback is ever shown."""
     done = subprocess.run(
-        [*COMMAND, *args],
+        [COMMAND, *args],
         cwd=cwd,
         env=env_of(simulator) | env,
         input=stdin,
@@ -150,7 +152,7 @@ def test_no_task_at_all(project: Path, simulator: Simulator) -> None:
     done = run("execute", "reviewer", cwd=project, simulator=simulator)
     assert (done.returncode, done.stdout) == (2, "")
     closed = subprocess.run(
-        ["sh", "-c", f"{' '.join(COMMAND)} execute reviewer <&-"],
+        ["sh", "-c", f"{STARTED} execute reviewer <&-"],
         cwd=project, env=env_of(simulator), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert closed.returncode == 2
@@ -161,7 +163,7 @@ def test_no_task_at_all(project: Path, simulator: Simulator) -> None:
 def test_a_closed_stdin_is_fine_where_a_task_is_given(project: Path, simulator: Simulator) -> None:
     """Services and cron jobs may start us without standard input."""
     done = subprocess.run(
-        ["sh", "-c", f"{' '.join(COMMAND)} execute reviewer x <&-"],
+        ["sh", "-c", f"{STARTED} execute reviewer x <&-"],
         cwd=project, env=env_of(simulator), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "Looks good.\n")
@@ -292,7 +294,7 @@ def test_a_reader_that_leaves_is_no_crash(project: Path) -> None:
     """`| head` closes the pipe early: no traceback."""
     with Simulator(answer="line\n" * 50_000) as simulator:
         done = subprocess.run(
-            ["sh", "-c", f"{' '.join(COMMAND)} execute reviewer x --max-tokens 128000 | head -n 1"],
+            ["sh", "-c", f"{COMMAND} execute reviewer x --max-tokens 128000 | head -n 1"],
             cwd=project, env=env_of(simulator), capture_output=True, text=True, check=False,
         )  # fmt: skip
     assert done.stdout == "line\n"
@@ -300,21 +302,24 @@ def test_a_reader_that_leaves_is_no_crash(project: Path) -> None:
     assert "Exception" not in done.stderr
 
 
-def shell(line: str, *, cwd: Path, simulator: Simulator, **env: str) -> subprocess.CompletedProcess[str]:
-    """What a shell makes of it; `CF` is the command."""
-    line = line.replace("CF", " ".join(COMMAND))
-    variables = env_of(simulator) | env
-    return subprocess.run(["sh", "-c", line], cwd=cwd, env=variables, capture_output=True, text=True, check=False)
+def shell(line: str, *, cwd: Path, simulator: Simulator) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of it; `STARTED` is the command with its whole start."""
+    line = line.replace("STARTED", STARTED)
+    return subprocess.run(
+        ["sh", "-c", line], cwd=cwd, env=env_of(simulator), capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full"])
 def test_an_answer_is_one_without_anybody_to_note(project: Path, simulator: Simulator, closed: str) -> None:
     """A closed or full stderr is no reason to fail, or to have a script pay again."""
-    done = shell(f"CF execute reviewer x {closed} </dev/null", cwd=project, simulator=simulator)
+    done = shell(f"STARTED execute reviewer x {closed} </dev/null", cwd=project, simulator=simulator)
     assert (done.returncode, done.stdout) == (0, "Looks good.\n")
 
 
-@pytest.mark.parametrize(("line", "sent"), [("CF execute reviewer x >&-", 0), ("CF execute reviewer x >/dev/full", 1)])
+@pytest.mark.parametrize(
+    ("line", "sent"), [("STARTED execute reviewer x >&-", 0), ("claude-force execute reviewer x >/dev/full", 1)]
+)
 def test_output_that_cannot_be_written(project: Path, simulator: Simulator, line: str, sent: int) -> None:
     """It is an error in one line; where it can be known before, nothing is paid."""
     done = shell(f"{line} </dev/null", cwd=project, simulator=simulator)
@@ -327,9 +332,10 @@ def test_output_that_cannot_be_written(project: Path, simulator: Simulator, line
 def test_a_terminal_without_the_character(project: Path) -> None:
     """What the encoding of the output lacks is escaped; a paid answer is not lost for it. JSON stays JSON."""
     with Simulator(answer="h \U0001f389") as simulator:
-        done = run("execute", "reviewer", "x", cwd=project, simulator=simulator, PYTHONIOENCODING="latin-1")
+        line = "PYTHONIOENCODING=latin-1 STARTED execute reviewer x </dev/null"
+        done = shell(line, cwd=project, simulator=simulator)
         assert (done.returncode, done.stdout) == (0, "h \\U0001f389\n")
-        data = run("execute", "reviewer", "x", "--json", cwd=project, simulator=simulator, PYTHONIOENCODING="latin-1")
+        data = shell(f"{line} --json", cwd=project, simulator=simulator)
     assert json.loads(data.stdout)["text"] == "h \U0001f389"
 
 
@@ -343,7 +349,7 @@ def test_the_current_folder_is_gone(project: Path, simulator: Simulator) -> None
     """A deleted folder is said to be, by every command that looks around."""
     for command in ("agents list", "execute reviewer x", "doctor", "config show"):
         done = shell(
-            f"mkdir gone && cd gone && rmdir ../gone && CF {command} </dev/null", cwd=project, simulator=simulator
+            f"mkdir gone && cd gone && rmdir ../gone && STARTED {command} </dev/null", cwd=project, simulator=simulator
         )
         assert (done.returncode, "the current folder is gone" in done.stderr) == (2, True)
 
@@ -360,7 +366,7 @@ def test_an_interruption(
     """The exit code is the signal's, there is no traceback, the connection is closed and the ledger knows."""
     simulator.script(Hang())
     process = subprocess.Popen(
-        [*COMMAND, "execute", "reviewer", "x", *mode],
+        [COMMAND, "execute", "reviewer", "x", *mode],
         cwd=project,
         env=env_of(simulator),
         stdin=subprocess.DEVNULL,
@@ -382,8 +388,8 @@ def on_terminal(*args: str, cwd: Path, simulator: Simulator) -> Iterator[str]:
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(cwd)
-        os.execve(  # noqa: S606 - the child of a fork
-            sys.executable, [*COMMAND, *args], env_of(simulator) | {"TERM": "xterm", "COLUMNS": "100"}
+        os.execvpe(  # noqa: S606 - the child of a fork
+            COMMAND, [COMMAND, *args], env_of(simulator) | {"TERM": "xterm", "COLUMNS": "100"}
         )
     try:
         while piece := os.read(terminal, 65536):
@@ -617,7 +623,7 @@ def test_agents_names_are_completed(project: Path) -> None:
 def test_simulator(tmp_path: Path, number: signal.Signals, code: int) -> None:
     """Any client can use it; a signal ends it at once."""
     process = subprocess.Popen(
-        [*COMMAND, "simulator", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [COMMAND, "simulator", "--port", "0"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None

@@ -163,9 +163,7 @@ def test_a_line_for_each_event(run: Run) -> None:
 @pytest.mark.usefixtures("write")
 def test_a_reader_that_leaves(project: Path, simulator: Simulator) -> None:
     """`| head` starts nothing more; what was in flight is kept, and no traceback is shown."""
-    command = (
-        f"{sys.executable} -m claude_force {' '.join(REVIEW)} --sequential --output-format stream-json | head -n 1"
-    )
+    command = f"claude-force {' '.join(REVIEW)} --sequential --output-format stream-json | head -n 1"
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=project, env=os.environ | environment(simulator.base_url), stdin=subprocess.DEVNULL,
@@ -500,7 +498,7 @@ class Terminal:
             os.environ | environment(simulator.base_url) | {"TERM": "xterm", "COLUMNS": "100", "LINES": "30"} | env
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "claude_force", *args],
+            ["claude-force", *args],
             cwd=project, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs,
         )  # fmt: skip
         os.close(theirs)

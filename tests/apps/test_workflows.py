@@ -1,7 +1,9 @@
 """`claude-force workflows`: a real process, real files, and nothing sent."""
 
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,9 +120,12 @@ def test_graph(run: Run, project: Path, kind: str, begins: str) -> None:
     assert data["steps"][2] == {"id": "word", "dependencies": ["first", "second"]}
 
 
-def test_a_terminal_without_boxes(run: Run) -> None:
+@pytest.mark.usefixtures("project")
+def test_a_terminal_without_boxes() -> None:
     """Gets stars and bars."""
-    assert "*-' word" in run("workflows", "graph", "look", PYTHONIOENCODING="ascii").stdout
+    command = [sys.executable, "-m", "claude_force", "workflows", "graph", "look"]
+    done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True)
+    assert b"*-' word" in done.stdout
 
 
 def test_plan(run: Run, simulator: Simulator) -> None:

@@ -96,9 +96,8 @@ def rows(*languages: str) -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Our own commands come first, and what examples put into the temporary folder goes with the test."""
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+def _machine(_from_nursery: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`claude-force` is that of the nursery, and what examples put into the temporary folder goes with the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in [name for name in os.environ if name.startswith(("PYTEST_", "COV_"))]:
         monkeypatch.delenv(name)  # or a pytest that an example starts takes itself for one of ours

@@ -381,6 +381,7 @@ with AgentOrchestrator(api_key="k", base_url=sys.argv[1], enable_cache=sys.argv[
 """
 
 
+@pytest.mark.usefixtures("_from_nursery")
 @pytest.mark.parametrize("other", ["without", "with a cache"])
 def test_two_processes_that_resume_at_once_pay_once(other: str) -> None:
     """Each step is asked by one of them; both have all answers."""
@@ -390,7 +391,7 @@ def test_two_processes_that_resume_at_once_pay_once(other: str) -> None:
         with without_cache(AgentOrchestrator, simulator) as subject, pytest.raises(RunError):
             subject.execute_workflow({"name": "w", "steps": steps})
         sent = calls(simulator)
-        command = [sys.executable, "-c", RESUMER, simulator.base_url]
+        command = ["quick-python", "-c", RESUMER, simulator.base_url]
         processes = [
             subprocess.Popen([*command, whether], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             for whether in ("without", other)

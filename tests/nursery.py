@@ -1,0 +1,101 @@
+"""Programs, forked from a process that has imported the SDK: `nursery` in `conftest.py` says why, and starts it.
+
+`nursery.py ADDRESS` waits at a socket. `nursery.py ADDRESS claude-force ARGUMENTS...`, or `-c CODE ARGUMENTS...` as for
+Python, stands for the program: it hands arguments, folder, environment and standard streams to the process that is
+forked for it, passes signals on, and ends as that one ends; killed, it takes that one along. What runs there is the
+program as ever, up to Python's own end. Not handed on are resource limits, closed streams and what the environment
+tells Python itself: tests of these start Python.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(address: str, arguments: list[str]) -> int:
+    """Have the program run; its exit code."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(address)
+        socket.send_fds(line, [b"!"], [0, 1, 2])
+        folder = os.getcwd()  # noqa: PTH109 - pathlib takes longer to import than the rest of this
+        line.sendall(json.dumps([arguments, folder, dict(os.environ)]).encode() + b"\n")
+        said = line.makefile()
+        child = int(said.readline())
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: os.kill(child, number))
+        code = int(said.readline())
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+def serve(address: str) -> socket.socket:
+    """Wait until somebody asks, or whoever started this is gone; in a fork for each, its line."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        os.write(1, b"ready\n")
+        while listener in select.select([listener, sys.stdin], [], [])[0]:
+            line, _ = listener.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                return line
+            line.close()
+    sys.exit()
+
+
+def become(line: socket.socket) -> None:
+    """Fork once more: one stays and watches; the other one comes back, and is what was asked for."""
+    _, streams, _, _ = socket.recv_fds(line, 1, 3)
+    arguments, folder, environment = json.loads(line.makefile().readline())
+    alive, end = os.pipe()
+    if child := os.fork():
+        for file in (*streams, end):
+            os.close(file)
+        line.sendall(b"%d\n" % child)
+        if alive not in select.select([line.fileno(), alive], [], [])[0]:
+            os.kill(child, signal.SIGKILL)  # as it was done to the one that stands for it
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with suppress(BrokenPipeError):
+            line.sendall(b"%d\n" % code)
+        os._exit(0)
+    for number, file in enumerate(streams):
+        os.dup2(file, number)
+        os.close(file)
+    os.close(alive)
+    line.close()
+    # New ones, as Python makes them at its start: whether a stream can seek or is a terminal is found out only then.
+    for number, (name, mode, buffering) in enumerate((("stdin", "r", -1), ("stdout", "w", -1), ("stderr", "w", 1))):
+        setattr(sys, name, open(number, mode, buffering, closefd=False))  # noqa: SIM115 - it stays open
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = arguments
+    sys.path[0] = ""  # as of `python -m`, and not the folder of this file
+
+
+if __name__ == "__main__":
+    if sys.argv[2:]:
+        sys.exit(run(sys.argv[1], sys.argv[2:]))
+    # Slow to import, and not ours: our own modules are read by each program anew.
+    import aiohttp  # noqa: F401
+    import anthropic  # noqa: F401
+    import genai_prices.data_snapshot  # noqa: F401
+
+    become(serve(sys.argv[1]))
+    if sys.argv[0] == "-c":
+        exec(sys.argv.pop(1), {"__name__": "__main__"})  # noqa: S102 - as `python -c`
+    else:
+        from claude_force.cli import main
+
+        main()
