@@ -78,6 +78,9 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """US dollars that the prompt cache has saved, below 0 where it has cost more; null where it had no part."""
     prompt_cache_wait_ms: float | None = None
     """For how long it waited while another call wrote what both share."""
+    routing_saved: Decimal | None = None
+    """US dollars that the router has saved against the model that would else have been asked, below 0 where its choice
+    was dearer; null where it had no part, or a price is not known."""
     thinking_tokens: int | None = None
     stop_reason: str | None = None
     request_id: str | None = None
@@ -231,6 +234,7 @@ def _line(execution: Execution) -> ExecutionLine:
         prompt_cache_shared_tokens=caching.shared_tokens,
         prompt_cache_saved=caching.saved_usd if caching.read_tokens or caching.written_tokens else None,
         prompt_cache_wait_ms=round(caching.waited_s * 1000, 3) if caching.waited_s else None,
+        routing_saved=execution.routing_saved_usd or None,
         thinking_tokens=usage.thinking_tokens,
         stop_reason=execution.stop_reason,
         request_id=execution.request_id,

@@ -77,6 +77,8 @@ def test_answers_at_half_the_price(face: Face, project: Path) -> None:
         assert [result.cached for result in results] == [False, False, True]
         assert sent(simulator) == {"one": 1, "two": 1}
         assert sum(result.cost_usd for result in results) == spent(project) == bill(simulator) > 0
+        assert sum(result.savings.batch_usd for result in results) == bill(simulator)  # it has cost half
+        assert results[2].savings.cache_usd == results[0].cost_usd
         (batch_id,) = {line["batch_id"] for line in ledger(project)}
         assert batch_id.startswith("msgbatch_")
         # The answers are kept as any others are, under the same keys.

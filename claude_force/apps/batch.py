@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from claude_force.apps.console import is_terminal, note, print_json, say_caching
+from claude_force.apps.console import is_terminal, note, print_json, say_caching, say_savings
 from claude_force.apps.tally import Tally, shown
 from claude_force.apps.task_file import (
     FileTask,
@@ -332,7 +332,8 @@ def _say_end(tally: Tally, output: Path | None) -> None:
     done = f"{tally.done} done" + (f" and {tally.before} before" if tally.before else "")
     missing = tally.total - tally.done - tally.failed
     seconds = time.monotonic() - tally.started
-    say_caching(tally.prompt_caching, is_simulated=bool(tally.simulated))
+    say_caching(tally.prompt_caching)
+    say_savings(tally.savings, is_simulated=bool(tally.simulated))
     note(f"{done}, {tally.failed} failed, {missing} not run, {tally.cost()}, {seconds:.1f} s", kind="done")
     if tally.done < tally.total:
         note(
@@ -345,7 +346,8 @@ def _say_end(tally: Tally, output: Path | None) -> None:
 def _say_warmed(tally: Tally, given: int) -> None:
     _say_failure(tally)
     facts = _warmed(tally, given)
-    say_caching(tally.prompt_caching, is_simulated=bool(tally.simulated))
+    say_caching(tally.prompt_caching)
+    say_savings(tally.savings, is_simulated=bool(tally.simulated))
     counts = "{kept} were kept already, {asked} asked, {failed} failed, {not_run} not run".format_map(facts)
     note(f"{counts}, {tally.cost()}", kind="done")
 

@@ -15,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from claude_force.base.records import ModelRecommendation, PromptCaching
+    from claude_force.base.records import ModelRecommendation, PromptCaching, Savings
     from claude_force.orchestrator import Project
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -147,7 +147,7 @@ def print_answers(answers: Mapping[str, str]) -> None:
 
 def price(usd: "Decimal | None") -> str:
     """Dollars, or that nobody knows."""
-    return "unpriced" if usd is None else f"${usd:.4f}"
+    return "unpriced" if usd is None else f"{'-' if usd < 0 else ''}${abs(usd):.4f}"
 
 
 # Nobody reads more before an answer; results and `--json` have all.
@@ -162,17 +162,25 @@ def say_choice(choice: "ModelRecommendation", *, of: str = "") -> None:
     note(f"{f'{of}: ' if of else ''}{choice.model}{effort}{score}: {reasons}", kind="model")
 
 
-def say_caching(caching: "PromptCaching", *, is_simulated: bool) -> None:
+def say_savings(savings: "Savings", *, is_simulated: bool) -> None:
+    """What was not paid thanks to what, if anything: a line on stderr. What has cost more is below 0."""
+    hows = {
+        "the response cache": savings.cache_usd,
+        "the prompt cache": savings.prompt_cache_usd,
+        "routing": savings.routing_usd,
+        "batches": savings.batch_usd,
+    }
+    parts = [f"{price(usd)} by {how}" for how, usd in hows.items() if usd is None or usd]
+    if parts:
+        note(", ".join(parts), kind="would have saved" if is_simulated else "saved")
+
+
+def say_caching(caching: "PromptCaching") -> None:
     """What Claude's prompt cache did, if it did anything: a line on stderr."""
     if not (caching.read_tokens or caching.written_tokens):
         return
     possible = max(caching.shared_tokens, caching.read_tokens + caching.written_tokens)  # the former is an estimate
     parts = [f"{caching.read_tokens:,} of {possible:,} shared tokens read, {caching.written_tokens:,} written"]
-    if caching.saved_usd is None:
-        parts.append("unpriced")
-    else:
-        would = "would have " if is_simulated else ""
-        parts.append(f"{would}{'saved' if caching.saved_usd >= 0 else 'cost'} ${abs(caching.saved_usd):.4f}")
     if caching.waited_s:
         parts.append(f"{caching.waited_s:.1f} s waited")
     note(", ".join(parts), kind="prompt cache")

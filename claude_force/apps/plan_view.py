@@ -18,8 +18,7 @@ from claude_force.workflows.start import asked_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from claude_force.base.records import Request
-    from claude_force.insight.estimate import Savings
+    from claude_force.base.records import Request, Savings
     from claude_force.orchestrator import Project, WorkflowOptions
     from claude_force.workflows.forecast import Forecast, StepForecast
     from claude_force.workflows.plan import Plan

@@ -14,7 +14,7 @@ import msgspec
 
 from claude_force.apps.console import is_terminal, note
 from claude_force.base.errors import BudgetError, ClaudeForceError, NotRunError
-from claude_force.base.records import PromptCaching
+from claude_force.base.records import PromptCaching, Savings
 
 if TYPE_CHECKING:
     from rich.progress import Task
@@ -44,6 +44,7 @@ class Tally(msgspec.Struct, kw_only=True):
     """Answers whose price is not known."""
     prompt_caching: PromptCaching = PromptCaching()
     """What Claude's prompt cache did for all answers."""
+    savings: Savings = Savings()
     simulated: int = 0
     first_failure: "ResultLine | None" = None
     """That of the lowest number, so that two runs say the same."""
@@ -88,6 +89,7 @@ class Tally(msgspec.Struct, kw_only=True):
             self.unpriced += result.cost_usd is None
             self.cost_usd += result.cost_usd or 0
             self.prompt_caching += result.prompt_caching
+            self.savings += result.savings
 
     def cost(self) -> str:
         """What was paid, or would have been; never a guess for what has no price."""

@@ -27,6 +27,7 @@ from claude_force.apps.console import (
     say,
     say_caching,
     say_choice,
+    say_savings,
 )
 from claude_force.apps.inputs import piped_input, typed_inputs
 from claude_force.apps.progress import shown
@@ -213,9 +214,10 @@ def _say_end(result: "WorkflowResult", go_on: str) -> None:
             note(f"no answer from {step.id!r} ({step.status.replace('_', ' ')}): {step.reason}", kind=kind)
     if result.execution_order:
         say(harmless(f"Execution order: {_order(result.execution_order)}"))
-    say_caching(result.prompt_caching, is_simulated=result.simulated)
+    say_caching(result.prompt_caching)
+    say_savings(result.savings, is_simulated=result.simulated)
     costs = f"{'would cost ' if result.simulated and result.cost_usd is not None else ''}{price(result.cost_usd)}"
-    say(f"{'Completed in' if is_done else 'Ended after'} {result.total_time_seconds:.2f}s, {costs}{_saved(result)}")
+    say(f"{'Completed in' if is_done else 'Ended after'} {result.total_time_seconds:.2f}s, {costs}")
     if not is_done:
         kept = f"{len(result.execution_order)} of {len(result.steps)} answers are kept"
         note(f"the run is {result.status}; {kept}; to go on: {go_on}")

@@ -69,7 +69,7 @@ class Prices:
 
 
 class BatchPrices(msgspec.Struct, frozen=True):
-    """What a batch costs: half of everything, the prompt cache as well.
+    """What a batch costs: `BATCH_SHARE` of everything, the prompt cache as well.
 
     Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing.
     """
@@ -81,7 +81,7 @@ class BatchPrices(msgspec.Struct, frozen=True):
     ) -> Decimal | None:
         """See `Pricer.cost_usd`."""
         cost_usd = self.prices.cost_usd(model, usage, at, asked_as=asked_as)
-        return None if cost_usd is None else cost_usd / 2
+        return None if cost_usd is None else cost_usd * BATCH_SHARE
 
 
 def saved_by_caching_usd(

@@ -136,6 +136,28 @@ class PromptCaching(msgspec.Struct, frozen=True, kw_only=True):
         return facts | {"saved_usd": None if self.saved_usd is None else float(self.saved_usd)}
 
 
+class Savings(msgspec.Struct, frozen=True, kw_only=True):
+    """What was not paid, or would not be, in US dollars; `None` is unpriced, below 0 has cost more. Can be added."""
+
+    cache_usd: "Decimal | None" = _NOTHING_USD
+    """By the response cache: what the answers that were there had cost."""
+    prompt_cache_usd: "Decimal | None" = _NOTHING_USD
+    """By Claude's prompt cache, against the same tokens without it."""
+    routing_usd: "Decimal | None" = _NOTHING_USD
+    """By the router, against the same tokens by the model that would have been asked without it."""
+    batch_usd: "Decimal | None" = _NOTHING_USD
+    """By message batches, which cost half as much."""
+
+    def __add__(self, other: "Savings") -> "Savings":
+        """Both together; what is unpriced in one of them is so in the sum."""
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in self.__struct_fields__)
+        return Savings(**{name: None if one is None or two is None else one + two for name, one, two in pairs})
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Ready for JSON."""
+        return {name: None if usd is None else float(usd) for name, usd in msgspec.structs.asdict(self).items()}
+
+
 class Allowance(msgspec.Struct, frozen=True):
     """One rate limit as a response states it: how much a minute, and how much of it is left now."""
 
@@ -226,12 +248,24 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     saved_usd: "Decimal | None" = None
     """What the answer had cost; `None` where it is not known, or nothing was saved."""
     prompt_caching: PromptCaching = PromptCaching()
+    routing_saved_usd: "Decimal | None" = _NOTHING_USD
+    batch_saved_usd: "Decimal | None" = _NOTHING_USD
     workflow_id: str | None = None
     """The workflow's name."""
     run_id: str | None = None
     step_id: str | None = None
     batch_id: str | None = None
     """The server's id of the message batch that it was part of; `request_id` is then its `custom_id` there."""
+
+    @property
+    def savings(self) -> Savings:
+        """All that was saved; a cached answer without a price has saved nobody knows what."""
+        return Savings(
+            cache_usd=self.saved_usd if self.cached else _NOTHING_USD,
+            prompt_cache_usd=self.prompt_caching.saved_usd,
+            routing_usd=self.routing_saved_usd,
+            batch_usd=self.batch_saved_usd,
+        )
 
 
 class AgentResult(str):
@@ -258,6 +292,7 @@ class AgentResult(str):
         "prompt_caching",
         "request_id",
         "saved_usd",
+        "savings",
         "simulated",
         "stop_reason",
         "usage",
@@ -279,6 +314,8 @@ class AgentResult(str):
     cache_age_seconds: float | None
     saved_usd: "Decimal | None"
     """What a cached answer had cost."""
+    savings: Savings
+    """What was not paid thanks to the caches, the router and message batches."""
     prompt_caching: PromptCaching
     """What Claude's prompt cache did for it; all 0 where it is `cached`."""
     stop_reason: str | None
@@ -310,6 +347,7 @@ class AgentResult(str):
         simulated: bool = False,
         warnings: tuple[str, ...] = (),
         prompt_caching: PromptCaching = PromptCaching(),  # noqa: B008 - immutable
+        savings: Savings = Savings(),  # noqa: B008 - immutable
         data: Any = None,  # noqa: ANN401 - any JSON value
         choice: ModelRecommendation | None = None,
     ) -> Self:
@@ -330,7 +368,12 @@ class AgentResult(str):
         facts = {name: getattr(self, name) for name in AgentResult.__slots__}
         for money in ("cost_usd", "saved_usd"):
             facts[money] = None if facts[money] is None else float(facts[money])
-        made = {"usage": usage, "prompt_caching": self.prompt_caching.to_dict(), "warnings": list(self.warnings)}
+        made = {
+            "usage": usage,
+            "prompt_caching": self.prompt_caching.to_dict(),
+            "savings": self.savings.to_dict(),
+            "warnings": list(self.warnings),
+        }
         return {"text": str(self), **facts, **made, "choice": msgspec.to_builtins(self.choice)}
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from claude_force.base.records import PromptCaching
+from claude_force.base.records import PromptCaching, Savings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +91,8 @@ class WorkflowResult:
     """What the answers that were not asked for again had cost."""
     prompt_caching: PromptCaching = field(default_factory=PromptCaching)
     """What Claude's prompt cache did for all that was sent."""
+    savings: Savings = field(default_factory=Savings)
+    """What was not paid thanks to the caches, the router and message batches."""
     error: "ClaudeForceError | None" = None
     """What ended the run, if something did."""
     warnings: tuple[str, ...] = ()
@@ -129,6 +131,7 @@ class WorkflowResult:
             facts[money] = None if facts[money] is None else float(facts[money])
         return facts | {
             "prompt_caching": self.prompt_caching.to_dict(),
+            "savings": self.savings.to_dict(),
             "steps": {id_: step.to_dict() for id_, step in self.steps.items()},
             "error": None if self.error is None else {"type": type(self.error).__name__, "message": str(self.error)},
             "simulated": self.simulated,
@@ -147,6 +150,7 @@ _RESULT_KEYS = (
     "cost_usd",
     "saved_usd",
     "prompt_caching",
+    "savings",
     "steps",
     "error",
     "warnings",

@@ -47,7 +47,7 @@ from claude_force.base.errors import (
     ClaudeForceError,
 )
 from claude_force.base.pricing import BatchPrices
-from claude_force.base.records import AgentResult, Caching, Execution, PromptCaching, Reply, Request
+from claude_force.base.records import AgentResult, Caching, Execution, PromptCaching, Reply, Request, Savings
 from claude_force.base.usage import Usage
 from claude_force.engine.budget import request_usd
 from claude_force.engine.key import request_key
@@ -571,5 +571,6 @@ def _given_again(outcome: Outcome) -> Outcome:
         return outcome
     facts = {name: getattr(outcome, name) for name in AgentResult.__slots__}
     paid = {"cached": True, "cache_age_seconds": 0.0, "usage": _NOTHING, "cost_usd": _FREE, "attempts": 0}
-    facts |= paid | {"saved_usd": outcome.cost_usd, "prompt_caching": PromptCaching()}
+    saved = {"saved_usd": outcome.cost_usd, "savings": Savings(cache_usd=outcome.cost_usd)}
+    facts |= paid | saved | {"prompt_caching": PromptCaching()}
     return AgentResult(str(outcome), **facts)

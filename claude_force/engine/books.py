@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_force.base.pricing import saved_by_caching_usd
+from claude_force.base.pricing import BatchPrices, saved_by_caching_usd, total_usd
 from claude_force.base.records import WHOLE_STOP_REASONS, Call, Execution, PromptCaching
 from claude_force.base.usage import Usage
 from claude_force.engine.key import SIMULATED_SERVER
@@ -36,6 +36,7 @@ def execution_of(turn: "Turn") -> Execution:
     kept, last = turn.kept, turn.last
     calls = _calls(turn)
     usage, cost_usd = _paid(turn, calls)
+    is_batch = isinstance(turn.parts.prices, BatchPrices)
     return Execution(
         timestamp=turn.timestamp,
         agent_name=turn.task.agent_name,
@@ -55,6 +56,8 @@ def execution_of(turn: "Turn") -> Execution:
         cache_age_s=kept.age_s if kept else None,
         saved_usd=kept.cost_usd if kept else None,
         prompt_caching=_caching(turn, usage, calls),
+        routing_saved_usd=_saved_by_routing(turn, calls, cost_usd),
+        batch_saved_usd=cost_usd if is_batch else _FREE,  # it costs half, so as much again was saved
         workflow_id=turn.task.workflow_id,
         run_id=turn.task.run_id,
         step_id=turn.task.step_id,
@@ -89,6 +92,16 @@ def _caching(turn: "Turn", usage: Usage | None, calls: "Sequence[Call]") -> Prom
         saved_usd=None if turn.has_unknown_cost else _total(saved, _FREE),
         waited_s=turn.warming_s,
     )
+
+
+def _saved_by_routing(turn: "Turn", calls: "Sequence[Call]", cost_usd: Decimal | None) -> Decimal | None:
+    """Against the same tokens by the model that would have been asked without the router; `None` is not known."""
+    unrouted = turn.unrouted_model
+    if unrouted is None or not calls:
+        return _FREE
+    prices, at = turn.parts.prices, turn.timestamp
+    else_usd = total_usd(prices.cost_usd(unrouted, call.usage, at) for call in calls)
+    return None if cost_usd is None or else_usd is None else else_usd - cost_usd
 
 
 def _total(parts: "Sequence[Amount | None]", zero: "Amount") -> "Amount | None":

@@ -85,6 +85,8 @@ class Turn(msgspec.Struct, kw_only=True):
     watch: Watch
     model: str
     """The one that was chosen."""
+    unrouted_model: str | None
+    """The one that the router was asked instead of; `None` where it has not decided."""
     output_schema: str | None
     """What the answer has to fit, as JSON text."""
     timeout_s: float

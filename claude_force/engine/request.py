@@ -62,6 +62,8 @@ class Prepared(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...]
     choice: "ModelRecommendation | None" = None
     """The router's, where it decided."""
+    unrouted_model: str | None = None
+    """The model that would be asked without it; `None` where it has not decided."""
 
 
 def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliases: Mapping[str, str]) -> Prepared:
@@ -75,8 +77,8 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
     warnings = [*agent.warnings, *suspicions(task.materials, config.security.injection)]
     named = named_model(task, agent)
     choice = None if named else task.choice
-    default = choice.tier if choice else config.defaults.model
-    model = resolve_model(named or default or DEFAULT_ALIAS, aliases)
+    default = config.defaults.model or DEFAULT_ALIAS
+    model = resolve_model(named or (choice.tier if choice else None) or default, aliases)
     if model.warning:
         warnings.append(model.warning)
     effort = task.effort or agent.effort or (choice.effort if choice else config.defaults.effort)
@@ -96,7 +98,8 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
         for other in _fallback_models(task, agent, config, aliases)
         if other != model.id
     )
-    return Prepared(request, tuple(fallbacks), tuple(warnings), choice)
+    unrouted = resolve_model(default, aliases).id if choice else None
+    return Prepared(request, tuple(fallbacks), tuple(warnings), choice, unrouted)
 
 
 def named_model(task: Task, agent: "AgentDefinition | None") -> str | None:

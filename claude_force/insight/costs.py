@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from claude_force.base.pricing import BatchPrices, saved_by_caching_usd, total_usd
+from claude_force.base.records import Savings
 from claude_force.base.usage import Usage
 from claude_force.insight.ledger import Ledger, LedgerLine
 from claude_force.performance_tracker import CallLine
@@ -42,6 +43,10 @@ class Costs(msgspec.Struct, kw_only=True):
     """What cached answers had cost."""
     saved_by_prompt_cache_usd: Decimal = _FREE
     """Against the same tokens without it; below 0 where more was written than read."""
+    saved_by_routing_usd: Decimal = _FREE
+    """Against the same tokens by the model that would have been asked; below 0 where a dearer one was needed."""
+    saved_by_batch_usd: Decimal = _FREE
+    """By message batches, which cost half as much."""
 
     def add(self, line: LedgerLine, cost_usd: Decimal | None, saved_by_prompt_cache_usd: Decimal | None) -> None:
         """Count one execution."""
@@ -56,6 +61,19 @@ class Costs(msgspec.Struct, kw_only=True):
         self.unpriced += cost_usd is None
         self.saved_by_cache_usd += line.saved_cost or _FREE
         self.saved_by_prompt_cache_usd += saved_by_prompt_cache_usd or _FREE
+        self.saved_by_routing_usd += line.routing_saved or _FREE
+        if line.batch_id:
+            self.saved_by_batch_usd += cost_usd or _FREE
+
+    @property
+    def savings(self) -> Savings:
+        """What was saved, where it is known."""
+        return Savings(
+            cache_usd=self.saved_by_cache_usd,
+            prompt_cache_usd=self.saved_by_prompt_cache_usd,
+            routing_usd=self.saved_by_routing_usd,
+            batch_usd=self.saved_by_batch_usd,
+        )
 
 
 class CostReport(msgspec.Struct, kw_only=True):
@@ -96,7 +114,7 @@ def read_costs(
     """Add up the ledger. Days are those of `zone`, which is the machine's own where it is `None`.
 
     With `prices` all is priced anew by its tokens, at the rates that they give for the day of each execution: for what
-    had no price then, or a wrong one. What cached answers saved stays as it was, since their tokens stand elsewhere.
+    had no price then, or a wrong one. What cached answers and the router saved stays as it was.
     Raises `OSError` for a ledger that cannot be read.
     """
     ledger = Ledger(path)

@@ -20,6 +20,7 @@ import msgspec
 
 from claude_force.base.models import DEFAULT_ALIAS, resolve_model
 from claude_force.base.pricing import BATCH_SHARE, saved_by_caching_usd, total_usd
+from claude_force.base.records import Savings
 from claude_force.base.usage import Usage
 from claude_force.engine.budget import extent_of, worst_case_usd
 from claude_force.engine.key import request_key
@@ -94,23 +95,6 @@ class TurnEstimate(msgspec.Struct, frozen=True, kw_only=True):
         """The same, where another turn pays for it."""
         nothing = dict.fromkeys(("min_usd", "expected_usd", "max_usd", "other_usd"), Decimal(0))
         return msgspec.structs.replace(self, prompt_tokens=0, output=NOTHING, is_guess=False, **nothing)
-
-
-class Savings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is saved, or would be, in US dollars, each by itself; `None` is unpriced, below 0 costs more."""
-
-    cache_usd: Decimal | None
-    """By the response cache: what the answers that are there have cost."""
-    prompt_cache_usd: Decimal | None
-    """By the prompt cache, at the most: each beginning that requests share is written once, and read by the others."""
-    batch_usd: Decimal | None
-    """By `--batch`: half of what is expected."""
-    routing_usd: Decimal | None
-    """By `--auto-model`, against the models that are asked without it; the answers as long."""
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Ready for JSON."""
-        return {name: None if usd is None else float(usd) for name, usd in msgspec.structs.asdict(self).items()}
 
 
 def estimated_tokens(request: "Request") -> int:
@@ -211,7 +195,10 @@ def other_model(parts: "Parts", model: str, choice: "ModelRecommendation | None"
 
 
 def savings_of(parts: "Parts", turns: Sequence[TurnEstimate], *, is_routed: bool) -> Savings:
-    """What is saved by what is there, and would be by what is not used."""
+    """What is saved by what is there, and would be by what is not used; each by itself.
+
+    The prompt cache saves that at the most: each beginning that requests share is written once, and read by the others.
+    """
     asked = [turn for turn in turns if turn.kept is None]
     expected, other = total_usd(turn.expected_usd for turn in asked), total_usd(turn.other_usd for turn in asked)
     without, routed = (other, expected) if is_routed else (expected, other)

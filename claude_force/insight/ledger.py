@@ -45,6 +45,7 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     asked_model: str | None = None
     calls: tuple[CallLine, ...] = ()
     prompt_cache_saved: Decimal | None = None
+    routing_saved: Decimal | None = None
     workflow_id: str | None = None
     run_id: str | None = None
     step_id: str | None = None

@@ -23,6 +23,7 @@ import msgspec
 
 from claude_force.base.errors import InputError, WorkflowError
 from claude_force.base.pricing import total_usd
+from claude_force.base.records import Savings
 from claude_force.base.results import StepResult
 from claude_force.base.usage import Usage
 from claude_force.engine.answer import read_answer
@@ -35,7 +36,6 @@ from claude_force.insight.estimate import (
     NOTHING,
     TYPICAL_OUTPUT,
     Counts,
-    Savings,
     Sizes,
     TurnEstimate,
     billed_usd,

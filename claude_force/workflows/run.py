@@ -25,7 +25,7 @@ from claude_force.base.errors import (
     WorkflowError,
 )
 from claude_force.base.pricing import total_usd
-from claude_force.base.records import PromptCaching, Reply
+from claude_force.base.records import PromptCaching, Reply, Savings
 from claude_force.base.results import StepResult, WorkflowResult
 from claude_force.engine.parts import Watch
 from claude_force.engine.request import suspicions
@@ -107,7 +107,7 @@ class Run:
         self._spreads: list[Spread] = []
         self._cost_usd: Decimal | None = Decimal(0)
         self._saved_usd = Decimal(0)
-        self._caching = PromptCaching()
+        self._caching, self._savings = PromptCaching(), Savings()
         self._warnings: list[str] = []
         self._error: ClaudeForceError | None = None
         self._is_stopped = False
@@ -317,6 +317,7 @@ class Run:
             cost_usd=self._cost_usd,
             saved_usd=self._saved_usd,
             prompt_caching=self._caching,
+            savings=msgspec.structs.replace(self._savings, cache_usd=self._saved_usd),
             error=self._error,
             warnings=tuple(self._warnings),
         )
@@ -496,6 +497,7 @@ class Run:
             self._saved_usd += result.saved_usd
         for execution in unit.ledger.executions:
             self._caching += execution.prompt_caching
+            self._savings += execution.savings
         now = self._parts.clock.now()
         usage = result.usage
         record = StepRecord(

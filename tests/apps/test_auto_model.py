@@ -41,6 +41,18 @@ def test_the_model_and_why(run: Run, simulator: Simulator, args: list[str], mode
     assert [seen.model for seen in simulator.requests] == [model]
 
 
+def test_what_it_saves_is_told(run: Run, project: Path) -> None:
+    """Against the model that would have been asked, by the same tokens; a dearer choice has cost more."""
+    (project / "tasks.jsonl").write_text(f'"{EASY}"\n')
+    easy = run("execute", "helper", "--tasks-file", "tasks.jsonl", "--auto-model")
+    assert "would have saved: $0.0" in easy.stderr
+    assert " by routing\n" in easy.stderr
+    assert run("execute", "helper", HARD, "--auto-model", "--json").returncode == 0
+    agents = json.loads(run("analytics", "costs", "--simulated", "--json", "--by-model").stdout)["groups"]
+    saved = {agent["model"]: agent["saved_by_routing_usd"] for agent in agents}
+    assert saved["claude-haiku-5-5"] > 0 > saved["claude-opus-5-5"]
+
+
 def test_piped_material_counts(run: Run, simulator: Simulator) -> None:
     """What is piped in is read once, for the choice and for the call."""
     assert run("execute", "helper", "Summarise it.", "--auto-model", stdin="a long page").returncode == 0

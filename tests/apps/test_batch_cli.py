@@ -409,7 +409,8 @@ def test_what_the_prompt_cache_did(run: Run, write: Callable[..., None], project
         agent.write("A rule to obey. " * 2_000)
     done = run(*KEEPING, "--json")
     assert "prompt cache: 16," in done.stderr
-    assert ", would have saved $0.0" in done.stderr
+    assert "would have saved: $0.0" in done.stderr
+    assert " by the prompt cache\n" in done.stderr
     figures = json.loads(done.stdout)["prompt_caching"]
     assert figures["read_tokens"] == 2 * figures["written_tokens"] > 0
     assert 0 < figures["saved_usd"] < 0.01

@@ -13,15 +13,17 @@ from claude_force.apps.console import (
     is_terminal,
     json_option,
     note,
+    price,
     print_json,
     print_table,
+    say_savings,
 )
 from claude_force.base.errors import InputError
+from claude_force.base.pricing import total_usd
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from decimal import Decimal
 
     from claude_force.insight.costs import CostReport, Costs, Grouping
 
@@ -85,29 +87,25 @@ def costs(
         groups = [{by: name, **_facts(costs)} for name, costs in report.groups.items()]
         print_json({"total": _facts(report.total), "groups": groups, "unreadable_lines": report.unreadable_lines})
     else:
-        _show(report, by)
+        _show(report, by, is_simulated=simulated)
     _say_left_out(report, path, simulated=simulated)
 
 
-def _show(report: "CostReport", by: str | None) -> None:
+def _show(report: "CostReport", by: str | None, *, is_simulated: bool) -> None:
     rows = [(name, *_cells(costs)) for name, costs in report.groups.items()]
     if by is None or is_terminal(sys.stdout):
         rows.append(("total", *_cells(report.total)))
     print_table((by or "", "executions", "cached", "tokens in", "out", "cost", "saved"), rows)
-    saved = _saved(report.total)
-    if any(saved.values()):
-        note(", ".join(f"${usd:.4f} by {how}" for how, usd in saved.items()), kind="saved")
+    say_savings(report.total.savings, is_simulated=is_simulated)
 
 
 def _cells(costs: "Costs") -> tuple[str, ...]:
     tokens = costs.input_tokens + costs.cache_read_tokens + costs.cache_write_tokens
     unpriced = f" and {costs.unpriced:,} unpriced" if costs.unpriced else ""
+    import msgspec  # noqa: PLC0415 - not for --help
+
     counts = (f"{number:,}" for number in (costs.executions, costs.cached, tokens, costs.output_tokens))
-    return (*counts, f"${costs.cost_usd:.4f}{unpriced}", f"${sum(_saved(costs).values()):.4f}")
-
-
-def _saved(costs: "Costs") -> "dict[str, Decimal]":
-    return {"the response cache": costs.saved_by_cache_usd, "the prompt cache": costs.saved_by_prompt_cache_usd}
+    return (*counts, f"${costs.cost_usd:.4f}{unpriced}", price(total_usd(msgspec.structs.astuple(costs.savings))))
 
 
 def _facts(costs: "Costs") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from claude_force.apps.console import (
     print_json,
     routing_options,
     say_choice,
+    say_savings,
 )
 from claude_force.apps.schema_file import read_schema
 from claude_force.apps.stdin import is_piped, read_stdin
@@ -345,6 +346,7 @@ def _say_summary(result: "AgentResult") -> None:
         tokens = f"{result.usage.prompt_tokens:,} in, {result.usage.output_tokens:,} out"
     cost = "unpriced" if result.cost_usd is None else f"${result.cost_usd:.4f}"
     cost = f"would cost {cost}" if result.simulated and result.cost_usd is not None else cost
+    say_savings(result.savings, is_simulated=result.simulated)
     note(f"{result.model}, {tokens}, {cost}, {result.duration_ms / 1000:.1f} s", kind="done")
 
 
