@@ -27,8 +27,15 @@ def run(address: str, arguments: list[str]) -> int:
         line.sendall(json.dumps([arguments, folder, dict(os.environ)]).encode() + b"\n")
         said = line.makefile()
         child = int(said.readline())
+        # By way of a pipe: a signal that comes in the moment before a blocking read would be seen after its end only.
+        arrived, arrives = os.pipe()
+        os.set_blocking(arrives, False)
+        signal.set_wakeup_fd(arrives)
         for number in SIGNALS:
-            signal.signal(number, lambda number, _: os.kill(child, number))
+            signal.signal(number, lambda *_: None)
+        while line.fileno() not in select.select([line.fileno(), arrived], [], [])[0]:
+            for sent in os.read(arrived, 64):
+                os.kill(child, sent)
         code = int(said.readline())
     if code < 0:
         signal.signal(-code, signal.SIG_DFL)
