@@ -315,15 +315,15 @@ class ResultsFile:
             os.close(self._file)
 
     def _read(self) -> Iterator[tuple[str, Status]]:
-        end = 0
+        end, line = 0, b"\n"
         for known, line in _known_lines(self.path):
             if known is None:
                 os.ftruncate(self._file, end)
                 return
             yield known.hash, known.status
             end += len(line)
-            if not line.endswith(b"\n"):
-                os.write(self._file, b"\n")
+        if not line.endswith(b"\n"):  # not before the last one was read, or this would be read as well
+            os.write(self._file, b"\n")
 
     def _unwritable(self, reason: str) -> ClaudeForceError:
         return ClaudeForceError(
