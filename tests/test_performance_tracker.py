@@ -60,6 +60,7 @@ def test_the_line_of_an_execution(tmp_path: Path) -> None:
             "estimated_cost": Decimal("0.00001225"),
             "cache_read_tokens": 3,
             "cache_write_tokens": 2,
+            "cache_write_1h_tokens": 2,
         }
     ]
 

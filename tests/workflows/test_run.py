@@ -363,13 +363,16 @@ def test_an_item_without_what_is_named_fails_before_it_is_sent(face: Face) -> No
 @pytest.mark.parametrize(("own", "of_workflow", "expected"), [(4, None, 4), (10, 3, 3), (2, 5, 2)])
 def test_the_bound_is_exact(own: int, of_workflow: int | None, expected: int) -> None:
     """The smaller of the orchestrator's and the workflow's, and all of it is used."""
-    with Simulator(latency=0.01) as simulator:
+    with Simulator() as simulator:
+        simulator.hold()
 
         async def main() -> WorkflowResult:
             async with AsyncAgentOrchestrator(api_key="k", base_url=simulator.base_url, max_concurrent=own) as subject:
-                return await subject.execute_workflow(
-                    {"name": "w", "max_concurrent": of_workflow, "steps": [step(f"s{n}") for n in range(20)]}
-                )
+                workflow = {"name": "w", "max_concurrent": of_workflow, "steps": [step(f"s{n}") for n in range(20)]}
+                running = asyncio.ensure_future(subject.execute_workflow(workflow))
+                await asyncio.to_thread(simulator.wait_until, lambda stats: stats.in_flight == expected)
+                simulator.release()
+                return await running
 
         assert asyncio.run(main()).status == "completed"
         assert simulator.stats.max_in_flight == expected
