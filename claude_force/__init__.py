@@ -5,6 +5,7 @@ Importing this costs almost nothing: each public name below is imported from its
 
 TYPE_CHECKING = False  # `typing` costs 10 ms, and every type checker knows this name
 if TYPE_CHECKING:
+    from claude_force.agent_memory import AgentMemory, Session
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
     from claude_force.base.batches import BatchStatus
     from claude_force.base.config import migrate_config
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
         AccountLimitError,
         AgentError,
         AgentFileError,
+        AgentMemoryError,
         AgentNameError,
         AgentNotFoundError,
         AnswerError,
@@ -69,6 +71,8 @@ __all__ = [
     "AgentDefinition",
     "AgentError",
     "AgentFileError",
+    "AgentMemory",
+    "AgentMemoryError",
     "AgentNameError",
     "AgentNotFoundError",
     "AgentOrchestrator",
@@ -118,6 +122,7 @@ __all__ = [
     "RunEvent",
     "RunNotFoundError",
     "ServerError",
+    "Session",
     "StepResult",
     "TaskError",
     "TasksFileError",
@@ -148,6 +153,8 @@ _HOMES = {
     "ModelRecommendation": "hybrid_orchestrator",
     "ModelStats": "insight.models",
     "PerformanceTracker": "performance_tracker",
+    "AgentMemory": "agent_memory",
+    "Session": "agent_memory",
     "ResponseCache": "response_cache",
     "RunEvent": "workflows.events",
     "StepResult": "base.results",

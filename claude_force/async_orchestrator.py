@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     import anthropic
 
+    from claude_force.agent_memory import AgentMemory
     from claude_force.base.config import Config, Settings
     from claude_force.base.ports import CountingTransport, OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, Effort, Material, Request
@@ -208,6 +209,7 @@ class AsyncAgentOrchestrator:
         timeout_seconds: float | None = None,
         attempt_timeout_seconds: float | None = None,
         fallback_models: Iterable[str] | None = None,
+        use_memory: bool | None = None,
         use_cache: "UseCache" = None,
         temperature: float | None = None,
         on_text: "OnText | None" = None,
@@ -225,6 +227,7 @@ class AsyncAgentOrchestrator:
             timeout_seconds=timeout_seconds,
             attempt_timeout_seconds=attempt_timeout_seconds,
             fallback_models=fallback_models,
+            use_memory=use_memory,
             use_cache=use_cache,
             temperature=temperature,
             on_text=on_text,
@@ -480,6 +483,11 @@ class AsyncAgentOrchestrator:
     def performance_tracker(self) -> "PerformanceTracker":
         """The ledger of executions."""
         return self._project.tracker
+
+    @property
+    def agent_memory(self) -> "AgentMemory":
+        """What agents did before, as far as calls with `use_memory` have kept it."""
+        return self._project.memory
 
     @property
     def response_cache(self) -> "ResponseCache":

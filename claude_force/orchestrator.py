@@ -28,13 +28,14 @@ from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import read_material
-from claude_force.library.project import agent_library, batches_file, budgets_file, runs_file
+from claude_force.library.project import agent_library, batches_file, budgets_file, memory_file, runs_file
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
 
 if TYPE_CHECKING:
     import anthropic
 
+    from claude_force.agent_memory import AgentMemory, Recollection
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.models import Tier
@@ -144,6 +145,20 @@ class Project:
         return self.make_cache(enabled=self._enable_cache and config.cache.enabled and config.features.cache_enabled)
 
     @_MadeOnce
+    def memory(self) -> "AgentMemory":
+        """What agents did before."""
+        from claude_force.agent_memory import AgentMemory  # noqa: PLC0415 - most calls remember nothing
+
+        return AgentMemory(memory_file(self.start))
+
+    @_MadeOnce
+    def recollection(self) -> "Recollection":
+        """The same, as the engine asks for it."""
+        from claude_force.agent_memory import Recollection  # noqa: PLC0415 - as above
+
+        return Recollection(self.memory, self.settings.config.memory, is_claude=not self._server)
+
+    @_MadeOnce
     def runs(self) -> "RunStore":
         """The journal of workflow runs."""
         from claude_force.stores.runs import RunStore  # noqa: PLC0415 - a single call has none
@@ -198,6 +213,8 @@ class Project:
             facts: dict[str, Any] = {**NO_OPTIONS, **options, **own}
             files = map(read_material, each(facts.pop("files")))
             facts["materials"] = (*files, *facts["materials"])
+            if facts["use_memory"]:
+                raise TaskError("a batch recalls nothing; leave use_memory out, or make calls")
             made.append(prepare(agent_name, task, **facts)[0])
         return made
 
@@ -250,7 +267,13 @@ class Project:
         budget = self.budgets if self._has_budget else None
         choose = self.chooser.choose if self.auto_model else None
         return msgspec.structs.replace(
-            parts, config=config, server=self._server, cache=cache, budget=budget, choose=choose
+            parts,
+            config=config,
+            server=self._server,
+            cache=cache,
+            budget=budget,
+            choose=choose,
+            memory=lambda: self.recollection,
         )
 
     @property
@@ -383,6 +406,7 @@ class AgentOrchestrator:
         timeout_seconds: float | None = None,
         attempt_timeout_seconds: float | None = None,
         fallback_models: Iterable[str] | None = None,
+        use_memory: bool | None = None,
         use_cache: "UseCache" = None,
         temperature: float | None = None,
         on_text: "OnText | None" = None,
@@ -401,6 +425,9 @@ class AgentOrchestrator:
         What was answered before is taken from the cache, and of identical requests in the air at once, one is sent:
         the others get its answer, `cached`, for nothing. `use_cache=False` asks anew, and `"refresh"` also keeps that.
 
+        With `use_memory`, what this agent did before and is like the task goes into the prompt, as fenced data, and how
+        the call ends is kept for later ones; `None` is as the config says (`memory.enabled`).
+
         With `output_schema`, a JSON schema, the answer is JSON that fits it, and its value is in `data`. One that does
         not fit is asked for again, and in the end an `InvalidOutputError`; so is one that `max_tokens` cut, at once.
 
@@ -416,6 +443,7 @@ class AgentOrchestrator:
             timeout_seconds=timeout_seconds,
             attempt_timeout_seconds=attempt_timeout_seconds,
             fallback_models=fallback_models,
+            use_memory=use_memory,
             use_cache=use_cache,
             temperature=temperature,
             on_text=on_text,
@@ -550,6 +578,11 @@ class AgentOrchestrator:
         return self._project.tracker
 
     @property
+    def agent_memory(self) -> "AgentMemory":
+        """What agents did before, as far as calls with `use_memory` have kept it."""
+        return self._project.memory
+
+    @property
     def response_cache(self) -> ResponseCache:
         """The cache that is asked before each call."""
         return self._project.cache
@@ -591,6 +624,7 @@ class CallOptions(TypedDict, total=False):
     timeout_seconds: float | None
     attempt_timeout_seconds: float | None
     fallback_models: Iterable[str] | None
+    use_memory: bool | None
     use_cache: "UseCache"
     temperature: float | None
     on_text: "OnText | None"
@@ -608,6 +642,7 @@ NO_OPTIONS = CallOptions(
     timeout_seconds=None,
     attempt_timeout_seconds=None,
     fallback_models=None,
+    use_memory=None,
     use_cache=None,
     temperature=None,
     on_text=None,
@@ -661,6 +696,7 @@ def prepare(
     timeout_seconds: float | None,
     attempt_timeout_seconds: float | None,
     fallback_models: Iterable[str] | None,
+    use_memory: bool | None,
     use_cache: "UseCache",
     temperature: float | None,
     on_text: "OnText | None",
@@ -684,6 +720,7 @@ def prepare(
         timeout_s=timeout_seconds,
         attempt_timeout_s=attempt_timeout_seconds,
         fallback_models=None if fallback_models is None else _models(fallback_models),
+        use_memory=use_memory,
         use_cache=use_cache,
         output_schema=output_schema,
     )

@@ -27,7 +27,7 @@ from claude_force.base.usage import Usage
 from claude_force.stores.claims import Claims
 from claude_force.stores.entries import StoreBusyError, Stored, StoreError
 from claude_force.stores.seal import FORMAT, ForgedError, Sealer, UnreadableError, check_encryption
-from claude_force.stores.secret import VARIABLE, Secret, file_secrets, given_secrets
+from claude_force.stores.secret import VARIABLE, Secret, file_secrets, given_secrets, secret_path
 
 if TYPE_CHECKING:
     from claude_force.base.clock import Clock
@@ -584,7 +584,7 @@ class ResponseCache:
 
     def _seal(self) -> Sealer:
         if self._sealer is None:
-            self._sealer = Sealer(self._secrets or file_secrets(_secret_path()), encrypt=self._encrypt)
+            self._sealer = Sealer(self._secrets or file_secrets(secret_path()), encrypt=self._encrypt)
         return self._sealer
 
     def _asked(self, work: Callable[[Sealer, "EntryStore"], Outcome]) -> Outcome:
@@ -766,13 +766,6 @@ def _opened(sealer: Sealer, stored: Stored) -> CacheEntry | ForgedError | Unread
     except msgspec.MsgspecError as error:
         return UnreadableError(str(error))  # signed by us, so written by a version that says it differently
     return entry if entry.key == stored.key else ForgedError()
-
-
-def _secret_path() -> Path:
-    """In the user's own config folder: who can write to the cache's folder must not be able to read it there."""
-    from platformdirs import user_config_path  # noqa: PLC0415 - not where a secret is given
-
-    return user_config_path("claude-force") / "cache.key"
 
 
 def _bytes_of(entry: CacheEntry) -> int:

@@ -136,6 +136,12 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
+def beginning(text: str) -> str:
+    """What fits into a table, on one line."""
+    line = " ".join(text[:200].split())
+    return line if len(line) <= 60 else line[:59] + "\N{HORIZONTAL ELLIPSIS}"  # noqa: PLR2004 - a column's width
+
+
 def print_answers(answers: Mapping[str, str]) -> None:
     """Answers on stdout, each under its name where there is more than one."""
     clean = harmless if is_terminal(sys.stdout) else str

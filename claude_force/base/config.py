@@ -134,6 +134,19 @@ class Budgets(Section, frozen=True):
     """For each run of a workflow, with all that it is taken up again."""
 
 
+class Memory(Section, frozen=True):
+    """What agents did before, kept in `.claude/agent_memory.db` and put beside tasks that are like it."""
+
+    enabled: bool = False
+    """Also for calls that do not say `use_memory`."""
+    max_tokens: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1_500
+    """Of all past work in a prompt; an estimate."""
+    max_sessions: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    """How many past tasks, at most."""
+    min_relevance: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.4
+    """The share of a task's words, the rare ones counting more, that past work must have."""
+
+
 class Tracking(Section, frozen=True):
     """The line per execution in `.claude/metrics`."""
 
@@ -174,6 +187,7 @@ class Config(Section, frozen=True):
     breaker: Breaker = Breaker()
     cache: Cache = Cache()
     routing: Routing = Routing()
+    memory: Memory = Memory()
     budgets: Budgets = Budgets()
     tracking: Tracking = Tracking()
     features: Features = Features()

@@ -28,6 +28,7 @@ ClaudeForceError                       exit code 1
 │   ├── CircuitOpenError               5   not sent: a circuit breaker is open after too many failures
 │   └── ProtocolError                  1   the server answers, but not as a Messages API does
 ├── CacheError                         1   the response cache on disk cannot be used, and somebody asked for it by name
+├── AgentMemoryError                   1   the memory of sessions cannot be used, and somebody asked for it by name
 ├── JournalError                       1   the journal of runs cannot be used, and somebody asked for it by name
 ├── BatchError                         1   a message batch cannot be put down, sent or collected
 │   └── BatchEntryError                1   the batch ended before this request was answered: expired or cancelled
@@ -262,6 +263,12 @@ class CacheError(ClaudeForceError):
 
     path: str = ""
     """Its folder."""
+
+
+class AgentMemoryError(ClaudeForceError):
+    """The memory of sessions cannot be used: its file is damaged, foreign, locked, or on a full disk."""
+
+    path: str = ""
 
 
 class JournalError(ClaudeForceError):

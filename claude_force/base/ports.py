@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
-    from claude_force.base.records import AgentDefinition, Caching, Execution, KeptReply, Reply, Request, Retry
+    from claude_force.base.records import (
+        AgentDefinition,
+        Caching,
+        Execution,
+        KeptReply,
+        Material,
+        Reply,
+        Request,
+        Retry,
+    )
     from claude_force.base.usage import Usage
 
 UseCache = Literal["refresh"] | bool | None
@@ -120,6 +129,16 @@ class Budget(Protocol):
 
         May stall. Raises `BudgetError` where the budget cannot be kept: then nothing may be spent.
         """
+
+
+class Memory(Protocol):
+    """What agents did before. Neither method raises: a memory that cannot be used must not cost an answer."""
+
+    def recall(self, task: str, *, agent: str, key: str) -> "tuple[Material, ...]":
+        """What this agent did that is like the task, but for what was kept under this key."""
+
+    def keep(self, task: str, result: str, *, agent: str, key: str, success: bool, simulated: bool) -> None:
+        """Keep how a task ended."""
 
 
 class Ledger(Protocol):

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from claude_force.base.clock import Clock
     from claude_force.base.config import Config
-    from claude_force.base.ports import AgentFinder, Budget, Ledger, OnRetry, OnText, Pricer, ReplyCache
+    from claude_force.base.ports import AgentFinder, Budget, Ledger, Memory, OnRetry, OnText, Pricer, ReplyCache
     from claude_force.base.records import AgentDefinition, Execution, KeptReply, ModelRecommendation, Reply, Request
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Task
@@ -34,6 +34,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     cache: "ReplyCache | None" = None
     budget: "Budget | None" = None
     """What may be spent; `None` where there is no limit."""
+    memory: "Callable[[], Memory] | None" = None
+    """Gives what agents did before; called by who wants it."""
     choose: "Choose | None" = None
     """The router, for where nobody names a model; `None` where it is off. It reads the ledger, so it may stall."""
     aliases: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -39,6 +39,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float | None = None
     attempt_timeout_s: float | None = None
     fallback_models: tuple[str, ...] | None = None
+    use_memory: bool | None = None
     use_cache: "UseCache" = None
     workflow_id: str | None = None
     run_id: str | None = None

@@ -1,7 +1,7 @@
 """One turn: one agent does one task. Written once, for both faces.
 
-find the agent -> choose a model, where nobody names one -> build the request -> take its answer from where it was paid
-for, or ask (`sharing`, `attempts`) -> price -> ledger.
+find the agent -> choose a model, where nobody names one -> build the request, with past work where that is wanted ->
+take its answer from where it was paid for, or ask (`sharing`, `attempts`) -> price -> ledger.
 
 Nothing here waits, reads a clock or opens a file by itself: it asks its `Outside` and its `Parts`.
 """
@@ -15,6 +15,7 @@ from claude_force.base.records import AgentResult
 from claude_force.engine import books
 from claude_force.engine.output import read_data
 from claude_force.engine.parts import Parts, Turn, Watch, WatcherError
+from claude_force.engine.remembering import memory_of, remembering
 from claude_force.engine.request import Task, build_request, named_model
 from claude_force.engine.sharing import answer
 
@@ -34,7 +35,17 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
     if choose := choice_of(parts, task, agent):
         task = msgspec.structs.replace(task, choice=await outside.call(choose))
     prepared = build_request(task, agent, parts.config, parts.aliases)
-    return await run_prepared(outside, parts, task, prepared, watch)
+    memory = memory_of(parts, task)
+    if memory is None:
+        return await run_prepared(outside, parts, task, prepared, watch)
+    return await remembering(
+        outside,
+        parts,
+        memory,
+        (task, prepared),
+        prepare=lambda recalling: build_request(recalling, agent, parts.config, parts.aliases),
+        run=lambda recalling, ready: run_prepared(outside, parts, recalling, ready, watch),
+    )
 
 
 def choice_of(parts: Parts, task: Task, agent: "AgentDefinition") -> "Callable[[], ModelRecommendation] | None":

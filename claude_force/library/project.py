@@ -26,6 +26,11 @@ def runs_file(start: Path) -> Path:
     return (claude_folder(start) or user_folder()) / "runs.db"
 
 
+def memory_file(start: Path) -> Path:
+    """Where the sessions of agents are remembered: in the project's `.claude`, or the user's where there is none."""
+    return (claude_folder(start) or user_folder()) / "agent_memory.db"
+
+
 def budgets_file(start: Path) -> Path:
     """Where it is written down what was spent of the project's budgets, or the user's where there is no project."""
     return (claude_folder(start) or user_folder()) / "budgets.db"

@@ -37,6 +37,13 @@ def given_secrets(secret: Secret | None, variable: str | None) -> tuple[bytes, .
     return ()
 
 
+def secret_path() -> Path:
+    """In the user's own config folder: who can write to what is signed must not be able to read it there."""
+    from platformdirs import user_config_path  # noqa: PLC0415 - not where a secret is given
+
+    return user_config_path("claude-force") / "cache.key"
+
+
 def file_secrets(path: Path) -> tuple[bytes, ...]:
     """The secrets in a file, one a line, newest first; a file with a random one is made where there is none.
 

@@ -149,6 +149,8 @@ NAMES = {
     "the fields of an entry": set(claude_force.CacheEntry.__struct_fields__),
     "the fields of a check": {*claude_force.CacheCheck.__struct_fields__, "is_clean"},
     "the figures of the cache": set(claude_force.ResponseCache(enabled=False).get_stats()),
+    "the members of a memory": members(claude_force.AgentMemory),
+    "the fields of a session": set(claude_force.Session.__struct_fields__),
     "the fields of a line": set(ExecutionLine.__struct_fields__),
 }
 

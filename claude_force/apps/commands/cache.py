@@ -11,6 +11,7 @@ import msgspec
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import (
     age,
+    beginning,
     config_option,
     example,
     harmless,
@@ -91,7 +92,7 @@ def list_(config_path: Path | None, as_json: bool) -> None:
                 age(row["age_seconds"]) + ("" if row["is_fresh"] else ", expired"),
                 str(row["hit_count"]),
                 "unpriced" if row["estimated_cost"] is None else f"${row['estimated_cost']:.4f}",
-                _beginning(row["task"]),
+                beginning(row["task"]),
             )
             for row in rows
         ],
@@ -257,9 +258,3 @@ def _summary(cache: "ResponseCache", entry: "CacheEntry") -> dict[str, Any]:
     cost = None if entry.estimated_cost is None else float(entry.estimated_cost)
     own = {"age_seconds": round(cache.age_seconds(entry), 3), "is_fresh": cache.is_fresh(entry)}
     return facts | {"estimated_cost": cost} | own
-
-
-def _beginning(task: str) -> str:
-    """What fits into a table."""
-    line = " ".join(task[:200].split())
-    return line if len(line) <= 60 else line[:59] + "\N{HORIZONTAL ELLIPSIS}"  # noqa: PLR2004 - a column's width

@@ -95,6 +95,7 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
     type=click.FloatRange(0, min_open=True),
     help="Never pay more: what could pass it is not sent, and the exit code is 4.",
 )
+@click.option("--use-memory/--no-memory", default=None, help="Recall what the agent did that is like it; keep the end.")
 @click.option("--no-cache", is_flag=True, help="Ask, even if the same was answered before; keep nothing.")
 @click.option("--refresh", is_flag=True, help="Ask, even if the same was answered before, and keep the new answer.")
 @click.option("--async", "awaited", is_flag=True, help="Go through the async client.")
@@ -124,6 +125,7 @@ def command(
     live_fallback: bool,
     output: Path | None,
     max_cost_usd: float | None,
+    use_memory: bool | None,
     no_cache: bool,
     refresh: bool,
     awaited: bool,
@@ -169,6 +171,7 @@ def command(
         "max_tokens": max_tokens,
         "timeout_seconds": timeout_s,
         "attempt_timeout_seconds": attempt_timeout_s,
+        "use_memory": use_memory,
         "use_cache": False if no_cache else "refresh" if refresh else None,
         "output_schema": None if schema is None else read_schema(schema),
     }
