@@ -23,7 +23,7 @@ from claude_force.base.errors import ClaudeForceError
 # for `-`.
 COMMANDS = {
     "agents": "See and check the agents that can be called.",
-    "analytics": "Show what was spent and saved.",
+    "analytics": "Show how executions went, and what was spent and saved.",
     "batch": "See, collect and cancel message batches.",
     "budgets": "Show what was spent of the config's limits.",
     "cache": "See, check, prune, share and warm the answers that are kept.",

@@ -5,6 +5,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from claude_force.testing import ApiFault, Simulator
+
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -47,3 +49,21 @@ def test_mistakes(run: Run, project: Path) -> None:
     broken = run("analytics", "costs", "--json")
     assert broken.returncode == 2
     assert "Is a directory; check the file and its rights" in json.loads(broken.stdout)["error"]["message"]
+
+
+def test_how_it_went(run: Run, project: Path, simulator: Simulator) -> None:
+    """For people and programs; an agent's failures are its own."""
+    (project / ".claude/agents/helper.md").write_text("---\nname: helper\ndescription: d\nmodel: opus\n---\nHelp.\n")
+    for _ in range(2):
+        assert run("execute", "reviewer", "one").returncode == 0
+    simulator.script(ApiFault(400))
+    assert run("execute", "helper", "two").returncode != 0
+    rows = dict(line.split("\t") for line in run("analytics", "summary", "--simulated").stdout.splitlines())
+    assert (rows["executions"], rows["success rate"], rows["answered from before"]) == ("2", "100.0%", "50.0%")
+    (helper,) = json.loads(run("analytics", "by-agent", "--json").stdout)
+    assert (helper["agent"], helper["success_rate"], helper["error_types"]) == ("helper", 0, {"InvalidRequestError": 1})
+    (reviewer,) = run("analytics", "by-agent", "--simulated").stdout.splitlines()
+    assert reviewer.startswith("reviewer\t2\t100.0%\t50.0%\t")
+    assert json.loads(run("analytics", "by-model", "--agent", "nobody", "--json").stdout) == []
+    whole = json.loads(run("analytics", "summary", "--simulated", "--json").stdout)
+    assert whole["time_ms"]["p50"] > 0
