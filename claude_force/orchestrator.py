@@ -203,6 +203,7 @@ class Project:
             server=LiveBatches(lambda: self.live),
             store=BatchFile(path),
             budget=self.budgets if self._has_budget else None,
+            accounts=self.budgets,
             booked=self.tracker.batch_entries,
         )
 

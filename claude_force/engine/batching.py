@@ -61,7 +61,7 @@ from claude_force.engine.warming import prefixes
 
 if TYPE_CHECKING:
     from claude_force.base.batches import BatchBudget, BatchServer, BatchStore
-    from claude_force.base.ports import Ledger, OnText
+    from claude_force.base.ports import OnText
     from claude_force.engine.outside import Outside
 
 Outcome = AgentResult | ClaudeForceError
@@ -87,7 +87,7 @@ SKEW = timedelta(minutes=5)
 LEAST_SHARING = 10
 
 _FREE, _NOTHING = Decimal(0), Usage()
-_NOBODY: "Mapping[str, BatchEntry]" = MappingProxyType({})
+_NOBODY: "Mapping[str, BatchTurn]" = MappingProxyType({})
 
 
 class BatchTurn(NamedTuple):
@@ -96,6 +96,12 @@ class BatchTurn(NamedTuple):
     task: Task
     prepared: Prepared
     key: str
+    parts: Parts
+    """Of who asks: whose cache it is, and whose ledger."""
+    keeps: bool
+    """Whether whoever collects it, with parts of his own, is to keep the answer in the cache."""
+    see_booked: Callable[[Execution], object] | None = None
+    """Gets what the ledger has of it already, written by a process that died, or by another one."""
 
 
 class BatchWatch(NamedTuple):
@@ -118,6 +124,9 @@ class _Ask(msgspec.Struct, frozen=True):
     request: Request
     keeps: bool
     """Whether the cache is to keep the answer."""
+    workflow_id: str | None = None
+    run_id: str | None = None
+    step_id: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Ask).decode
@@ -130,6 +139,9 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     server: "BatchServer"
     store: "BatchStore"
     budget: "BatchBudget | None"
+    """What may be spent; `None` where there is no limit."""
+    accounts: "BatchBudget"
+    """Where a batch is settled that another process may have sent, under limits of its own."""
     booked: Callable[[str], Collection[str]]
     """Which entries of a batch (by its server's id) are in the ledger."""
 
@@ -145,7 +157,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             choose = choice_of(parts, asked, agent)
             task = msgspec.structs.replace(asked, choice=choose()) if choose else asked
             prepared = build_request(task, agent, parts.config, parts.aliases)
-            turns.append(BatchTurn(task, prepared, request_key(prepared.request, server=parts.server)))
+            key = request_key(prepared.request, server=parts.server)
+            turns.append(BatchTurn(task, prepared, key, parts, keeps=task.use_cache is not False))
         return turns
 
     async def execute(
@@ -153,7 +166,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     ) -> list[Outcome]:
         """How each task ended, in their order. Whatever ends this, the batch goes on, and the same call finds it."""
         turns = await outside.apart(lambda: self.prepare(tasks))
-        await self._finish(outside, watch)
+        await self.finish(outside, watch)
         outcomes: dict[int, Outcome] = {}
 
         def end(number: int, outcome: Outcome) -> None:
@@ -161,39 +174,76 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             if watch.on_outcome:
                 watch.on_outcome(number, outcome)
 
-        waiting = await self._unanswered(outside, turns, end)
-        entries = {key: _entry(turns[numbers[0]]) for key, numbers in waiting.items()}
-        for id_ in await self._submit(outside, entries, watch):
-            answers = await self.see_through(outside, id_, watch, wanted=entries)
+        waiting: dict[str, list[int]] = {}
+        for number, turn in enumerate(turns):
+            outcome = None if turn.key in waiting else await self.kept(outside, turn)
+            if outcome is None:
+                waiting.setdefault(turn.key, []).append(number)
+            else:
+                end(number, outcome)
+        await self._ask(outside, turns, waiting, end, live_fallback=live_fallback, watch=watch)
+        return [outcomes[number] for number in range(len(turns))]
+
+    async def ask(
+        self,
+        outside: "Outside",
+        turns: Sequence[BatchTurn],
+        end: Callable[[int, Outcome], None],
+        *,
+        live_fallback: bool,
+        watch: BatchWatch,
+    ) -> None:
+        """Have these answered that nobody has the answers of; `end` gets the place of each, and how it ended.
+
+        What concerns all that are left, such as a limit that has no room for them, is raised.
+        """
+        waiting: dict[str, list[int]] = {}
+        for number, turn in enumerate(turns):
+            waiting.setdefault(turn.key, []).append(number)
+        await self.finish(outside, watch, wanted=waiting)
+        await self._ask(outside, turns, waiting, end, live_fallback=live_fallback, watch=watch)
+
+    async def _ask(
+        self,
+        outside: "Outside",
+        turns: Sequence[BatchTurn],
+        waiting: dict[str, list[int]],
+        end: Callable[[int, Outcome], None],
+        *,
+        live_fallback: bool,
+        watch: BatchWatch,
+    ) -> None:
+        """Those at the places that `waiting` has, by key."""
+        wanted = {key: turns[numbers[0]] for key, numbers in waiting.items()}
+        for id_ in await self._submit(outside, [_entry(turn) for turn in wanted.values()], watch):
+            answers = await self.see_through(outside, id_, watch, wanted=wanted)
             for key, answer in answers.items():
                 if key not in waiting:  # somebody else wants it
                     continue
                 first, *others = waiting.pop(key)
                 outcome = answer
                 if live_fallback and _may_go_live(answer):
-                    outcome = await _outcome(outside, self.parts, turns[first])
+                    asked = turns[first]
+                    outcome = await _outcome(outside, asked.parts, asked.task, asked.prepared)
                 end(first, outcome)
                 for number in others:
                     end(number, _given_again(outcome))
         for numbers in waiting.values():
             for number in numbers:
                 end(number, unanswered("missing"))
-        return [outcomes[number] for number in range(len(turns))]
 
     async def submit(self, outside: "Outside", tasks: Sequence[Task], *, watch: BatchWatch) -> list[str]:
         """Send what neither the cache nor a batch has, and wait for nothing; gives the ids of the batches."""
         turns = await outside.apart(lambda: self.prepare(tasks))
-        entries = {turn.key: _entry(turn) for turn in turns if not self._is_kept(turn)}
-        return await self._submit(outside, entries, watch)
+        entries = {turn.key: _entry(turn) for turn in turns if not _is_kept(turn)}
+        return await self._submit(outside, list(entries.values()), watch)
 
-    async def _submit(self, outside: "Outside", entries: Mapping[str, BatchEntry], watch: BatchWatch) -> list[str]:
+    async def _submit(self, outside: "Outside", entries: Sequence[BatchEntry], watch: BatchWatch) -> list[str]:
         """Send what is in no batch yet; gives our ids of all batches that have a part of it."""
         if not entries:
             return []
         server, at = self.parts.server, self.parts.clock.now()
-        joined = await outside.finish(
-            lambda: self.store.join(list(entries.values()), server=server, at=at, split=_split)
-        )
+        joined = await outside.finish(lambda: self.store.join(entries, server=server, at=at, split=_split))
         unsent = list(joined.added)
         try:
             while unsent:
@@ -207,7 +257,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         return [*joined.waiting, *joined.added]
 
     async def see_through(
-        self, outside: "Outside", id_: str, watch: BatchWatch, *, wanted: Mapping[str, BatchEntry] = _NOBODY
+        self, outside: "Outside", id_: str, watch: BatchWatch, *, wanted: Mapping[str, BatchTurn] = _NOBODY
     ) -> dict[str, Outcome]:
         """Wait for a batch of ours, and collect it: how each of its entries ended, by key.
 
@@ -217,8 +267,11 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         await self._ended(outside, record, watch)
         return await self.collect(outside, record, wanted=wanted)
 
-    async def _finish(self, outside: "Outside", watch: BatchWatch) -> None:
-        """Collect to the end what a crash has left in the middle: its last answers may be all that is missing."""
+    async def finish(self, outside: "Outside", watch: BatchWatch, *, wanted: Collection[str] = ()) -> None:
+        """Collect to the end what a crash has left in the middle: its last answers may be all that is missing.
+
+        What has a `wanted` key is left to who wants it.
+        """
         for record in await outside.call(lambda: self.store.records(self.parts.server)):
             if record.stage != "sent" or not record.is_begun:
                 continue
@@ -226,32 +279,22 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             if release is None:  # somebody is at it
                 continue
             release()
+            if wanted and any(
+                entry.key in wanted for entry in await outside.call(partial(self.store.entries, record.id))
+            ):
+                continue
             try:
                 await self.collect(outside, record)
             except ClaudeForceError as error:
                 watch.warn(f"the batch {record.batch_id} is not collected to its end: {error}")
 
-    async def _unanswered(
-        self, outside: "Outside", turns: Sequence[BatchTurn], end: Callable[[int, Outcome], None]
-    ) -> dict[str, list[int]]:
-        """The places of those that have to be asked, by key; what the cache has is given to the others."""
-        waiting: dict[str, list[int]] = {}
-        unsent, parts = _Replaying(outside, unanswered("missing")), msgspec.structs.replace(self.parts, budget=None)
-        for number, turn in enumerate(turns):
-            outcome: Outcome | None = None
-            if turn.key not in waiting and self._is_kept(turn):
-                outcome = await _outcome(unsent, parts, turn)
-            if outcome is None or isinstance(outcome, BatchEntryError):  # it has gone from the cache meanwhile
-                waiting.setdefault(turn.key, []).append(number)
-            else:
-                end(number, outcome)
-        return waiting
-
-    def _is_kept(self, turn: BatchTurn) -> bool:
-        cache, use_cache = self.parts.cache, turn.task.use_cache
-        if cache is None or use_cache is False or use_cache == "refresh":
-            return False
-        return cache.peek(turn.key, agent=turn.task.agent_name) is not None
+    async def kept(self, outside: "Outside", turn: BatchTurn) -> Outcome | None:
+        """What its cache has for it; `None` where it has to be asked."""
+        if not _is_kept(turn):
+            return None
+        parts = msgspec.structs.replace(turn.parts, budget=None)
+        outcome = await _outcome(_Replaying(outside, unanswered("missing")), parts, turn.task, turn.prepared)
+        return None if isinstance(outcome, BatchEntryError) else outcome  # it has gone from the cache meanwhile
 
     # ------------------------------------------------------------ sending, under the batch's claim
 
@@ -384,7 +427,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     # ------------------------------------------------------------ collecting
 
     async def collect(
-        self, outside: "Outside", record: BatchRecord, *, wanted: Mapping[str, BatchEntry] = _NOBODY
+        self, outside: "Outside", record: BatchRecord, *, wanted: Mapping[str, BatchTurn] = _NOBODY
     ) -> dict[str, Outcome]:
         """How each entry of a batch that has ended did, by key; one process at a time accounts for it.
 
@@ -397,16 +440,19 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         try:
             record = await outside.call(lambda: self.record(id_))
             if record.stage == "collected":
-                named = (_named(entry, id_) for entry in wanted.values())
+                named = (_named(_entry(turn), id_) for turn in wanted.values())
                 there = [entry for entry in named if entry.custom_id in results]
-                return {entry.key: (await self._answer(outside, entry, results, record, results))[0] for entry in there}
+                return {
+                    entry.key: (await self._answer(outside, entry, results, record, results, wanted))[0]
+                    for entry in there
+                }
             entries = await outside.call(lambda: self.store.entries(id_))
             booked = await outside.apart(lambda: self.booked(batch_id)) if record.is_begun else ()
             await outside.finish(lambda: self.store.begin(id_))
             answers: dict[str, Outcome] = {}
             spent: defaultdict[str, Decimal] = defaultdict(Decimal)
             for entry, asked in zip(entries, _asked(entries), strict=True):
-                answers[entry.key], cost_usd = await self._answer(outside, entry, results, record, booked)
+                answers[entry.key], cost_usd = await self._answer(outside, entry, results, record, booked, wanted)
                 spent[entry.agent] += self._at_most(asked, record) if cost_usd is None else cost_usd
             await outside.finish(lambda: self._settle(id_, spent))
             return answers
@@ -417,8 +463,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         return self._worst_usd(asked, record.sent_at) or _FREE
 
     def _settle(self, id_: str, spent: Mapping[str, Decimal]) -> None:
-        if self.budget is not None:
-            self.budget.settle_batch(id_, spent)
+        self.accounts.settle_batch(id_, spent)
         self.store.collected(id_)
 
     async def _answer(
@@ -428,19 +473,22 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         results: "Mapping[str, Reply | ClaudeForceError]",
         record: BatchRecord,
         booked: Collection[str],
+        wanted: Mapping[str, BatchTurn],
     ) -> tuple[Outcome, Decimal | None]:
         """One entry's answer, as a turn gives it that has just got it, and what it has cost."""
         ask, result = _decode(entry.body), results.get(entry.custom_id) or unanswered("missing")
+        turn = wanted.get(entry.key)
+        parts = turn.parts if turn else self.parts
+        see_booked = turn.see_booked if turn else None
         book = _Book(
-            self.parts.ledger,
+            (see_booked or _unseen) if entry.custom_id in booked else parts.ledger.record,
             batch_id=record.batch_id,
             custom_id=entry.custom_id,
             is_free=not isinstance(result, Reply),
-            is_silent=entry.custom_id in booked,
         )
         defaults = msgspec.structs.replace(self.parts.config.defaults, max_retries=0)
         parts = msgspec.structs.replace(
-            self.parts,
+            parts,
             ledger=book,
             budget=None,
             prices=BatchPrices(self.parts.prices),
@@ -450,12 +498,16 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         task = Task(
             agent_name=entry.agent,
             text=ask.text,
-            use_cache="refresh" if ask.keeps else False,
+            use_cache="refresh" if ask.keeps or (turn and turn.task.use_cache is not False) else False,
             timeout_s=math.inf,
             begun_at=record.sent_at,
+            workflow_id=ask.workflow_id,
+            run_id=ask.run_id,
+            step_id=ask.step_id,
         )
-        turn = BatchTurn(task, Prepared(ask.request, (), ()), entry.key)
-        return await _outcome(_Replaying(outside, result), parts, turn), book.cost_usd
+        prepared = turn.prepared if turn else Prepared(ask.request, (), ())
+        prepared = msgspec.structs.replace(prepared, fallbacks=())
+        return await _outcome(_Replaying(outside, result), parts, task, prepared), book.cost_usd
 
 
 def settled(outcomes: list[Outcome], on_error: Literal["raise", "return"]) -> list[Outcome]:
@@ -467,10 +519,17 @@ def settled(outcomes: list[Outcome], on_error: Literal["raise", "return"]) -> li
     return outcomes
 
 
-async def _outcome(outside: "Outside", parts: Parts, turn: BatchTurn) -> Outcome:
+def _is_kept(turn: BatchTurn) -> bool:
+    cache, use_cache = turn.parts.cache, turn.task.use_cache
+    if cache is None or use_cache is False or use_cache == "refresh":
+        return False
+    return cache.peek(turn.key, agent=turn.task.agent_name) is not None
+
+
+async def _outcome(outside: "Outside", parts: Parts, task: Task, prepared: Prepared) -> Outcome:
     """How a turn ends."""
     try:
-        return await run_prepared(outside, parts, turn.task, turn.prepared, Watch())
+        return await run_prepared(outside, parts, task, prepared, Watch())
     except ClaudeForceError as error:
         return error
 
@@ -479,10 +538,10 @@ class _Book:
     """The ledger, as an answer of a batch is written down in it: once, with its batch."""
 
     def __init__(
-        self, ledger: "Ledger", *, batch_id: str | None, custom_id: str, is_free: bool, is_silent: bool
+        self, record: Callable[[Execution], object], *, batch_id: str | None, custom_id: str, is_free: bool
     ) -> None:
         self.cost_usd: Decimal | None = None
-        self._ledger, self._is_free, self._is_silent = ledger, is_free, is_silent
+        self._record, self._is_free = record, is_free
         self._facts = {"batch_id": batch_id, "request_id": custom_id}
 
     def record(self, execution: Execution) -> None:
@@ -490,8 +549,7 @@ class _Book:
         free = {"usage": _NOTHING, "cost_usd": _FREE} if self._is_free else {}
         execution = msgspec.structs.replace(execution, **self._facts, **free)
         self.cost_usd = execution.cost_usd
-        if not self._is_silent:
-            self._ledger.record(execution)
+        self._record(execution)
 
 
 class _Replaying:
@@ -518,9 +576,21 @@ class _Replaying:
         raise copy.copy(self._result)  # a raised error collects tracebacks
 
 
+def _unseen(_: Execution) -> None:
+    """Nobody wants to know."""
+
+
 def _entry(turn: BatchTurn) -> BatchEntry:
-    ask = _Ask(turn.task.text, turn.prepared.request, keeps=turn.task.use_cache is not False)
-    return BatchEntry(key=turn.key, agent=turn.task.agent_name, body=msgspec.json.encode(ask))
+    task = turn.task
+    ask = _Ask(
+        task.text,
+        turn.prepared.request,
+        keeps=turn.keeps,
+        workflow_id=task.workflow_id,
+        run_id=task.run_id,
+        step_id=task.step_id,
+    )
+    return BatchEntry(key=turn.key, agent=task.agent_name, body=msgspec.json.encode(ask))
 
 
 def _named(entry: BatchEntry, id_: str) -> BatchEntry:

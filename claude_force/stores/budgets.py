@@ -130,6 +130,8 @@ class BudgetFile(Database):
 
     def settle_batch(self, id_: str, usd: Sequence[Decimal]) -> None:
         """Let go of what the batch had set aside, and add what its parts have cost, to the same accounts; only once."""
+        if not os.path.lexists(self.path):  # nothing was ever set aside
+            return
         owner, now = _BATCH + id_, time.time()
 
         def settle(writer: sqlite3.Connection) -> None:
