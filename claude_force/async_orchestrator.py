@@ -340,6 +340,8 @@ class AsyncAgentOrchestrator:
         max_cost_usd: float | None = None,
         max_concurrent: int | None = None,
         on_event: "OnEvent | None" = None,
+        batch: bool = False,
+        live_fallback: bool = False,
         with_text: bool = False,
     ) -> "Run":
         """A run that is checked and in the journal, ready to be executed in the running loop; it can be stopped."""
@@ -351,7 +353,14 @@ class AsyncAgentOrchestrator:
         size = self.max_concurrent if max_concurrent is None else min(max_concurrent, self.max_concurrent)
         lane = self._lane()
         crew = _Crew(lane.outside, lane.places, size if features.parallel_workflows_enabled else 1)
-        options = RunOptions(use_cache=use_cache, force=frozenset(force), on_event=on_event, with_text=with_text)
+        options = RunOptions(
+            use_cache=use_cache,
+            force=frozenset(force),
+            on_event=on_event,
+            with_text=with_text,
+            batching=self._project.batching if batch else None,
+            live_fallback=live_fallback,
+        )
         return prepare_run(
             self._project, crew, workflow, inputs, resume=resume, max_cost_usd=max_cost_usd, options=options
         )

@@ -508,6 +508,8 @@ class AgentOrchestrator:
         use_cache: "UseCache" = None,
         max_cost_usd: float | None = None,
         on_event: "OnEvent | None" = None,
+        batch: bool = False,
+        live_fallback: bool = False,
     ) -> "WorkflowResult":
         """Run a workflow, one step at a time, each after those that it depends on.
 
@@ -519,6 +521,11 @@ class AgentOrchestrator:
         paid for is not asked again, whatever was edited meanwhile; `force` names steps that are. `use_cache` is as for
         `execute_agent`, for every step; `max_cost_usd` overrides the workflow's own limit. `on_event` is told what
         happens, as it happens.
+
+        `batch=True` does it for half the price: all that is ready is one message batch, which takes minutes or hours,
+        and then what that has made ready is the next one. Time-outs and bounds on what is under way say nothing there.
+        What ends the run leaves the batch running, and taking the run up with `batch=True` finds it. `live_fallback` is
+        as for `execute_batch`.
         """
         from claude_force.workflows.crew import Alone  # noqa: PLC0415 - only a workflow needs the room
         from claude_force.workflows.run import RunOptions  # noqa: PLC0415
@@ -531,7 +538,13 @@ class AgentOrchestrator:
             inputs,
             resume=resume,
             max_cost_usd=max_cost_usd,
-            options=RunOptions(use_cache=use_cache, force=frozenset(force), on_event=on_event),
+            options=RunOptions(
+                use_cache=use_cache,
+                force=frozenset(force),
+                on_event=on_event,
+                batching=self._project.batching if batch else None,
+                live_fallback=live_fallback,
+            ),
         )
         return run_now(run.outcome(on_error=on_error))
 
@@ -663,6 +676,8 @@ class WorkflowOptions(TypedDict, total=False):
     max_cost_usd: float | None
     max_concurrent: int | None
     on_event: "OnEvent | None"
+    batch: bool
+    live_fallback: bool
 
 
 class AgentTask(NamedTuple):

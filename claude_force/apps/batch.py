@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from claude_force.apps.console import is_terminal, note, print_json, say_caching, say_savings
+from claude_force.apps.progress import StatusTeller
 from claude_force.apps.tally import Tally, shown
 from claude_force.apps.task_file import (
     FileTask,
@@ -30,7 +31,6 @@ from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentTask, CallOptions, Project
 
 if TYPE_CHECKING:
-    from claude_force.base.batches import BatchStatus
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.records import AgentResult, Retry
 
@@ -211,7 +211,7 @@ def _ask_batch(
         tally.add(line, outcome)
         show()
 
-    watch = BatchWatch(_StatusTeller(), end, _warn)
+    watch = BatchWatch(StatusTeller(), end, _warn)
     asked = project.tasks([task.call for task in tasks], options)
     work = project.batching.execute(Blocking(lambda: project.live), asked, live_fallback=live_fallback, watch=watch)
     try:
@@ -224,26 +224,12 @@ def _ask_batch(
 def _leave_batch(project: Project, tasks: list[FileTask], options: CallOptions) -> None:
     """Send what is missing, and wait for nothing."""
     asked = project.tasks([task.call for task in tasks], options)
-    watch = BatchWatch(_StatusTeller(), on_warning=_warn)
+    watch = BatchWatch(StatusTeller(), on_warning=_warn)
     ids = run_now(project.batching.submit(Blocking(lambda: project.live), asked, watch=watch))
     for id_ in ids:
         record = project.batching.record(id_)
         note(f"`claude-force batch collect {record.batch_id or id_}`, or the same command without --no-wait, goes on")
     note(f"{len(ids)} batch(es) at work", kind="done")
-
-
-class _StatusTeller:
-    """Says how a batch stands whenever that has changed."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, str] = {}
-
-    def __call__(self, status: "BatchStatus") -> None:
-        if self._said.get(status.id) == status.status:
-            return
-        self._said[status.id] = status.status
-        until = "" if status.ended_at else f"; most end within an hour, this one by {status.expires_at:%d %b %H:%M} UTC"
-        note(f"{status.id}: {status.status.replace('_', ' ')}, {status.entries:,} entries{until}", kind="batch")
 
 
 def _warn(text: str) -> None:

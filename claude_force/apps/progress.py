@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.spinner import Spinner
     from rich.table import Table
 
+    from claude_force.base.batches import BatchStatus
     from claude_force.base.results import StepResult
     from claude_force.workflows.events import OnEvent, RunEvent
     from claude_force.workflows.plan import Plan
@@ -41,21 +42,45 @@ def shown(plan: "Plan", *, is_alone: bool) -> "Iterator[OnEvent]":
         with _live_table(plan) as see:
             yield see
     else:
-        yield _say
+        yield _Lines().say
 
 
 # ---------------------------------------------------------------- lines
 
 
-def _say(event: "RunEvent") -> None:
-    """A line where something ended, or did not go as it should."""
-    if event.kind == "retried":
-        note(f"{event.step}: {event.text}")
-    elif event.kind == "warning":
-        note(f"{event.step}: {event.text}", kind="warning")
-    elif event.kind == "ended" and event.result is not None and event.result.status != "not_run":  # that is the end's
-        result = event.result
-        note(f"{event.step}{_how(result)}", kind="error" if result.status == "failed" else result.status)
+class StatusTeller:
+    """Says how a message batch stands whenever that has changed."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def __call__(self, status: "BatchStatus") -> None:
+        """Say it, if it is news."""
+        if self._said.get(status.id) == status.status:
+            return
+        self._said[status.id] = status.status
+        until = "" if status.ended_at else f"; most end within an hour, this one by {status.expires_at:%d %b %H:%M} UTC"
+        note(f"{status.id}: {status.status.replace('_', ' ')}, {status.entries:,} entries{until}", kind="batch")
+
+
+class _Lines:
+    """A line where something ended, or did not go as it should, or a batch goes on."""
+
+    def __init__(self) -> None:
+        self._say_status = StatusTeller()
+
+    def say(self, event: "RunEvent") -> None:
+        """Say what happened, if it is worth a line."""
+        of = f"{event.step}: " if event.step else ""
+        if event.kind == "retried":
+            note(f"{of}{event.text}")
+        elif event.kind == "warning":
+            note(f"{of}{event.text}", kind="warning")
+        elif event.batch is not None:
+            self._say_status(event.batch)
+        elif event.kind == "ended" and event.result is not None and event.result.status != "not_run":  # the end says it
+            result = event.result
+            note(f"{event.step}{_how(result)}", kind="error" if result.status == "failed" else result.status)
 
 
 def _how(result: "StepResult") -> str:
@@ -101,12 +126,13 @@ class _Board:
     rows: dict[str, _Row] = field(default_factory=dict)
     started_s: float = field(default_factory=time.monotonic)
     cost_usd: Decimal | None = Decimal(0)
+    lines: _Lines = field(default_factory=_Lines)
 
     def see(self, event: "RunEvent") -> None:
         """Take in what happened."""
         self.cost_usd = event.cost_usd
-        if event.kind in {"retried", "warning"}:
-            _say(event)
+        if event.kind in {"retried", "warning", "batch"}:
+            self.lines.say(event)
         elif event.kind == "started" and event.step is not None:
             row = self.rows[event.step.partition("[")[0]]
             if row.state == WAITING:

@@ -1,7 +1,8 @@
 """A workflow from the shell, from its inputs to its exit code: what is printed, and what Ctrl-C means.
 
 stdout gets results only: the answers of the last steps, or JSON. Ctrl-C, SIGTERM or SIGHUP once starts nothing more and
-lets what is in flight come to its end; twice cancels that, too. Either way the journal has what was paid for.
+lets what is in flight come to its end; twice cancels that, too. Either way the journal has what was paid for. With
+`--batch`, once is enough: what is in flight is the server's, which goes on with it for whoever takes the run up.
 """
 
 import asyncio
@@ -100,6 +101,8 @@ def run_workflow(
         *("claude-force", "run-workflow", name or result.workflow_name, "--resume", result.run_id),
         *(("--config", config_path) if config_path else ()),
         *(("--offline",) if offline else ()),
+        *(("--batch",) if options.get("batch") else ()),
+        *(("--live-fallback",) if options.get("live_fallback") else ()),
     ]
     _say_end(result, shlex.join(go_on))
     if tells_why:
@@ -138,7 +141,7 @@ async def _run(
 
     is_streamed = output == "stream-json"
     with (
-        _stoppable(run, running, ending),
+        _stoppable(run, running, ending, is_batch=options.get("batch", False)),
         shown(run.plan, is_alone=not (is_streamed and is_terminal(sys.stdout))) as show,
     ):
         watchers += [keep, stream.write, show] if is_streamed else [keep, show]
@@ -150,12 +153,19 @@ async def _run(
 
 
 @contextmanager
-def _stoppable(run: "Run", running: asyncio.Task[Any], ending: _Ending) -> Iterator[None]:
-    """Stop the run at the first signal that asks for it, and cancel it at the second; a third ends us as always."""
+def _stoppable(run: "Run", running: asyncio.Task[Any], ending: _Ending, *, is_batch: bool) -> Iterator[None]:
+    """Stop the run at the first signal that asks for it, and cancel it at the second; a third ends us as always.
+
+    A message batch may take hours to come to its end, and is not lost: nobody waits for it at the first one.
+    """
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         run.stop()
+        if is_batch:
+            running.cancel()
+            note("a batch that was sent goes on at the server; the run finds it when it is taken up with --batch")
+            return
         note("stopping: nothing more starts, what is in flight comes to its end and is kept")
         note("press Ctrl-C again to stop at once")
 

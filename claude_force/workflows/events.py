@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from msgspec import to_builtins
+
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from claude_force.base.batches import BatchStatus
     from claude_force.base.results import StepResult, WorkflowResult
 
-EventKind = Literal["run_started", "started", "text", "retried", "warning", "ended", "run_ended"]
+EventKind = Literal["run_started", "started", "text", "retried", "warning", "batch", "ended", "run_ended"]
 OnEvent = Callable[["RunEvent"], object]
 """Called with each event, in the thread or loop of the run: it should be quick."""
 
@@ -29,6 +32,8 @@ class RunEvent:
     """A piece of the answer, a warning, or why another attempt is made. After `retried` the answer starts again."""
     items: int | None = None
     """Where an item has started: how many its step has."""
+    batch: "BatchStatus | None" = None
+    """How a message batch stands, at each look at it."""
     result: "StepResult | None" = None
     """How the step ended."""
     run: "WorkflowResult | None" = None
@@ -45,6 +50,7 @@ class RunEvent:
             "step": self.step,
             "text": self.text,
             "items": self.items,
+            "batch": self.batch and to_builtins(self.batch),
             "result": self.result and self.result.to_dict(),
             "run": self.run and self.run.to_dict(),
         }

@@ -128,6 +128,11 @@ class RunCache:
         self._reads = reads
         self._inner_reads = inner_reads
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether the response cache keeps its answers, too."""
+        return self._inner is not None
+
     def recall(self, key: str, *, agent: str) -> KeptReply | None:
         """See `ReplyCache.recall`."""
         self.key = self.key or key

@@ -5,6 +5,7 @@ a step is told (`data`), whether the budget has room, what a failure means for t
 `Crew`, which does one step after the other, or many at once; each step is one turn (`engine.turn`).
 """
 
+import copy
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from claude_force.base.errors import (
+    AnswerError,
     BudgetError,
     ClaudeForceError,
     CutAnswerError,
@@ -29,6 +31,7 @@ from claude_force.base.records import PromptCaching, Reply, Savings
 from claude_force.base.results import StepResult, WorkflowResult
 from claude_force.engine.parts import Watch
 from claude_force.engine.request import suspicions
+from claude_force.engine.retry import is_passing
 from claude_force.engine.turn import run_turn
 from claude_force.stores.runs import StepRecord
 from claude_force.workflows.asking import config_of, task_of
@@ -36,6 +39,7 @@ from claude_force.workflows.causes import causes_of, differences, kept_causes
 from claude_force.workflows.data import NO_ITEM, holds, list_of, told
 from claude_force.workflows.events import EventKind, OnEvent, RunEvent
 from claude_force.workflows.journal import RunCache
+from claude_force.workflows.rounds import Rounds
 from claude_force.workflows.schedule import Schedule, Standing
 from claude_force.workflows.template import placeholders
 from claude_force.workflows.unit import Noting, Spread, Unit
@@ -44,8 +48,9 @@ if TYPE_CHECKING:
     from claude_force.base.ports import UseCache
     from claude_force.base.records import AgentResult, ModelRecommendation, Retry
     from claude_force.base.results import RunStatus, StepStatus
+    from claude_force.engine.batching import Batching
     from claude_force.engine.parts import Parts
-    from claude_force.engine.request import Others
+    from claude_force.engine.request import Others, Task
     from claude_force.stores.claims import Claims
     from claude_force.workflows.causes import Causes
     from claude_force.workflows.crew import Crew
@@ -66,6 +71,10 @@ class RunOptions:
     with_text: bool = False
     """Whether events tell each piece of text, which costs a stream."""
     on_event: OnEvent | None = None
+    batching: "Batching | None" = None
+    """What sends its turns as message batches, if they are to be."""
+    live_fallback: bool = False
+    """Whether what a batch left unanswered is asked as an ordinary call."""
 
 
 class Run:
@@ -92,7 +101,13 @@ class Run:
         """The router's, by step, for where nobody names a model."""
         self._is_resumed = is_resumed
         self._lists = frozenset(step.id for step in plan.steps.values() if step.items)
-        self._size = min(crew.size, plan.workflow.max_concurrent or crew.size)
+        self._size, self._timeout_seconds = crew.size, plan.workflow.timeout_seconds
+        self._rounds: Rounds | None = None
+        if options.batching is not None:
+            self._rounds = self._crew = self._rounds_of(options.batching)
+            self._size, self._timeout_seconds = self._rounds.size, None  # a batch has hours, and no bound
+        elif plan.workflow.max_concurrent:
+            self._size = min(crew.size, plan.workflow.max_concurrent)
         remaining = plan.remaining(seconds)
         # One at a time, the file's own order is the one that a reader expects.
         self._schedule = Schedule(plan, remaining if self._size > 1 else {})
@@ -115,6 +130,16 @@ class Run:
         self._defect: BaseException | None = None  # what `on_event` raised
         self._records: deque[StepRecord] = deque()  # how steps ended, where it is not written down yet
 
+    def _rounds_of(self, batching: "Batching") -> Rounds:
+        from claude_force.engine.batching import BatchWatch  # noqa: PLC0415 - most runs have none
+
+        watch = BatchWatch(
+            on_status=lambda status: self._tell("batch", batch=status),
+            on_warning=lambda text: self._tell("warning", text=text),
+        )
+        live_fallback = self._options.live_fallback
+        return Rounds(self._crew.outside, batching, live_fallback=live_fallback, watch=watch, is_over=self._is_over)
+
     # ------------------------------------------------------------ the loop
 
     async def execute(self) -> WorkflowResult:
@@ -126,6 +151,8 @@ class Run:
                 if not self._in_flight:
                     break
                 self._end(await self._crew.ended())
+            if self._rounds and not self._is_over():
+                await self._rounds.finish()
         except BaseException:
             self._is_stopped = True
             try:
@@ -165,7 +192,7 @@ class Run:
 
     def _is_over(self) -> bool:
         """Whether nothing more may start; notices it if the time of the run is over by now."""
-        timeout_s = self.plan.workflow.timeout_seconds
+        timeout_s = self._timeout_seconds
         if (
             timeout_s is not None
             and self._elapsed_s >= timeout_s
@@ -211,7 +238,8 @@ class Run:
         units = deque(
             Unit(step, f"{step.id}[{n}]", Noting(ledger), n, item, of=len(items)) for n, item in enumerate(items)
         )
-        spread = Spread(step, units, [None] * len(items), running=1)
+        bound = None if self._rounds else each.max_concurrent
+        spread = Spread(step, units, [None] * len(items), bound, running=1)
         self._spreads.append(spread)
         return spread.left.popleft()
 
@@ -399,9 +427,11 @@ class Run:
 
         async def turn() -> "AgentResult":
             if self._is_over():  # while it waited for its place
-                raise NotRunError(f"{unit.name!r} was not sent: {self._ending}", agent=agent, cause=self._error)
+                raise self._unsent(unit, agent)
             timed = msgspec.structs.replace(task, timeout_s=self._timeout_s(step))  # by what is left now
             try:
+                if self._rounds:
+                    return await self._batched(self._rounds, unit, parts, timed, cache)
                 return await run_turn(self._crew.outside, parts, timed, self._watch(unit))
             except ClaudeForceError as error:
                 if error.is_terminal and error is not self._defect:
@@ -422,6 +452,35 @@ class Run:
             )
         return answer
 
+    async def _batched(
+        self, rounds: Rounds, unit: Unit, parts: "Parts", task: "Task", cache: RunCache
+    ) -> "AgentResult":
+        """The turn's answer, kept or from the batch of its round; what may be better next time is in the next, too."""
+        batching = msgspec.structs.replace(rounds.batching, parts=parts)
+        (asked,) = await rounds.outside.call(lambda: batching.prepare([task]))
+        turn = asked._replace(keeps=cache.is_shared, see_booked=unit.ledger.executions.append)
+        cache.key = cache.key or turn.key
+        for warning in turn.prepared.warnings:
+            self._warn(unit, warning)
+        outcome = await batching.kept(rounds.outside, turn)
+        attempts, most = 0, parts.config.defaults.max_retries + 1
+        while outcome is None:
+            outcome = await rounds.answer(turn)
+            if outcome is None:
+                raise self._unsent(unit, task.agent_name)
+            if isinstance(outcome, AnswerError):
+                attempts += outcome.attempts  # more than one where it was asked by itself after all
+                if attempts < most and is_passing(outcome):
+                    text = f"attempt {attempts} of {most}: {outcome}; again in the next batch"
+                    self._tell("retried", step=unit.name, text=text)
+                    outcome = None
+        if isinstance(outcome, ClaudeForceError):
+            raise outcome if outcome is self._defect else copy.copy(outcome)  # it may be of many
+        return outcome
+
+    def _unsent(self, unit: Unit, agent: str) -> NotRunError:
+        return NotRunError(f"{unit.name!r} was not sent: {self._ending}", agent=agent, cause=self._error)
+
     def _others(self, unit: Unit, agent: str, model: str | None) -> "Others":
         """Which turns of this run ask the same agent and model, and so share the beginning of their prompts."""
         kin, steps = self._kin(unit.step, agent, model), {other.step.id: other.step for other in self._in_flight}
@@ -437,7 +496,7 @@ class Run:
 
     def _timeout_s(self, step: "WorkflowStep") -> float | None:
         """What the step may take: its own time, or what is left of the run's."""
-        limit_s = self.plan.workflow.timeout_seconds
+        limit_s = self._timeout_seconds
         if limit_s is None:
             return step.timeout_seconds
         own_s = step.timeout_seconds or self._parts.config.defaults.timeout_seconds

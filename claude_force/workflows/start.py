@@ -5,6 +5,7 @@ Nothing is sent here, and nothing written but the run's first line in the journa
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -180,10 +181,16 @@ def prepare_run(
         ),
         is_new=taken_up is None,
     )
+    parts = shop.parts
+    if (limit := limit_of(plan, shop.settings.config, max_cost_usd)) is not None:
+        budget = shop.budgets.limited(f"run {run_id}", limit.usd, limit.named)  # in all that it is taken up
+        parts = msgspec.structs.replace(parts, budget=budget)
+        if options.batching is not None:
+            options = replace(options, batching=msgspec.structs.replace(options.batching, budget=budget))
     return Run(
         plan,
         values,
-        parts=_limited(shop, limit_of(plan, shop.settings.config, max_cost_usd), run_id),
+        parts=parts,
         crew=crew,
         journal=journal,
         claims=Claims(store.path.with_name("runs.lock")),
@@ -209,14 +216,6 @@ def limit_of(plan: Plan, config: "Config", max_cost_usd: float | None) -> RunLim
     limits = {"max_cost_usd": own, "budgets.per_run_usd": config.budgets.per_run_usd}
     given = [RunLimit(Decimal(str(usd)), named) for named, usd in limits.items() if usd is not None]
     return min(given, default=None)
-
-
-def _limited(shop: Shop, limit: RunLimit | None, run_id: str) -> "Parts":
-    """The parts, with what this run may cost: in all that it is taken up, by whichever process."""
-    if limit is None:
-        return shop.parts
-    budget = shop.budgets.limited(f"run {run_id}", limit.usd, limit.named)
-    return msgspec.structs.replace(shop.parts, budget=budget)
 
 
 def _kept(store: RunStore, run: RunRecord) -> tuple[dict[str, Any], dict[str, Any], Choices]:

@@ -41,13 +41,14 @@ class Spread:
     step: "WorkflowStep"
     left: deque[Unit]
     results: "list[StepResult | None]"
+    bound: int | None
+    """How many may be under way."""
     running: int = 0
 
     @property
     def has_room(self) -> bool:
         """Whether another item may be begun."""
-        bound = self.step.items.max_concurrent if self.step.items else None
-        return bool(self.left) and (bound is None or self.running < bound)
+        return bool(self.left) and (self.bound is None or self.running < self.bound)
 
 
 class Noting:

@@ -100,3 +100,40 @@ def test_ctrl_c_leaves_it_running(start: Start) -> None:
         assert process.returncode == 130
         assert "the batch goes on at the server" in err
         assert "/v1/messages/batches/{id}/cancel" not in slow.stats.calls
+
+
+# ---------------------------------------------------------------- a workflow
+
+
+@pytest.fixture
+def workflow(project: Path) -> None:
+    """Two steps that say their names, and wait for nothing."""
+    steps = [{"id": name, "agent": "reviewer", "task": f"say {name}"} for name in ("x", "y")]
+    path = project / ".claude/workflows/both.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"steps": steps}))
+
+
+@pytest.mark.usefixtures("workflow")
+def test_ctrl_c_leaves_a_run_to_be_taken_up(start: Start, run: Run) -> None:
+    """At once; the command that is said goes on, and nothing is sent twice."""
+    with Simulator(lambda request: request.prompt.split()[-1], batch_polls=2) as slow:
+        process = start("run-workflow", "both", "--batch", ANTHROPIC_BASE_URL=slow.base_url)
+        slow.wait_until(lambda stats: stats.calls.get("/v1/messages/batches/{id}", 0) > 0, timeout_s=120)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert "batch: msgbatch_sim_" in err
+        assert "a batch that was sent goes on at the server" in err
+        command = err.rpartition("to go on: claude-force ")[2].split()
+        assert command[-3::2] == ["--resume", "--batch"]
+        done = run(*command, "--json", ANTHROPIC_BASE_URL=slow.base_url)
+        assert done.returncode == 0
+        assert json.loads(done.stdout)["results"] == {"x": "x", "y": "y"}
+        assert sum(request.method == "POST" for request in slow.requests) == 1
+
+
+def test_a_run_and_what_does_not_go_with_batches(run: Run) -> None:
+    """Bounds on calls, and what belongs to a batch without one, are bad usage."""
+    for options in (("--batch", "--sequential"), ("--batch", "--max-concurrent", "2"), ("--live-fallback",)):
+        assert run("run-workflow", "both", *options).returncode == 2

@@ -81,6 +81,16 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
     type=click.FloatRange(min=0, min_open=True),
     help="Never pay more: a step that could pass it is not sent.",
 )
+@click.option(
+    "--batch",
+    is_flag=True,
+    help="At half the price: all that is ready at once is one message batch, which takes minutes or hours.",
+)
+@click.option(
+    "--live-fallback",
+    is_flag=True,
+    help="With --batch: ask what it left unanswered as ordinary calls, at the full price.",
+)
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answers.")
 @config_option
 @json_option
@@ -105,6 +115,8 @@ def command(
     refresh: bool,
     max_concurrent: int | None,
     max_usd: float | None,
+    batch: bool,
+    live_fallback: bool,
     offline: bool,
     config_path: "Path | None",
     as_json: bool,
@@ -116,7 +128,8 @@ def command(
     --input does not give. How it goes is told on stderr: in a table on a terminal, else a line for each step.
 
     Ctrl-C once starts nothing more and lets what is in flight come to its end; twice stops at once. Whatever ends a
-    run, --resume goes on with it and pays only for what has no answer yet, or was edited since.
+    run, --resume goes on with it and pays only for what has no answer yet, or was edited since. With --batch, Ctrl-C
+    once stops at once: the server goes on with the batch, and --resume with --batch finds it.
     """
     if name is None and resume is None:
         raise click.UsageError("give a workflow's name, or --resume to go on with a run")
@@ -124,6 +137,10 @@ def command(
         raise click.UsageError("--refresh keeps the new answers, --no-cache does not; give one of them")
     if not parallel and max_concurrent not in {None, 1}:
         raise click.UsageError("--sequential is one step after the other; leave --max-concurrent out")
+    if batch and (not parallel or max_concurrent is not None):
+        raise click.UsageError("--batch sends all that is ready; leave --sequential and --max-concurrent out")
+    if live_fallback and not batch:
+        raise click.UsageError("--live-fallback belongs to --batch; give that, too")
     if as_json and output_format not in {None, "json"}:
         raise click.UsageError(f"--json and --output-format {output_format} are two formats; give one of them")
     if exact and not only_plans:
@@ -132,6 +149,8 @@ def command(
         "force": force,
         "use_cache": False if no_cache else "refresh" if refresh else None,
         "max_cost_usd": max_usd,
+        "batch": batch,
+        "live_fallback": live_fallback,
     }
     if resume is not None:
         options["resume"] = resume
