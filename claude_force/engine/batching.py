@@ -87,6 +87,7 @@ SKEW = timedelta(minutes=5)
 LEAST_SHARING = 10
 
 _FREE, _NOTHING = Decimal(0), Usage()
+_UNBILLED = {"usage": _NOTHING, "cost_usd": _FREE, "batch_saved_usd": _FREE, "routing_saved_usd": _FREE}
 _NOBODY: "Mapping[str, BatchTurn]" = MappingProxyType({})
 
 
@@ -546,8 +547,7 @@ class _Book:
 
     def record(self, execution: Execution) -> None:
         """See `Ledger.record`. What was not answered is not billed."""
-        free = {"usage": _NOTHING, "cost_usd": _FREE} if self._is_free else {}
-        execution = msgspec.structs.replace(execution, **self._facts, **free)
+        execution = msgspec.structs.replace(execution, **self._facts, **(_UNBILLED if self._is_free else {}))
         self.cost_usd = execution.cost_usd
         self._record(execution)
 

@@ -169,7 +169,7 @@ def test_a_diamond_at_half_the_price(face: Face, project: Path) -> None:
         result = run(face, simulator, DIAMOND, on_event=lambda event: seen.append(event.batch and event.batch.status))
         assert (calls(simulator), batches(simulator)) == (0, [["Do a."], ["Do b.", "Do c."], ["Do d."]])
         assert (result.status, result.results["d"]) == ("completed", "d.")
-        assert result.cost_usd == spent(project) == bill(simulator) > 0
+        assert result.savings.batch_usd == result.cost_usd == spent(project) == bill(simulator) > 0
         lines = ledger(project)
         assert [line["step_id"] for line in lines] == ["a", "b", "c", "d"]
         assert {(line["workflow_id"], line["run_id"]) for line in lines} == {("w", result.run_id)}
@@ -215,7 +215,7 @@ def test_failures_mean_what_the_step_says(face: Face, project: Path) -> None:
             ["Do other.", "Do schema.", "Do after."],
         ]
         assert calls(simulator) == 0
-        assert result.cost_usd == spent(project) == bill(simulator) > 0
+        assert result.savings.batch_usd == result.cost_usd == spent(project) == bill(simulator) > 0
     assert statuses(result) == {
         "told": "failed",
         "after": "done",
