@@ -333,7 +333,8 @@ async def test_a_thread_never_waits_for_itself() -> None:
         with AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
             await subject.execute_agent_async("expert", "first")
             leader = asyncio.create_task(subject.execute_agent_async("expert", "leader"))
-            await until(simulator, lambda stats: stats.in_flight == 1)
+            # Of the leader, and not still of the first: who comes second would hang, and this thread with it.
+            await until(simulator, lambda stats: stats.in_flight == 1 and stats.calls["/v1/messages"] == 2)
             assert subject.execute_agent("expert", "blocking").attempts == 1
             leader.cancel()
             await asyncio.wait([leader])
