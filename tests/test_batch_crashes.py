@@ -23,7 +23,7 @@ import pytest
 
 from claude_force import AgentOrchestrator
 from claude_force.base.clock import SystemClock
-from claude_force.base.errors import BatchNotFoundError, CredentialsError, ServerError
+from claude_force.base.errors import BatchError, BatchNotFoundError, CredentialsError, ServerError
 from claude_force.base.pricing import Prices
 from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
@@ -247,10 +247,10 @@ class Hasty(Blocking):
         """Notes what it is told."""
         return BatchWatch(on_status=lambda status: self.statuses.append(status.status), on_warning=self.warnings.append)
 
-    def execute(self, *texts: str) -> list[Any]:
+    def execute(self, *texts: str, watch: BatchWatch | None = None, **options: Any) -> list[Any]:
         """The answers to these tasks."""
-        tasks = [Task(agent_name="reviewer", text=text) for text in texts]
-        return run_now(self.batching.execute(self, tasks, live_fallback=False, watch=self.watch))
+        tasks = [Task(agent_name="reviewer", text=text, **options) for text in texts]
+        return run_now(self.batching.execute(self, tasks, live_fallback=False, watch=watch or self.watch))
 
 
 def at(method: str, path: str) -> Callable[[SeenRequest], bool]:
@@ -326,4 +326,35 @@ def test_a_batch_that_the_server_does_not_know(served: Any) -> None:
     with pytest.raises(BatchNotFoundError, match="the API key is of the workspace"):
         outside.execute("one")
     assert outside.execute("one") == ["ok"]
+    assert len(posted(simulator)) == 1
+
+
+def test_an_answer_is_taken_before_its_batch_is_forgotten(served: Any) -> None:
+    """Also where no cache keeps it: if it cannot be written down, the same call gives it again, for nothing."""
+    simulator, outside = served()
+
+    def full(number: int, _: Any) -> None:
+        if number:
+            raise OSError(28, "No space left on device")
+
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space"):
+            outside.execute("one", "two", use_cache=False, watch=BatchWatch(on_outcome=full))
+    # Nor does who wants something else forget it.
+    assert outside.execute("three") == ["ok"]
+    assert outside.execute("one", "two", use_cache=False) == ["ok", "ok"]
+    assert len(posted(simulator)) == 3
+    assert len(ledger(outside.batching.parts.ledger.path.parents[2])) == 3
+    (standing,) = outside.batching.budget.standing(datetime.now(UTC))
+    assert (standing.spent_usd, standing.held_usd) == (bill(simulator), 0)
+
+
+def test_what_no_cache_keeps_is_left_for_who_asked(served: Any) -> None:
+    """Collecting it for nobody would lose what was paid."""
+    simulator, outside = served()
+    tasks = [Task(agent_name="reviewer", text="one", use_cache=False)]
+    (id_,) = run_now(outside.batching.submit(outside, tasks, watch=outside.watch))
+    with pytest.raises(BatchError, match="the command that sent it gives them"):
+        run_now(outside.batching.see_through(outside, id_, outside.watch))
+    assert outside.execute("one", use_cache=False) == ["ok"]
     assert len(posted(simulator)) == 1

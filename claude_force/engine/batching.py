@@ -9,6 +9,8 @@
         │
   ended                           each answer goes through a turn, as one that has just arrived: judged, priced, kept
         │
+  given                           to who asked, who may have to write it down
+        │
   collected                       the budgets are settled, the entries go
 ```
 
@@ -42,6 +44,7 @@ from claude_force.base.batches import Asked, BatchEntry, BatchRecord, BatchStatu
 from claude_force.base.errors import (
     ApiError,
     BatchEntryError,
+    BatchError,
     BatchNotFoundError,
     BudgetError,
     ClaudeForceError,
@@ -69,6 +72,9 @@ OnStatus = Callable[[BatchStatus], None]
 """Called whenever a server has said how a batch of ours stands."""
 OnOutcome = Callable[[int, Outcome], None]
 """Called with a task's place in the input, and how it ended, as soon as that is known."""
+
+Take = Callable[[str, Outcome], None]
+"""Called with the key of an answer that was collected."""
 
 # The API takes 100,000 requests and 256 MB. With less in each, what is held in memory, and what one fault costs, stays
 # small; a batch more costs nothing.
@@ -167,7 +173,6 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     ) -> list[Outcome]:
         """How each task ended, in their order. Whatever ends this, the batch goes on, and the same call finds it."""
         turns = await outside.apart(lambda: self.prepare(tasks))
-        await self.finish(outside, watch)
         outcomes: dict[int, Outcome] = {}
 
         def end(number: int, outcome: Outcome) -> None:
@@ -183,6 +188,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             else:
                 end(number, outcome)
         await self._ask(outside, turns, waiting, end, live_fallback=live_fallback, watch=watch)
+        await self.finish(outside, watch)
         return [outcomes[number] for number in range(len(turns))]
 
     async def ask(
@@ -216,22 +222,23 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     ) -> None:
         """Those at the places that `waiting` has, by key."""
         wanted = {key: turns[numbers[0]] for key, numbers in waiting.items()}
+
+        def give(key: str, outcome: Outcome) -> None:
+            for again, number in enumerate(waiting.pop(key, ())):  # a batch may have what somebody else wants
+                end(number, _given_again(outcome) if again else outcome)
+
+        def take(key: str, answer: Outcome) -> None:
+            if not (live_fallback and _may_go_live(answer)):
+                give(key, answer)
+
         for id_ in await self._submit(outside, [_entry(turn) for turn in wanted.values()], watch):
-            answers = await self.see_through(outside, id_, watch, wanted=wanted)
-            for key, answer in answers.items():
-                if key not in waiting:  # somebody else wants it
-                    continue
-                first, *others = waiting.pop(key)
-                outcome = answer
-                if live_fallback and _may_go_live(answer):
-                    asked = turns[first]
-                    outcome = await _outcome(outside, asked.parts, asked.task, asked.prepared)
-                end(first, outcome)
-                for number in others:
-                    end(number, _given_again(outcome))
-        for numbers in waiting.values():
-            for number in numbers:
-                end(number, unanswered("missing"))
+            answers = await self.see_through(outside, id_, watch, wanted=wanted, take=take)
+            for key in answers:
+                if key in waiting:
+                    asked = wanted[key]
+                    give(key, await _outcome(outside, asked.parts, asked.task, asked.prepared))
+        for key in tuple(waiting):
+            give(key, unanswered("missing"))
 
     async def submit(self, outside: "Outside", tasks: Sequence[Task], *, watch: BatchWatch) -> list[str]:
         """Send what neither the cache nor a batch has, and wait for nothing; gives the ids of the batches."""
@@ -258,15 +265,21 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         return [*joined.waiting, *joined.added]
 
     async def see_through(
-        self, outside: "Outside", id_: str, watch: BatchWatch, *, wanted: Mapping[str, BatchTurn] = _NOBODY
+        self,
+        outside: "Outside",
+        id_: str,
+        watch: BatchWatch,
+        *,
+        wanted: Mapping[str, BatchTurn] = _NOBODY,
+        take: Take | None = None,
     ) -> dict[str, Outcome]:
         """Wait for a batch of ours, and collect it: how each of its entries ended, by key.
 
-        `wanted` ones are given even if another process has collected them meanwhile.
+        `wanted` ones are given even if another process has collected them meanwhile. `take` is as in `collect`.
         """
         record = await self._sent(outside, id_, watch)
         await self._ended(outside, record, watch)
-        return await self.collect(outside, record, wanted=wanted)
+        return await self.collect(outside, record, wanted=wanted, take=take)
 
     async def finish(self, outside: "Outside", watch: BatchWatch, *, wanted: Collection[str] = ()) -> None:
         """Collect to the end what a crash has left in the middle: its last answers may be all that is missing.
@@ -428,11 +441,18 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     # ------------------------------------------------------------ collecting
 
     async def collect(
-        self, outside: "Outside", record: BatchRecord, *, wanted: Mapping[str, BatchTurn] = _NOBODY
+        self,
+        outside: "Outside",
+        record: BatchRecord,
+        *,
+        wanted: Mapping[str, BatchTurn] = _NOBODY,
+        take: Take | None = None,
     ) -> dict[str, Outcome]:
         """How each entry of a batch that has ended did, by key; one process at a time accounts for it.
 
-        Of a batch that was collected already, only the `wanted` ones are given, from what the server still has.
+        Each is given to `take` before the batch is forgotten. Where nobody takes them, answers that are not kept would
+        be lost: the batch stays to be collected, which is a `BatchError`. Of a batch that was collected already, only
+        the `wanted` ones are given, from what the server still has.
         """
         batch_id, id_ = record.batch_id or "", record.id
         results = await outside.apart(lambda: self.server.results(batch_id))
@@ -443,10 +463,10 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             if record.stage == "collected":
                 named = (_named(_entry(turn), id_) for turn in wanted.values())
                 there = [entry for entry in named if entry.custom_id in results]
-                return {
-                    entry.key: (await self._answer(outside, entry, results, record, results, wanted))[0]
-                    for entry in there
+                again = {
+                    entry.key: await self._answer(outside, entry, results, record, results, wanted) for entry in there
                 }
+                return _taken({key: answer for key, (answer, _) in again.items()}, take)
             entries = await outside.call(lambda: self.store.entries(id_))
             booked = await outside.apart(lambda: self.booked(batch_id)) if record.is_begun else ()
             await outside.finish(lambda: self.store.begin(id_))
@@ -455,10 +475,26 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             for entry, asked in zip(entries, _asked(entries), strict=True):
                 answers[entry.key], cost_usd = await self._answer(outside, entry, results, record, booked, wanted)
                 spent[entry.agent] += self._at_most(asked, record) if cost_usd is None else cost_usd
+            if take is None and not await outside.apart(lambda: self._are_kept(entries, answers)):
+                raise BatchError(
+                    f"not all answers of the batch {batch_id} are kept in the cache, so it stays to be collected; the"
+                    " command that sent it gives them",
+                    batch_id=batch_id,
+                )
+            _taken(answers, take)
             await outside.finish(lambda: self._settle(id_, spent))
             return answers
         finally:
             release()
+
+    def _are_kept(self, entries: Sequence[BatchEntry], answers: Mapping[str, Outcome]) -> bool:
+        """Whether the cache has all whole answers: it may be off, full, or not asked to keep them."""
+        cache = self.parts.cache
+        return all(
+            cache is not None and _decode(entry.body).keeps and cache.peek(entry.key, agent=entry.agent) is not None
+            for entry in entries
+            if isinstance(answer := answers[entry.key], AgentResult) and answer.is_whole
+        )
 
     def _at_most(self, asked: Asked, record: BatchRecord) -> Decimal:
         return self._worst_usd(asked, record.sent_at) or _FREE
@@ -509,6 +545,14 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         prepared = turn.prepared if turn else Prepared(ask.request, (), ())
         prepared = msgspec.structs.replace(prepared, fallbacks=())
         return await _outcome(_Replaying(outside, result), parts, task, prepared), book.cost_usd
+
+
+def _taken(answers: dict[str, Outcome], take: Take | None) -> dict[str, Outcome]:
+    """The same, once each was taken."""
+    if take is not None:
+        for key, answer in answers.items():
+            take(key, answer)
+    return answers
 
 
 def settled(outcomes: list[Outcome], on_error: Literal["raise", "return"]) -> list[Outcome]:
