@@ -6,12 +6,13 @@ Time is a clock that a pause moves on, so that nobody waits; processes, server, 
 import json
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -23,13 +24,23 @@ import pytest
 
 from claude_force import AgentOrchestrator
 from claude_force.base.clock import SystemClock
-from claude_force.base.errors import BatchError, BatchNotFoundError, CredentialsError, ServerError
+from claude_force.base.errors import ApiError, BatchError, BatchNotFoundError, CredentialsError, ServerError
 from claude_force.base.pricing import Prices
 from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
 from claude_force.orchestrator import Project
-from claude_force.testing import ApiFault, Disconnect, Rule, SeenRequest, Simulator
+from claude_force.testing import (
+    ApiFault,
+    BadJson,
+    CutStream,
+    Disconnect,
+    Fault,
+    NotMessages,
+    Rule,
+    SeenRequest,
+    Simulator,
+)
 
 # Forks a child for each line that it reads, from one process that has imported everything; says how each ended.
 NURSERY = """
@@ -357,4 +368,46 @@ def test_what_no_cache_keeps_is_left_for_who_asked(served: Any) -> None:
     with pytest.raises(BatchError, match="the command that sent it gives them"):
         run_now(outside.batching.see_through(outside, id_, outside.watch))
     assert outside.execute("one", use_cache=False) == ["ok"]
+    assert len(posted(simulator)) == 1
+
+
+@pytest.mark.parametrize("fault", [BadJson(), CutStream(), NotMessages()])
+def test_results_that_are_none(served: Any, fault: Fault) -> None:
+    """Are an error of ours, and the batch stays to be collected."""
+    simulator, outside = served(Rule(fault, when=at("GET", "/results"), times=1))
+    with pytest.raises(ApiError):
+        outside.execute("one")
+    assert outside.execute("one") == ["ok"]
+    assert len(posted(simulator)) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE batches SET sent_at = 1e300",
+        "UPDATE batches SET stage = CAST(x'ff' AS TEXT)",
+        "UPDATE entries SET body = 'x'",
+        "DROP TABLE entries",
+    ],
+)
+def test_a_damaged_record_spends_nothing(served: Any, damage: str) -> None:
+    """What was sent might be in it, so nothing is sent, and the file is named."""
+    simulator, outside = served()
+    run_now(outside.batching.submit(outside, [Task(agent_name="reviewer", text="one")], watch=outside.watch))
+    outside.batching.store.close()
+    with closing(sqlite3.connect(outside.batching.store.path)) as file, file:
+        file.execute("PRAGMA foreign_keys = OFF")
+        file.execute(damage)
+    with pytest.raises(BatchError, match="record of batches"):
+        outside.execute("one")
+    assert len(posted(simulator)) == 1
+
+
+def test_a_record_without_the_id_of_a_batch(served: Any) -> None:
+    """Whose it was is found out, as after a crash."""
+    simulator, outside = served()
+    run_now(outside.batching.submit(outside, [Task(agent_name="reviewer", text="one")], watch=outside.watch))
+    with closing(sqlite3.connect(outside.batching.store.path)) as file, file:
+        file.execute("UPDATE batches SET batch_id = ''")
+    assert outside.execute("one") == ["ok"]
     assert len(posted(simulator)) == 1

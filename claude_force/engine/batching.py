@@ -136,7 +136,7 @@ class _Ask(msgspec.Struct, frozen=True):
     step_id: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Ask).decode
+_decoder = msgspec.json.Decoder(_Ask)
 
 
 class Batching(msgspec.Struct, frozen=True, kw_only=True):
@@ -491,7 +491,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the cache has all whole answers: it may be off, full, or not asked to keep them."""
         cache = self.parts.cache
         return all(
-            cache is not None and _decode(entry.body).keeps and cache.peek(entry.key, agent=entry.agent) is not None
+            cache is not None and _decode(entry).keeps and cache.peek(entry.key, agent=entry.agent) is not None
             for entry in entries
             if isinstance(answer := answers[entry.key], AgentResult) and answer.is_whole
         )
@@ -513,7 +513,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         wanted: Mapping[str, BatchTurn],
     ) -> tuple[Outcome, Decimal | None]:
         """One entry's answer, as a turn gives it that has just got it, and what it has cost."""
-        ask, result = _decode(entry.body), results.get(entry.custom_id) or unanswered("missing")
+        ask, result = _decode(entry), results.get(entry.custom_id) or unanswered("missing")
         turn = wanted.get(entry.key)
         parts = turn.parts if turn else self.parts
         see_booked = turn.see_booked if turn else None
@@ -637,6 +637,13 @@ def _entry(turn: BatchTurn) -> BatchEntry:
     return BatchEntry(key=turn.key, agent=task.agent_name, body=msgspec.json.encode(ask))
 
 
+def _decode(entry: BatchEntry) -> _Ask:
+    try:
+        return _decoder.decode(entry.body)
+    except msgspec.DecodeError as error:
+        raise BatchError(f"the record of batches is damaged: {error} in an entry; move it away") from error
+
+
 def _named(entry: BatchEntry, id_: str) -> BatchEntry:
     return msgspec.structs.replace(entry, custom_id=custom_id_of(entry.key, id_))
 
@@ -656,7 +663,7 @@ def _split(entries: Sequence[BatchEntry]) -> list[list[BatchEntry]]:
 
 def _asked(entries: Sequence[BatchEntry]) -> list[Asked]:
     """What is sent, marked where many share a beginning."""
-    requests = [_decode(entry.body).request for entry in entries]
+    requests = [_decode(entry).request for entry in entries]
     beginnings = [prefixes(request) for request in requests]
     sharing = Counter(prefix.key for found in beginnings for prefix in found)
     asked = []

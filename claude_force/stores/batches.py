@@ -43,8 +43,8 @@ def _m001_batches(connection: sqlite3.Connection) -> None:
 _DESIGN = Design("record of batches", "move it away", (_m001_batches,), survives_power_cut=True)
 # A damaged or planted file may hold anything anywhere.
 _RECORDS = """
-    SELECT CAST(id AS TEXT), batch_id, CAST(stage AS TEXT), CAST(server AS TEXT), CAST(sent_at AS REAL),
-        CAST(entries AS INTEGER), CAST(is_begun AS INTEGER)
+    SELECT CAST(id AS TEXT), nullif(CAST(batch_id AS TEXT), ''), CAST(stage AS TEXT), CAST(server AS TEXT),
+        CAST(sent_at AS REAL), CAST(entries AS INTEGER), CAST(is_begun AS INTEGER)
     FROM batches WHERE server = ? ORDER BY sent_at DESC, id
 """
 _ENTRIES = """
@@ -110,18 +110,22 @@ class BatchFile(Database):
         """See `BatchStore.records`; makes no file where there is none."""
         if not os.path.lexists(self.path):
             return []
-        return [
-            BatchRecord(
-                id=id_,
-                batch_id=batch_id,
-                stage=stage,
-                server=of,
-                sent_at=datetime.fromtimestamp(sent_at, UTC),
-                entries=entries,
-                is_begun=bool(is_begun),
-            )
-            for id_, batch_id, stage, of, sent_at, entries, is_begun in self._done(lambda: self._rows(_RECORDS, server))
-        ]
+        rows = self._done(lambda: self._rows(_RECORDS, server))
+        try:
+            return [
+                BatchRecord(
+                    id=id_,
+                    batch_id=batch_id,
+                    stage=stage,
+                    server=of,
+                    sent_at=datetime.fromtimestamp(sent_at, UTC),
+                    entries=entries,
+                    is_begun=bool(is_begun),
+                )
+                for id_, batch_id, stage, of, sent_at, entries, is_begun in rows
+            ]
+        except (ValueError, OverflowError, OSError) as error:  # it depends on how far away the time is
+            raise BatchError(f"the record of batches {str(self.path)!r} is damaged: {error}; move it away") from error
 
     def entries(self, id_: str) -> list[BatchEntry]:
         """See `BatchStore.entries`."""

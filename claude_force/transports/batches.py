@@ -66,13 +66,15 @@ class LiveBatches:
 
     def first_custom_id(self, batch_id: str) -> str | None:
         """See `BatchServer.first_custom_id`; reads no more than it has to."""
-        return next((read_custom_id(line) for line, _ in self._lines(batch_id)), None)
+        with translated(None):
+            return next((read_custom_id(line) for line, _ in self._lines(batch_id)), None)
 
     def results(self, batch_id: str) -> "dict[str, Reply | ClaudeForceError]":
         """See `BatchServer.results`."""
         found: dict[str, Reply | ClaudeForceError] = {}
         for line, is_simulated in self._lines(batch_id):
-            custom_id, result = read_result(line, is_simulated=is_simulated)
+            with translated(None):
+                custom_id, result = read_result(line, is_simulated=is_simulated)
             if isinstance(result, ErrorBody):
                 found[custom_id] = entry_error(result)
             else:
