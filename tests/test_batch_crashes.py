@@ -411,3 +411,15 @@ def test_a_record_without_the_id_of_a_batch(served: Any) -> None:
         file.execute("UPDATE batches SET batch_id = ''")
     assert outside.execute("one") == ["ok"]
     assert len(posted(simulator)) == 1
+
+
+def test_answers_that_are_not_kept_any_more(served: Any) -> None:
+    """After 29 days the server has none: that is said once, and then they are asked for again."""
+    simulator, outside = served(Rule(ApiFault(404), when=at("GET", "/results"), times=2))
+    with pytest.raises(BatchNotFoundError):
+        outside.execute("one")
+    outside.clock.ahead += timedelta(days=30)
+    with pytest.raises(BatchNotFoundError, match="ask again"):
+        outside.execute("one")
+    assert outside.execute("one") == ["ok"]
+    assert len(posted(simulator)) == 2

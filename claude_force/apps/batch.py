@@ -24,14 +24,13 @@ from claude_force.apps.task_file import (
 )
 from claude_force.apps.task_plan import PlannedTask, plan_tasks
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
-from claude_force.base.errors import CacheError, InputError, TasksFileError
+from claude_force.base.errors import CacheError, ClaudeForceError, InputError, TasksFileError
 from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentTask, CallOptions, Project
 
 if TYPE_CHECKING:
-    from claude_force.base.errors import ClaudeForceError
     from claude_force.base.records import AgentResult, Retry
 
 
@@ -230,6 +229,33 @@ def _leave_batch(project: Project, tasks: list[FileTask], options: CallOptions) 
         record = project.batching.record(id_)
         note(f"`claude-force batch collect {record.batch_id or id_}`, or the same command without --no-wait, goes on")
     note(f"{len(ids)} batch(es) at work", kind="done")
+
+
+def collect_batches(project: Project, batch: str | None) -> "tuple[dict[str, int], ClaudeForceError | None]":
+    """Wait for this batch, or for all that are not collected: how many, what became of them, and the first failure."""
+    batching, outside = project.batching, Blocking(lambda: project.live)
+    if batch is None:
+        chosen = [record for record in batching.store.records(project.parts.server) if record.stage != "collected"]
+    else:
+        chosen = [batching.record(batch)]
+    watch = BatchWatch(StatusTeller(), on_warning=_warn)
+    counts = {"batches": 0, "answered": 0, "failed": 0}
+    failures: list[ClaudeForceError] = []
+    for record in chosen:
+        try:
+            answers = run_now(batching.see_through(outside, record.id, watch)).values()
+        except ClaudeForceError as error:
+            if batch is not None or error.is_terminal:
+                raise
+            note(f"{record.batch_id or record.id} is not collected: {error}", kind="error")  # the others may be
+            failures.append(error)
+            continue
+        failed = [answer for answer in answers if isinstance(answer, ClaudeForceError)]
+        failures += failed
+        counts["batches"] += 1
+        counts["answered"] += len(answers) - len(failed)
+        counts["failed"] += len(failed)
+    return counts, next(iter(failures), None)
 
 
 def _warn(text: str) -> None:

@@ -5,6 +5,7 @@ server has taken it. An *entry* is one request in it, known by its `custom_id`.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.ports import Shortage
     from claude_force.base.records import Caching, Reply, Request
+
+RESULTS_KEPT = timedelta(days=29)
+"""How long a server keeps the results of a batch."""
 
 Stage = Literal["sending", "sent", "collected"]
 """`sending`: the server may have it or not; `sent`: it has it; `collected`: all answers were accounted for."""

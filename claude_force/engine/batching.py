@@ -40,7 +40,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from claude_force.base.batches import Asked, BatchEntry, BatchRecord, BatchStatus, custom_id_of, unanswered
+from claude_force.base.batches import (
+    RESULTS_KEPT,
+    Asked,
+    BatchEntry,
+    BatchRecord,
+    BatchStatus,
+    custom_id_of,
+    unanswered,
+)
 from claude_force.base.errors import (
     ApiError,
     BatchEntryError,
@@ -278,8 +286,17 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         `wanted` ones are given even if another process has collected them meanwhile. `take` is as in `collect`.
         """
         record = await self._sent(outside, id_, watch)
-        await self._ended(outside, record, watch)
-        return await self.collect(outside, record, wanted=wanted, take=take)
+        try:
+            await self._ended(outside, record, watch)
+            return await self.collect(outside, record, wanted=wanted, take=take)
+        except BatchNotFoundError as error:
+            if self.parts.clock.now() - record.sent_at <= RESULTS_KEPT:
+                raise
+            await outside.finish(lambda: self.give_up(record))
+            raise BatchNotFoundError(
+                f"the batch {record.batch_id!r} is so old that the server has its answers no more; ask again",
+                batch_id=record.batch_id or "",
+            ) from error
 
     async def finish(self, outside: "Outside", watch: BatchWatch, *, wanted: Collection[str] = ()) -> None:
         """Collect to the end what a crash has left in the middle: its last answers may be all that is missing.
@@ -365,6 +382,34 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         if self.budget is not None:
             self.budget.settle_batch(id_, dict.fromkeys((entry.agent for entry in entries), _FREE))
         self.store.drop(id_)
+
+    def cancel(self, record: BatchRecord) -> BatchStatus:
+        """Have the server answer nothing more of it. Raises `BatchNotFoundError`, and forgets what it does not know."""
+        batch_id = record.batch_id
+        if batch_id is None:
+            raise BatchNotFoundError(
+                f"it is not known yet whether the server has {record.id!r}; `claude-force batch collect {record.id}`"
+                " finds out",
+                batch_id=record.id,
+            )
+        try:
+            return self.server.cancel(batch_id)
+        except BatchNotFoundError as error:
+            self.give_up(record)
+            raise BatchNotFoundError(
+                f"the server has no batch {batch_id!r}, so it is forgotten here, and the most that it could cost counts"
+                " as spent; if it was sent from another workspace, it goes on there",
+                batch_id=batch_id,
+            ) from error
+
+    def give_up(self, record: BatchRecord) -> None:
+        """Forget a batch that the server does not know; nobody knows what it has cost, so the most of it counts."""
+        entries = self.store.entries(record.id)
+        spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for entry, asked in zip(entries, _asked(entries), strict=True):
+            spent[entry.agent] += self._at_most(asked, record)
+        self.accounts.settle_batch(record.id, spent)
+        self.store.drop(record.id)
 
     # ------------------------------------------------------------ waiting
 

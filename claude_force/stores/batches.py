@@ -11,11 +11,11 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from claude_force.base.batches import BatchEntry, BatchRecord, Joined, custom_id_of
+from claude_force.base.batches import RESULTS_KEPT, BatchEntry, BatchRecord, Joined, custom_id_of
 from claude_force.base.errors import BatchError
 from claude_force.stores.claims import Claims
 from claude_force.stores.database import Database, Design
@@ -23,8 +23,6 @@ from claude_force.stores.entries import StoreError
 
 Outcome = TypeVar("Outcome")
 
-KEPT = timedelta(days=29)
-"""How long the server keeps results, and we what was collected."""
 _ID_BYTES = 8
 _ASKED_AT_ONCE = 500  # keys in one question; SQLite takes so many values and more
 
@@ -77,7 +75,7 @@ class BatchFile(Database):
         claimed: dict[str, Callable[[], object]] = {}
 
         def join(writer: sqlite3.Connection) -> set[str]:
-            old = (at - KEPT).timestamp()
+            old = (at - RESULTS_KEPT).timestamp()
             writer.execute("DELETE FROM batches WHERE stage = 'collected' AND sent_at < ?", (old,))
             known = _known(writer, server, [entry.key for entry in entries])
             for part in split([entry for entry in entries if entry.key not in known]):

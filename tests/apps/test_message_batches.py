@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import anthropic
 import pytest
 
 from claude_force.testing import Simulator
@@ -72,6 +73,29 @@ def test_cancelled(run: Run) -> None:
     collected = run("batch", "collect", listed["id"], "--json")
     assert (collected.returncode, json.loads(collected.stdout)["failed"]) == (1, 2)
     assert "BatchEntryError" in collected.stderr
+
+
+def test_a_batch_that_the_server_does_not_know(run: Run, project: Path, simulator: Simulator) -> None:
+    """It keeps no other from being collected; once it is given up, what it could cost counts as spent."""
+    (project / ".claude/claude.json").write_text('{"budgets": {"per_day_usd": 1}}')
+    run(*EXECUTE, "--no-wait")
+    run("execute", "reviewer", "--tasks-file", "t.jsonl", "--batch", "--no-wait", "--max-tokens", "99")
+    gone, other = (batch["id"] for batch in json.loads(run("batch", "list", "--json").stdout))
+    assert run("batch", "status", gone).returncode == 0  # which ends it
+    with anthropic.Anthropic(api_key="k", base_url=simulator.base_url) as client:
+        client.messages.batches.delete(gone)
+    collected = run("batch", "collect", "--json")
+    assert collected.returncode == 2
+    assert json.loads(collected.stdout) == {"batches": 1, "answered": 2, "failed": 0}
+    assert f"{gone} is not collected" in collected.stderr
+    assert f"{other}: ended, 2 entries" in collected.stderr
+    (before,) = json.loads(run("budgets", "--json").stdout)
+    cancelled = run("batch", "cancel", gone)
+    assert (cancelled.returncode, "it is forgotten here" in cancelled.stderr) == (2, True)
+    (after,) = json.loads(run("budgets", "--json").stdout)
+    assert after["spent_usd"] == pytest.approx(before["spent_usd"] + before["held_usd"])
+    assert (before["held_usd"] > 0, after["held_usd"]) == (True, 0)
+    assert gone not in run("batch", "list").stdout
 
 
 def test_what_is_not_there(run: Run) -> None:

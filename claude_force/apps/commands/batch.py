@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_force.apps.console import age, config_option, example, json_option, note, print_json, print_table
-from claude_force.base.errors import BatchNotFoundError, ClaudeForceError
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
@@ -62,22 +61,9 @@ def collect(batch: str | None, config_path: Path | None, as_json: bool) -> None:
 
     The command that sent it then gives them at once. Collecting twice counts nothing twice.
     """
-    from claude_force.engine.batching import BatchWatch  # noqa: PLC0415 - not for --help
-    from claude_force.engine.faces import Blocking, run_now  # noqa: PLC0415
+    from claude_force.apps.batch import collect_batches  # noqa: PLC0415 - not for --help
 
-    project = Project(config_path)
-    batching = project.batching
-    records = batching.store.records(project.parts.server)
-    chosen = [batching.record(batch)] if batch else [record for record in records if record.stage != "collected"]
-    watch = BatchWatch(on_warning=lambda text: note(text, kind="warning"))
-    counts = {"batches": len(chosen), "answered": 0, "failed": 0}
-    first: ClaudeForceError | None = None
-    for record in chosen:
-        answers = run_now(batching.see_through(Blocking(lambda: project.live), record.id, watch))
-        for answer in answers.values():
-            if isinstance(answer, ClaudeForceError):
-                first = first or answer
-            counts["failed" if isinstance(answer, ClaudeForceError) else "answered"] += 1
+    counts, first = collect_batches(Project(config_path), batch)
     if as_json:
         print_json(counts)
     note("{batches} batch(es) collected: {answered} answered, {failed} failed".format_map(counts), kind="done")
@@ -93,21 +79,11 @@ def collect(batch: str | None, config_path: Path | None, as_json: bool) -> None:
 def cancel(batch: str, config_path: Path | None, as_json: bool) -> None:
     """Have the server answer nothing more of a batch. What it has answered by then is paid, and can be collected.
 
-    A batch that the server does not know is forgotten here as well.
+    A batch that the server does not know is forgotten here as well, and counts as spent.
     """
     project = Project(config_path)
     record = project.batching.record(batch)
-    if record.batch_id is None:
-        raise BatchNotFoundError(
-            f"it is not known yet whether the server has {batch!r}; `claude-force batch collect {batch}` finds out",
-            batch_id=batch,
-        )
-    try:
-        stands = project.batching.server.cancel(record.batch_id)
-    except BatchNotFoundError:
-        project.batching.store.drop(record.id)
-        raise
-    _show(record, stands, as_json=as_json)
+    _show(record, project.batching.cancel(record), as_json=as_json)
 
 
 def _name(record: "BatchRecord") -> str:
