@@ -3,12 +3,14 @@
 Time is a clock that a pause moves on, so that nobody waits; processes, server, files and kills are real.
 """
 
+import asyncio
 import json
 import random
 import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +24,7 @@ import anthropic  # noqa: F401 - a second that no time limit of a test is to pay
 import msgspec
 import pytest
 
-from claude_force import AgentOrchestrator
+from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
 from claude_force.base.clock import SystemClock
 from claude_force.base.errors import ApiError, BatchError, BatchNotFoundError, CredentialsError, ServerError
 from claude_force.base.pricing import Prices
@@ -36,6 +38,7 @@ from claude_force.testing import (
     CutStream,
     Disconnect,
     Fault,
+    Hang,
     NotMessages,
     Rule,
     SeenRequest,
@@ -77,7 +80,7 @@ class Deadly(Blocking):
         self.step()
         return value
 
-    apart = finish = call
+    apart = finish = finish_apart = call
 
 def child(folder, steps, count):
     os.chdir(folder)
@@ -423,3 +426,28 @@ def test_answers_that_are_not_kept_any_more(served: Any) -> None:
         outside.execute("one")
     assert outside.execute("one") == ["ok"]
     assert len(posted(simulator)) == 2
+
+
+def test_cancelled_while_it_is_sent(project: Path) -> None:
+    """The server's word is heard to its end, so there is no doubt whose batch it is."""
+    arrived, answered = threading.Event(), threading.Event()
+
+    def hold(request: SeenRequest) -> bool:
+        if at("POST", "/batches")(request):
+            arrived.set()
+            assert answered.wait(60)
+        return False
+
+    async def work() -> None:
+        async with AsyncAgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
+            task = asyncio.create_task(subject.execute_batch([("reviewer", "one")]))
+            await asyncio.to_thread(arrived.wait, 60)
+            task.cancel()
+            asyncio.get_running_loop().call_soon(answered.set)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with Simulator("ok", rules=[Rule(Hang(), when=hold)]) as simulator:
+        asyncio.run(work())
+        with closing(sqlite3.connect(project / ".claude/batches.db")) as file:
+            assert file.execute("SELECT stage FROM batches").fetchall() == [("sent",)]

@@ -337,7 +337,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         while True:
             try:
                 await outside.finish(partial(self._hold, id_, entries, asked))
-                status = await outside.apart(lambda: self.server.create(asked))
+                status = await outside.finish_apart(lambda: self._create(id_, asked))
             except (ApiError, BudgetError) as error:
                 if isinstance(error, ApiError) and _may_be_there(error):
                     watch.warn(f"it is not known whether the server has taken the batch, which is found out: {error}")
@@ -350,10 +350,15 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
                     raise
                 await outside.pause(wait)
             else:
-                await outside.finish(partial(self.store.sent, id_, status.id))
                 if watch.on_status:
                     watch.on_status(status)
                 return
+
+    def _create(self, id_: str, asked: Sequence[Asked]) -> BatchStatus:
+        """In one piece, so that who is cancelled meanwhile leaves no doubt whether the server has it."""
+        status = self.server.create(asked)
+        self.store.sent(id_, status.id)
+        return status
 
     def _hold(self, id_: str, entries: Sequence[BatchEntry], asked: Sequence[Asked]) -> None:
         """Set aside what it can cost at the most. Raises `BudgetError`."""
@@ -649,7 +654,8 @@ class _Replaying:
     def __init__(self, outside: "Outside", result: "Reply | ClaudeForceError") -> None:
         self._result = result
         self.pause, self.wait, self.apart = outside.pause, outside.wait, outside.apart
-        self.call, self.later, self.finish = outside.call, outside.later, outside.finish
+        self.call, self.later = outside.call, outside.later
+        self.finish, self.finish_apart = outside.finish, outside.finish_apart
 
     async def send(
         self,

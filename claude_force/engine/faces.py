@@ -67,6 +67,10 @@ class Blocking:
         """Do it here and now."""
         return function()
 
+    async def finish_apart(self, function: Callable[[], T]) -> T:
+        """Do it here and now."""
+        return function()
+
 
 class Awaiting:
     """An `Outside` for the turns of one event loop, which goes on with others. Made where the loop runs.
@@ -125,7 +129,14 @@ class Awaiting:
 
     async def finish(self, function: Callable[[], T]) -> T:
         """As `call`, to its end. If the task is cancelled meanwhile, it hears of it where it waits next."""
-        done, is_cancelled = self._begun(function), False
+        return await self._to_its_end(self._begun(function))
+
+    async def finish_apart(self, function: Callable[[], T]) -> T:
+        """As `finish`, in a thread of its own."""
+        return await self._to_its_end(self._asyncio.ensure_future(self._asyncio.to_thread(function)))
+
+    async def _to_its_end(self, done: "asyncio.Future[T]") -> T:
+        is_cancelled = False
         while not done.done():
             try:
                 await self._asyncio.shield(done)

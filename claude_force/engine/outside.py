@@ -45,6 +45,9 @@ class Outside(Protocol):
     async def finish(self, function: Callable[[], T]) -> T:
         """Do the last thing of a turn to its end, even if the turn is cancelled meanwhile: its answer is paid for."""
 
+    async def finish_apart(self, function: Callable[[], T]) -> T:
+        """As `finish`, where it takes so long that others must not wait behind it, as with `apart`."""
+
 
 class Signal:
     """A flag that is raised once, from any thread, and that turns of both faces can wait for."""

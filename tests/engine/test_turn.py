@@ -82,7 +82,7 @@ class World:
     async def call(self, function: Callable[[], T]) -> T:
         return function()
 
-    finish = call
+    finish = finish_apart = call
 
     def later(self, function: Callable[[], object]) -> None:
         function()
