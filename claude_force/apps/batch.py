@@ -75,7 +75,9 @@ def run_tasks_file(
         _say_start(tally, tasks, results)
         keep = _print if results is None else results.append
         if batch is not None and not batch.waits:
-            _leave_batch(project, to_ask, options)
+            ids = _leave_batch(project, to_ask, options)
+            if as_json:
+                print_json({"batches": ids})
             return 0
         orchestrator = AsyncAgentOrchestrator.of(project, max_concurrent=max_concurrent)
         with _told(tally, output), shown(tally, is_alone=output is not None or not is_terminal(sys.stdout)) as show:
@@ -220,15 +222,16 @@ def _ask_batch(
         raise
 
 
-def _leave_batch(project: Project, tasks: list[FileTask], options: CallOptions) -> None:
-    """Send what is missing, and wait for nothing."""
+def _leave_batch(project: Project, tasks: list[FileTask], options: CallOptions) -> list[str]:
+    """Send what is missing, and wait for nothing; gives the batches' ids, as `batch list` shows them."""
     asked = project.tasks([task.call for task in tasks], options)
     watch = BatchWatch(StatusTeller(), on_warning=_warn)
-    ids = run_now(project.batching.submit(Blocking(lambda: project.live), asked, watch=watch))
+    own_ids = run_now(project.batching.submit(Blocking(lambda: project.live), asked, watch=watch))
+    ids = [project.batching.record(id_).batch_id or id_ for id_ in own_ids]
     for id_ in ids:
-        record = project.batching.record(id_)
-        note(f"`claude-force batch collect {record.batch_id or id_}`, or the same command without --no-wait, goes on")
+        note(f"`claude-force batch collect {id_}`, or the same command without --no-wait, goes on")
     note(f"{len(ids)} batch(es) at work", kind="done")
+    return ids
 
 
 def collect_batches(project: Project, batch: str | None) -> "tuple[dict[str, int], ClaudeForceError | None]":

@@ -55,7 +55,8 @@ def test_sent_and_left(run: Run, project: Path, simulator: Simulator) -> None:
     (listed,) = json.loads(run("batch", "list", "--json").stdout)
     assert (listed["stage"], listed["entries"]) == ("sent", 2)
     assert f"`claude-force batch collect {listed['id']}`" in left.stderr
-    assert run(*EXECUTE, "--no-wait").returncode == 0  # nothing is sent twice
+    again = run(*EXECUTE[:-2], "--no-wait", "--json")  # nothing is sent twice, and no results file is needed
+    assert json.loads(again.stdout) == {"batches": [listed["id"]]}
     assert json.loads(run("batch", "status", listed["id"], "--json").stdout)["succeeded"] == 2
     collected = run("batch", "collect", "--json")
     assert json.loads(collected.stdout) == {"batches": 1, "answered": 2, "failed": 0}

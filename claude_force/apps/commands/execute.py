@@ -201,7 +201,7 @@ def command(
             as_json=as_json,
         )
         return
-    if as_json and output is None:
+    if as_json and output is None and not no_wait:
         raise click.UsageError("results are JSON already; --json adds a summary, which needs --output for the results")
     from claude_force.apps.batch import BatchOptions, run_tasks_file  # noqa: PLC0415 - one task does not pay for many
 
