@@ -111,6 +111,7 @@ def test_what_is_not_there(run: Run) -> None:
         (*EXECUTE, "--max-concurrent", "2"),
         (*EXECUTE, "--no-wait", "--live-fallback"),
         (*EXECUTE, "--no-wait", "--offline"),
+        (*EXECUTE, "--plan"),  # its figures would be twice what it costs
     ):
         assert run(*options).returncode == 2
 

@@ -149,6 +149,7 @@ def command(
         waits=not no_wait,
         live_fallback=live_fallback,
         fits=tasks_file is not None and max_concurrent is None,
+        only_plans=only_plans,
         offline=offline,
     )
     if exact and not only_plans:
@@ -219,7 +220,9 @@ def command(
     raise SystemExit(code)
 
 
-def _check_batch(*, is_batch: bool, waits: bool, live_fallback: bool, fits: bool, offline: bool) -> None:
+def _check_batch(
+    *, is_batch: bool, waits: bool, live_fallback: bool, fits: bool, only_plans: bool, offline: bool
+) -> None:
     """Whether the options of a batch go together."""
     if not is_batch:
         if live_fallback or not waits:
@@ -227,6 +230,8 @@ def _check_batch(*, is_batch: bool, waits: bool, live_fallback: bool, fits: bool
         return
     if not fits:
         raise click.UsageError("--batch is for a --tasks-file, of which it sends all at once, without --max-concurrent")
+    if only_plans:
+        raise click.UsageError("--plan is about ordinary calls, and says what a batch would save; leave --batch out")
     if not waits and live_fallback:
         raise click.UsageError("who does not wait hears of no answer that is missing; leave --live-fallback out")
     if not waits and offline:
