@@ -23,6 +23,8 @@ from claude_force import (
     RefusalError,
 )
 from claude_force.base.pricing import Prices
+from claude_force.engine.batching import BatchWatch
+from claude_force.engine.faces import Blocking, run_now
 from claude_force.insight.costs import Selection, read_costs
 from claude_force.testing import Answer, ApiFault, Hang, Refusal, Rule, SeenRequest, Simulator
 
@@ -186,3 +188,14 @@ def test_the_router_chooses_for_a_batch_as_for_a_call(project: Path) -> None:
         results = subject.execute_batch(tasks("Fix the typo in the title.", hard))
         results += asyncio.run(subject.async_face.execute_batch(tasks("Fix the typo in the title.", hard)))
         assert [result.model for result in results] == ["claude-haiku-5-5", "claude-opus-5-5"] * 2  # type: ignore[union-attr] # no errors
+        # What that has saved is half of what it would have in a call, whoever collects it.
+        batching, outside = subject._project.batching, Blocking(lambda: subject._project.live)
+        asked = subject._project.tasks(tasks("Fix the typo in the title."), {})
+        (left,) = run_now(batching.submit(outside, asked, watch=BatchWatch()))
+        seen = run_now(batching.see_through(outside, left, BatchWatch(), take=lambda *_: None))
+        (collected,) = seen.values()
+        assert collected.choice == results[0].choice is not None  # type: ignore[union-attr]
+        called = subject.execute_agent("reviewer", "Fix the typo in the title.").savings.routing_usd
+        *_, batched, alone = [line["routing_saved"] for line in ledger(project)]
+        assert batched == collected.savings.routing_usd == called / 2 > 0  # type: ignore[union-attr, operator]
+        assert alone == called

@@ -136,7 +136,7 @@ class _Ask(msgspec.Struct, frozen=True):
     """What an answer is judged and accounted by, as it lies in the store."""
 
     text: str
-    request: Request
+    prepared: Prepared
     keeps: bool
     """Whether the cache is to keep the answer."""
     workflow_id: str | None = None
@@ -592,8 +592,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             run_id=ask.run_id,
             step_id=ask.step_id,
         )
-        prepared = turn.prepared if turn else Prepared(ask.request, (), ())
-        prepared = msgspec.structs.replace(prepared, fallbacks=())
+        prepared = msgspec.structs.replace(turn.prepared, fallbacks=()) if turn else ask.prepared
         return await _outcome(_Replaying(outside, result), parts, task, prepared), book.cost_usd
 
 
@@ -679,7 +678,7 @@ def _entry(turn: BatchTurn) -> BatchEntry:
     task = turn.task
     ask = _Ask(
         task.text,
-        turn.prepared.request,
+        msgspec.structs.replace(turn.prepared, fallbacks=()),  # an entry is answered by its model, or not at all
         keeps=turn.keeps,
         workflow_id=task.workflow_id,
         run_id=task.run_id,
@@ -714,7 +713,7 @@ def _split(entries: Sequence[BatchEntry]) -> list[list[BatchEntry]]:
 
 def _asked(entries: Sequence[BatchEntry]) -> list[Asked]:
     """What is sent, marked where many share a beginning."""
-    requests = [_decode(entry).request for entry in entries]
+    requests = [_decode(entry).prepared.request for entry in entries]
     beginnings = [prefixes(request) for request in requests]
     sharing = Counter(prefix.key for found in beginnings for prefix in found)
     asked = []

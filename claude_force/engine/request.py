@@ -9,7 +9,7 @@ import msgspec
 from claude_force.base.config import MAX_TIMEOUT_S
 from claude_force.base.errors import InjectionError, TaskError
 from claude_force.base.models import DEFAULT_ALIAS, resolve_model, takes_effort
-from claude_force.base.records import Effort, Request
+from claude_force.base.records import Effort, ModelRecommendation, Request
 from claude_force.engine.output import schema_text
 from claude_force.engine.untrusted import NOTICE, fence, scan
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from claude_force.base.config import Config, Limits
     from claude_force.base.ports import UseCache
-    from claude_force.base.records import AgentDefinition, Material, ModelRecommendation
+    from claude_force.base.records import AgentDefinition, Material
 
 
 Others = Literal["none", "here", "to_come"]
@@ -61,7 +61,7 @@ class Prepared(msgspec.Struct, frozen=True):
     fallbacks: tuple[Request, ...]
     """The same for other models, to be asked in this order where the first is not available."""
     warnings: tuple[str, ...]
-    choice: "ModelRecommendation | None" = None
+    choice: ModelRecommendation | None = None
     """The router's, where it decided."""
     unrouted_model: str | None = None
     """The model that would be asked without it; `None` where it has not decided."""
