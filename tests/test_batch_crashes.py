@@ -418,10 +418,12 @@ def test_a_record_without_the_id_of_a_batch(served: Any) -> None:
 
 def test_answers_that_are_not_kept_any_more(served: Any) -> None:
     """After 29 days the server has none: that is said once, and then they are asked for again."""
-    simulator, outside = served(Rule(ApiFault(404), when=at("GET", "/results"), times=2))
-    with pytest.raises(BatchNotFoundError):
-        outside.execute("one")
-    outside.clock.ahead += timedelta(days=30)
+    clock = Clock()
+    simulator, outside = served(clock=clock)
+    run_now(outside.batching.submit(outside, [Task(agent_name="reviewer", text="one")], watch=outside.watch))
+    (record,) = outside.batching.store.records(outside.batching.parts.server)
+    assert outside.batching.server.show(record.batch_id).status == "ended"
+    clock.ahead = outside.clock.ahead = timedelta(days=30)
     with pytest.raises(BatchNotFoundError, match="ask again"):
         outside.execute("one")
     assert outside.execute("one") == ["ok"]

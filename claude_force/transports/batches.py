@@ -50,7 +50,10 @@ class LiveBatches:
         """See `BatchServer.show`."""
         with _found(batch_id):
             raw = self._batches.with_raw_response.retrieve(batch_id, timeout=_SHORT_S)
-            return read_batch(raw.http_response.content)
+            status = read_batch(raw.http_response.content)
+        if status.is_archived:
+            raise _not_there(batch_id)
+        return status
 
     def list_since(self, moment: "datetime") -> list[BatchStatus]:
         """See `BatchServer.list_since`; the server lists the newest first."""
@@ -117,8 +120,12 @@ def _found(batch_id: str) -> Iterator[None]:
         with translated(None):
             yield
     except ModelNotFoundError as error:
-        raise BatchNotFoundError(
-            f"the server has no batch {batch_id!r}, or not its answers any more: they are kept for 29 days; check that"
-            " the API key is of the workspace that it was sent from",
-            batch_id=batch_id,
-        ) from error
+        raise _not_there(batch_id) from error
+
+
+def _not_there(batch_id: str) -> BatchNotFoundError:
+    return BatchNotFoundError(
+        f"the server has no batch {batch_id!r}, or not its answers any more: they are kept for 29 days; check that"
+        " the API key is of the workspace that it was sent from",
+        batch_id=batch_id,
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from claude_force.base.batches import RESULTS_KEPT
 from claude_force.transports.simulator.prompt import encode
 from claude_force.transports.simulator.script import ApiFault, RejectedError
 
@@ -30,6 +31,7 @@ class _Batch:
     status: Literal["in_progress", "canceling", "ended"] = "in_progress"
     cancelled: datetime | None = None
     ended: datetime | None = None
+    archived: datetime | None = None
     results: list[Json] = field(default_factory=list)
     polls: int = 0
 
@@ -43,8 +45,8 @@ class _Batch:
             "expires_at": (self.created + timedelta(hours=24)).isoformat(),
             "cancel_initiated_at": self.cancelled and self.cancelled.isoformat(),
             "ended_at": self.ended and self.ended.isoformat(),
-            "archived_at": None,
-            "results_url": f"/v1/messages/batches/{self.id}/results" if self.ended else None,
+            "archived_at": self.archived and self.archived.isoformat(),
+            "results_url": f"/v1/messages/batches/{self.id}/results" if self.ended and not self.archived else None,
             "request_counts": {
                 "processing": 0 if self.ended else len(self.requests),
                 **{kind: kinds.count(kind) for kind in ("succeeded", "errored", "canceled", "expired")},
@@ -101,8 +103,8 @@ class Batches:
     def results(self, id_: str) -> str:
         """The results, one JSON object a line."""
         batch = self._find(id_)
-        if batch.status != "ended":
-            raise RejectedError(ApiFault(404, message=f"Batch {id_} has no results yet"))
+        if batch.status != "ended" or batch.archived:
+            raise RejectedError(ApiFault(404, message=f"Batch {id_} has no results"))
         return "".join(encode(result) + "\n" for result in batch.results)
 
     def _find(self, id_: str) -> _Batch:
@@ -114,6 +116,8 @@ class Batches:
         batch.polls += 1
         if batch.status != "ended" and (batch.cancelled or batch.polls >= self._polls):
             self._finish(batch)
+        if batch.ended and not batch.archived and self._clock.now() - batch.created > RESULTS_KEPT:
+            batch.archived = self._clock.now()
 
     def _finish(self, batch: _Batch) -> None:
         for request in batch.requests:
