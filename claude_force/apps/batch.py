@@ -218,7 +218,7 @@ def _ask_batch(
     try:
         run_now(work)
     except KeyboardInterrupt:
-        note("the batch goes on at the server; the same command, or `claude-force batch collect`, takes it up")
+        note("what was sent goes on at the server; the same command, or `claude-force batch collect`, takes it up")
         raise
 
 
