@@ -189,6 +189,8 @@ class Project:
         """What message batches need."""
         from claude_force.engine.batching import Batching  # noqa: PLC0415 - most calls are none
         from claude_force.stores.batches import BatchFile  # noqa: PLC0415
+        from claude_force.stores.seal import Sealer  # noqa: PLC0415
+        from claude_force.stores.secret import own_secrets  # noqa: PLC0415
         from claude_force.transports.batches import LiveBatches  # noqa: PLC0415
 
         path = batches_file(self.start)
@@ -201,7 +203,7 @@ class Project:
         return Batching(
             parts=self.parts,
             server=LiveBatches(lambda: self.live),
-            store=BatchFile(path),
+            store=BatchFile(path, lambda: Sealer(own_secrets(os.environ), encrypt=self.settings.config.cache.encrypt)),
             budget=self.budgets if self._has_budget else None,
             accounts=self.budgets,
             booked=self.tracker.batch_entries,

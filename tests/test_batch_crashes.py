@@ -390,6 +390,7 @@ def test_results_that_are_none(served: Any, fault: Fault) -> None:
         "UPDATE batches SET sent_at = 1e300",
         "UPDATE batches SET stage = CAST(x'ff' AS TEXT)",
         "UPDATE entries SET body = 'x'",
+        "UPDATE entries SET agent = 'other'",
         "DROP TABLE entries",
     ],
 )
@@ -404,6 +405,21 @@ def test_a_damaged_record_spends_nothing(served: Any, damage: str) -> None:
     with pytest.raises(BatchError, match="record of batches"):
         outside.execute("one")
     assert len(posted(simulator)) == 1
+
+
+def test_a_record_that_somebody_else_has_made(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cloned repository may bring one along that asks for something to be sent: nothing is."""
+    simulator, outside = served()
+    run_now(outside.batching.submit(outside, [Task(agent_name="reviewer", text="one")], watch=outside.watch))
+    outside.batching.store.close()
+    with closing(sqlite3.connect(outside.batching.store.path)) as file, file:
+        file.execute("UPDATE batches SET stage = 'sending', batch_id = NULL, sent_at = 0")
+    monkeypatch.setenv("CLAUDE_CACHE_SECRET", "a secret of somebody else")
+    with AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
+        with pytest.raises(BatchError, match="that you have not signed, so nothing of that batch is sent"):
+            subject.execute_batch([("reviewer", "one")])
+        assert subject.execute_batch([("reviewer", "two")]) == ["ok"], "which has nothing to do with it"
+    assert [id_[:20] for id_ in posted(simulator)].count(posted(simulator)[0][:20]) == 1
 
 
 def test_a_record_without_the_id_of_a_batch(served: Any) -> None:

@@ -4,9 +4,13 @@ A batch is put down, on the disk, before it is sent: who finds one that was bein
 it. Whether an entry is already in one is asked in the transaction that puts it down, so two processes that want the
 same never send it twice. Who acts on a batch has its claim (`stores.claims`), which the system drops when it dies.
 
+Entries are sealed (`stores.seal`): a repository that somebody cloned may bring a file along, and what is found in it is
+sent, and paid for.
+
 Entries go when their batch was collected; the batch itself is remembered as long as the server keeps its results.
 """
 
+import functools
 import os
 import sqlite3
 import weakref
@@ -20,6 +24,7 @@ from claude_force.base.errors import BatchError
 from claude_force.stores.claims import Claims
 from claude_force.stores.database import Database, Design
 from claude_force.stores.entries import StoreError
+from claude_force.stores.seal import ForgedError, Sealer, UnreadableError
 
 Outcome = TypeVar("Outcome")
 
@@ -58,8 +63,10 @@ _KNOWN = """
 class BatchFile(Database):
     """The batches of one project. Implements `base.batches.BatchStore`; safe for threads and processes."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, make_sealer: Callable[[], Sealer]) -> None:
+        """`make_sealer` is called when an entry is first written or read."""
         super().__init__(path, _DESIGN)
+        self._make_sealer = make_sealer
         self._claims = Claims(path.with_name("batches.lock"))
         _ALIVE.add(self)
 
@@ -85,7 +92,7 @@ class BatchFile(Database):
                 writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", row)
                 writer.executemany(
                     "INSERT INTO entries VALUES (?, ?, ?, ?, ?)",
-                    [(id_, custom_id_of(entry.key, id_), entry.key, entry.agent, entry.body) for entry in part],
+                    [(id_, custom_id_of(entry.key, id_), *self._sealed(id_, entry)) for entry in part],
                 )
             return set(known.values())
 
@@ -129,7 +136,8 @@ class BatchFile(Database):
         """See `BatchStore.entries`."""
         rows = self._done(lambda: self._rows(_ENTRIES, id_))
         return [
-            BatchEntry(custom_id=custom_id, key=key, agent=agent, body=body) for custom_id, key, agent, body in rows
+            BatchEntry(custom_id=custom_id, key=key, agent=agent, body=self._unsealed(id_, key, agent, body))
+            for custom_id, key, agent, body in rows
         ]
 
     def sent(self, id_: str, batch_id: str) -> None:
@@ -165,7 +173,28 @@ class BatchFile(Database):
     def after_fork(self) -> None:
         """In a child process: forget what is the parent's."""
         super().after_fork()
-        BatchFile.__init__(self, self.path)
+        BatchFile.__init__(self, self.path, self._make_sealer)
+
+    @functools.cached_property
+    def _sealer(self) -> Sealer:
+        try:
+            return self._make_sealer()
+        except OSError as error:
+            raise BatchError(
+                f"the secret that signs batches cannot be read: {error}; mend that and try again"
+            ) from error
+
+    def _sealed(self, id_: str, entry: BatchEntry) -> tuple[str, str, bytes]:
+        return entry.key, entry.agent, self._sealer.seal(_sealed_as(id_, entry.key, entry.agent), entry.body)
+
+    def _unsealed(self, id_: str, key: str, agent: str, body: bytes) -> bytes:
+        try:
+            return bytes(self._sealer.unseal(_sealed_as(id_, key, agent), body))
+        except (ForgedError, UnreadableError) as error:
+            raise BatchError(
+                f"the record of batches {str(self.path)!r} has an entry that you have not signed, so nothing of that"
+                " batch is sent; move it away"
+            ) from error
 
     def _alter(self, statement: str, *values: object) -> None:
         self._done(lambda: self._change(statement, *values))
@@ -187,6 +216,10 @@ class BatchFile(Database):
 
     def _locked(self, error: OSError) -> BatchError:
         return BatchError(f"the lock beside {str(self.path)!r} cannot be taken: {error}; mend that and try again")
+
+
+def _sealed_as(id_: str, key: str, agent: str) -> str:
+    return f"entry of the batch {id_}: {key} of {agent}"
 
 
 def _known(writer: sqlite3.Connection, server: str, keys: Sequence[str]) -> dict[str, str]:

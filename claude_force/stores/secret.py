@@ -6,7 +6,7 @@ changed without losing what it signed.
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from claude_force.base.errors import ConfigError
@@ -35,6 +35,11 @@ def given_secrets(secret: Secret | None, variable: str | None) -> tuple[bytes, .
             [_encoded(part.strip()) for part in variable.split(",")], f"{VARIABLE} (commas separate several)"
         )
     return ()
+
+
+def own_secrets(environment: Mapping[str, str]) -> tuple[bytes, ...]:
+    """Those of the environment, else of the user's file. Raises `OSError` and `ConfigError`."""
+    return given_secrets(None, environment.get(VARIABLE)) or file_secrets(secret_path())
 
 
 def secret_path() -> Path:
