@@ -98,5 +98,6 @@ async def test_a_limit_is_shared_out_with_few_refusals() -> None:
             order = [place async for place, result in subject.as_completed(tasks) if isinstance(result, AgentResult)]
         refused = simulator.stats.statuses.get(429, 0)
     assert sorted(order) == list(range(400))
-    assert max(abs(place - number) for place, number in enumerate(order)) <= 2 * 40
+    # Four times as many as are under way; who starves is later by all that are still to come.
+    assert max(abs(place - number) for place, number in enumerate(order)) <= 4 * 40
     assert refused <= 8

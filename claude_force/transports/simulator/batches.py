@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from claude_force.base.batches import RESULTS_KEPT
 from claude_force.transports.simulator.prompt import encode
 from claude_force.transports.simulator.script import ApiFault, RejectedError
 
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from claude_force.base.clock import Clock
 
 Json = Any
+
+RESULTS_KEPT = timedelta(days=29)
+"""Then a batch is archived."""
 
 MAX_REQUESTS = 100_000
 _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
