@@ -95,6 +95,10 @@ def main() -> NoReturn:
         sys.exit(cli.main(standalone_mode=False))
     except ClaudeForceError as error:
         fail(type(error).__name__, str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:  # its message is the help page
+        if sys.stderr is not None:
+            click.echo(error.format_message(), err=True)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None and sys.stderr is not None:
             click.echo(error.ctx.get_usage(), err=True)

@@ -104,6 +104,14 @@ def test_bad_usage_is_2(project: Path, args: list[str], said: str) -> None:
 # ---------------------------------------------------------------- execute
 
 
+@pytest.mark.parametrize("args", [[], ["cache"]], ids=str)
+def test_a_group_alone_is_its_help(project: Path, args: list[str]) -> None:
+    """On stderr, once, and no success."""
+    done = run(*args, cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == run(*args, "--help", cwd=project).stdout
+
+
 def test_async_gives_the_same(project: Path, simulator: Simulator) -> None:
     """`--async` goes through the async client and prints the same."""
     done = run("execute", "reviewer", "Review it.", "--async", cwd=project, simulator=simulator)
