@@ -83,7 +83,9 @@ def become(line: socket.socket) -> None:
     line.close()
     # New ones, as Python makes them at its start: whether a stream can seek or is a terminal is found out only then.
     for number, (name, mode, buffering) in enumerate((("stdin", "r", -1), ("stdout", "w", -1), ("stderr", "w", 1))):
-        setattr(sys, name, open(number, mode, buffering, closefd=False))  # noqa: SIM115 - it stays open
+        stream = open(number, mode, buffering, closefd=False)  # noqa: SIM115 - it stays open
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)  # which holds it for who lets go of it, as our own command may
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
