@@ -315,6 +315,7 @@ class _Queries:
     """The answers to the last questions, as long as nobody has written."""
 
     def __init__(self, most: int) -> None:
+        self._process = os.getpid()
         self.hits = self.misses = 0
         self._most = most
         self._lock = threading.Lock()
@@ -323,6 +324,8 @@ class _Queries:
 
     def answer(self, query: Hashable, version: int, find: Callable[[], tuple[Session, ...]]) -> tuple[Session, ...]:
         """What is known of this version of the file, else what `find` gives."""
+        if self._process != os.getpid():  # forked: a thread that had the lock is not here to let go of it
+            _Queries.__init__(self, self._most)
         with self._lock:
             if version != self._version:
                 self._found.clear()

@@ -1,5 +1,6 @@
 """What agents did before: found where it is like the task, believed where we have signed it, and nothing else."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -186,6 +187,23 @@ def test_many_processes(memory: AgentMemory) -> None:
     found = Counter(session.task.rpartition(" ")[2] for session in memory.sessions())
     assert found == dict.fromkeys("0123", 25)
     assert memory.get_similar_sessions("a", "task 24 of process 3", limit=1)[0].relevance == 1
+
+
+def test_a_forked_child_goes_on(memory: AgentMemory) -> None:
+    """With connections of its own: what either keeps, both find."""
+    fill(memory)
+    assert len(memory.get_similar_sessions(None, "HTTP client", min_relevance=0.9)) == 2
+    child = os.fork()
+    if child == 0:
+        try:
+            memory.store_session("w", "The HTTP client of the child", "x", success=True)
+            os._exit(len(memory.get_similar_sessions(None, "HTTP client", min_relevance=0.9)))
+        finally:
+            os._exit(99)
+    memory.store_session("w", "The HTTP client of the parent", "x", success=True)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in {3, 4}
+    assert len(memory.get_similar_sessions(None, "HTTP client", min_relevance=0.9)) == 4
+    assert memory.get_stats()["sessions"] == 6
 
 
 @given(

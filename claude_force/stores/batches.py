@@ -13,7 +13,6 @@ Entries go when their batch was collected; the batch itself is remembered as lon
 import functools
 import os
 import sqlite3
-import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,7 +67,6 @@ class BatchFile(Database):
         super().__init__(path, _DESIGN)
         self._make_sealer = make_sealer
         self._claims = Claims(path.with_name("batches.lock"))
-        _ALIVE.add(self)
 
     def join(
         self,
@@ -229,15 +227,3 @@ def _known(writer: sqlite3.Connection, server: str, keys: Sequence[str]) -> dict
         some = keys[start : start + _ASKED_AT_ONCE]
         found.update(writer.execute(_KNOWN.format(", ".join("?" * len(some))), (server, *some)).fetchall())
     return found
-
-
-_ALIVE: "weakref.WeakSet[BatchFile]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """A child has its own connections and locks."""
-    for file in tuple(_ALIVE):
-        file.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

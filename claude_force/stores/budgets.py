@@ -14,7 +14,6 @@ Money lies in the file as whole picodollars: sums are exact, and 9 million dolla
 import os
 import sqlite3
 import time
-import weakref
 from collections.abc import Sequence
 from datetime import UTC
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
@@ -90,7 +89,6 @@ class BudgetFile(Database):
         self._claims = Claims(path.with_name("budgets.lock"))
         self._owner, self._process = "", 0
         self._numbers = count()
-        _ALIVE.add(self)
 
     def hold(self, ceilings: Sequence[Ceiling], usd: Decimal) -> "tuple[str, int] | Shortage":
         """Set this much aside in each account, if all have room for it: what settles it, or what is in the way.
@@ -299,15 +297,3 @@ def _unkept(what: str, error: StoreError) -> BudgetError:
 
 def _decimal(usd: float) -> Decimal:
     return Decimal(str(usd))  # by way of text: 0.1 is meant as a tenth
-
-
-_ALIVE: "weakref.WeakSet[BudgetFile]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """A child has its own connections, locks and name."""
-    for file in tuple(_ALIVE):
-        file.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -16,6 +16,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import cache
@@ -61,6 +62,7 @@ class Database:
         self._writing = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        _ALIVE.add(self)
 
     def close(self) -> None:
         """Let go of the file; a later call opens it anew."""
@@ -129,6 +131,17 @@ class Database:
                 self._writer.execute("PRAGMA busy_timeout = 0")  # `_execute` waits
             return self._reader, self._writer
 
+
+_ALIVE: "weakref.WeakSet[Database]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """A child has its own connections and locks."""
+    for database in tuple(_ALIVE):
+        database.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 # Closing one of them in a child process would drop the parent's locks, so they are kept until the child ends.
 _INHERITED: list[sqlite3.Connection] = []

@@ -15,7 +15,6 @@ at one: a run that is `running` may still be written to.
 
 import os
 import sqlite3
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,7 +104,6 @@ class RunStore(Database):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _DESIGN)
-        _ALIVE.add(self)
 
     # ------------------------------------------------------------ while it runs
 
@@ -257,18 +255,6 @@ class RunStore(Database):
 
     def _unknown(self, run_id: str) -> StoreError:
         return StoreError(f"{str(self.path)!r} has no run {run_id!r}; it may have been pruned")
-
-
-_ALIVE: "weakref.WeakSet[RunStore]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    """A child has its own connections and locks: a thread that held one is not in it."""
-    for store in _ALIVE:
-        store.after_fork()
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def _m001_runs(connection: sqlite3.Connection) -> None:
