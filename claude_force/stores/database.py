@@ -155,12 +155,14 @@ def _execute(
     SQLite's own way to wait sleeps up to 100 ms at a time; with eight writers this one gets a third more done. A
     statement that found the file busy has changed nothing, so it can be tried again.
     """
-    give_up_at = time.monotonic() + wait_s
+    give_up_at: float | None = None
     while True:
         try:
             return writer.execute(statement, values)
         except sqlite3.OperationalError as error:
-            if not _is_busy(error) or time.monotonic() >= give_up_at:
+            now = time.monotonic()
+            give_up_at = give_up_at or now + wait_s
+            if not _is_busy(error) or now >= give_up_at:
                 raise
         time.sleep(_POLL_S)
 

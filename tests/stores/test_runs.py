@@ -366,7 +366,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no database": (lambda path: path.write_text("no database " * 999), "not a database"),
     "a newer version": (newer, "was written by a newer claude-force; upgrade, or move it away"),
     "a planted trigger": (with_a_trigger, "is no journal of runs of claude-force; move it away"),
-    "a cache": (of_the_cache, "is no journal of runs of claude-force; move it away"),
+    "a cache": (of_the_cache, "was written by a newer claude-force"),  # its version is higher: more is not looked at
     "a link": (link(""), "runs.db' is a link; move it away"),
     "a link for the log": (link("-wal"), "runs.db-wal' is a link; move it away"),
     "no folder": (in_a_folder_that_cannot_be, "runs.db': "),

@@ -6,10 +6,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claude_force.stores.contract import ContractError, check_entry_store
 from claude_force.stores.entries import StoreBusyError, Stored
-from claude_force.stores.sqlite import SqliteEntries
+from claude_force.stores.sqlite import SqliteEntries, _m001_entries
 
 
 def test_it_keeps_the_contract(tmp_path: Path) -> None:
@@ -45,6 +47,51 @@ def test_settling_never_waits_for_another_process(tmp_path: Path) -> None:
     other.close()
     store.settle()
     assert [stored.hits for stored in store.scan()] == [1]
+    store.close()
+
+
+def first_version(path: Path) -> None:
+    """A file as the first version made it, with four entries of which the second was used since."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    _m001_entries(connection)
+    connection.executemany("INSERT INTO entries (key, sealed) VALUES (?, ?)", [(key, b"x" * 744) for key in "abcd"])
+    connection.execute("UPDATE uses SET used = 5, hits = 3 WHERE id = 2")
+    connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+ACTS = st.lists(st.tuples(st.sampled_from(["write", "hit", "remove"]), st.sampled_from("abcdefghij")), max_size=40)
+
+
+@given(acts=ACTS, is_old=st.booleans())
+def test_who_was_used_longest_ago_goes_first(
+    tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, str]], *, is_old: bool
+) -> None:
+    """As in a dictionary that is kept in order, with six places; a file of the first version goes on where it was."""
+    path = tmp_path_factory.mktemp("lru") / "x.db"
+    if is_old:
+        first_version(path)
+    store = SqliteEntries(path)
+    model = {"a": 0, "c": 0, "d": 0, "b": 3} if is_old else {}
+    for act, key in acts:
+        if act == "write":
+            store.write(key, b"x" * 744, max_bytes=6_000)
+            model.pop(key, None)
+            model[key] = 0
+            if len(model) > 6:
+                del model[next(iter(model))]
+        elif (stored := store.read(key)) is None:
+            assert key not in model
+        elif act == "hit":
+            store.note_hit("agent", key, None)
+            store.settle()
+            model[key] = model.pop(key) + 1
+        else:
+            assert store.remove(stored) == 1
+            del model[key]
+        assert [(stored.key, stored.hits) for stored in store.scan()] == list(model.items())
+    assert store.audit()
     store.close()
 
 
