@@ -537,21 +537,20 @@ class ResponseCache:
             if stored is None:
                 return None
             entry = _opened(sealer, stored)
+            if isinstance(entry, CacheEntry):
+                with self._lock:
+                    self._memory.put(entry)
+                return entry
             if isinstance(entry, ForgedError):
                 with self._lock:
                     self._failures += 1
                 self._complain("an entry is not ours and was moved out of the way", f"key {key}")
                 store.quarantine(stored)
-            elif isinstance(entry, UnreadableError):
+            else:
                 self._complain("an entry cannot be read", entry)
         except StoreError as error:
             self._complain("the cache on disk is not asked", error)
-            return None
-        if not isinstance(entry, CacheEntry):
-            return None
-        with self._lock:
-            self._memory.put(entry)
-        return entry
+        return None
 
     def _disk(self) -> "tuple[Sealer, EntryStore] | None":
         """What seals and what stores; `None`, and one warning, where that cannot be."""
