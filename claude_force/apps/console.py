@@ -136,6 +136,30 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     Console().print(table)
 
 
+_LEAST_BAR, _MOST_BAR = 8, 40
+"""Columns: a shorter one shows nothing, a longer one is far from its line."""
+_COLUMN_GAP = 3
+
+
+def bars(values: Sequence[float], *, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A bar for each value, as long as the table of these rows leaves room for; what is above 0 is seen."""
+    import shutil  # noqa: PLC0415 - a library of its own, which few commands need
+
+    taken = sum(max(map(len, column)) + _COLUMN_GAP for column in zip(headers, *rows, strict=True))
+    room = min(max(shutil.get_terminal_size().columns - taken - _COLUMN_GAP, _LEAST_BAR), _MOST_BAR)
+    most = max(values, default=0) or 1
+    return [_bar(value / most * room) if value > 0 else "" for value in values]
+
+
+def _bar(length: float) -> str:
+    """Block characters, the last one an eighth part or more; plain ones where the terminal has no others."""
+    if "utf" not in (getattr(sys.stdout, "encoding", None) or "").lower():
+        return "#" * max(round(length), 1)
+    eighths = max(round(length * 8), 1)
+    rest = eighths % 8
+    return "\N{FULL BLOCK}" * (eighths // 8) + (chr(ord("\N{FULL BLOCK}") + 8 - rest) if rest else "")
+
+
 def beginning(text: str) -> str:
     """What fits into a table, on one line."""
     line = " ".join(text[:200].split())

@@ -67,3 +67,17 @@ def test_how_it_went(run: Run, project: Path, simulator: Simulator) -> None:
     assert json.loads(run("analytics", "by-model", "--agent", "nobody", "--json").stdout) == []
     whole = json.loads(run("analytics", "summary", "--simulated", "--json").stdout)
     assert whole["time_ms"]["p50"] > 0
+
+
+def test_trends(run: Run) -> None:
+    """A line for each interval, the last of which is now; for programs with all figures, and no bars in a pipe."""
+    assert run("execute", "reviewer", "one").returncode == 0
+    lines = run("analytics", "trends", "--interval", "hourly", "--simulated", "--tz", "UTC").stdout.splitlines()
+    assert len(lines) == 24
+    executions = [line.split("\t")[1] for line in lines]
+    assert executions.count("1") == 1
+    assert executions.count("0") == len(lines) - 1
+    assert max(len(line.split("\t")) for line in lines) == 7
+    daily = json.loads(run("analytics", "trends", "--simulated", "--days", "3", "--json").stdout)
+    assert daily["interval"] == "daily"
+    assert sum(day["executions"] for day in daily["intervals"]) == 1

@@ -1,45 +1,39 @@
 """`claude-force analytics`: how executions went, what was spent and what was saved, from the ledger."""
 
 import sys
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from claude_force.apps.console import (
-    config_option,
-    example,
-    is_terminal,
-    json_option,
-    note,
-    price,
-    print_json,
-    print_table,
-    say_savings,
+from claude_force.apps.console import bars, example, is_terminal, price, print_json, print_table, say_savings
+from claude_force.apps.selection import (
+    Chosen,
+    cost_cell,
+    cost_facts,
+    figure_facts,
+    readable,
+    say_left_out,
+    selection,
+    selection_options,
+    share_cell,
+    time_cell,
+    tz_option,
+    zone,
 )
-from claude_force.base.errors import InputError
+from claude_force.base.clock import SystemClock
 from claude_force.base.pricing import total_usd
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from datetime import datetime
 
-    from claude_force.insight.costs import CostReport, Costs, Grouping, Selection
+    from claude_force.insight.costs import CostReport, Costs, Grouping
     from claude_force.insight.summary import By, Figures, Summary
+    from claude_force.insight.trends import Interval
 
 _BY = ("agent", "model", "day", "run", "step")
-
-
-class Chosen(TypedDict):
-    """Which executions are asked for."""
-
-    days: float | None
-    agent: str | None
-    model: str | None
-    run: str | None
-    simulated: bool
 
 
 @click.group()
@@ -53,24 +47,8 @@ def _by_options(function: "Callable[..., None]") -> "Callable[..., None]":
     return function
 
 
-def _selection_options(function: "Callable[..., None]") -> "Callable[..., None]":
-    for option in (
-        json_option,
-        config_option,
-        click.option("--simulated", is_flag=True, help="Of what the simulator answered, which cost nothing."),
-        click.option("--run", help="Only this run of a workflow."),
-        click.option("--model", help="Only this model, as the ledger has it."),
-        click.option("--agent", help="Only this agent."),
-        click.option(
-            "--days", type=click.FloatRange(min=0, min_open=True), help="Only what ended in the last so many days."
-        ),
-    ):
-        function = option(function)
-    return function
-
-
 @command.command(epilog=example("claude-force analytics summary --days 7"))
-@_selection_options
+@selection_options
 def summary(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]) -> None:
     """Show how executions went: how many, how well, how fast, and for how much.
 
@@ -78,18 +56,18 @@ def summary(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]
     """
     found = _summarised(config_path, chosen)
     if as_json:
-        print_json(_figures(found.total) | {"unreadable_lines": found.unreadable_lines})
+        print_json(figure_facts(found.total) | {"unreadable_lines": found.unreadable_lines})
         return
     total = found.total
-    times = " / ".join(_time(total.percentile_ms(percent)) for percent in _percentiles())
+    times = " / ".join(time_cell(total.percentile_ms(percent)) for percent in _percentiles())
     errors = ", ".join(f"{kind} {number:,}" for kind, number in total.error_types.most_common())
     rows = [
         ("executions", f"{total.costs.executions:,}"),
-        ("success rate", _share(total.success_rate)),
-        ("answered from before", _share(total.hit_rate)),
+        ("success rate", share_cell(total.success_rate)),
+        ("answered from before", share_cell(total.hit_rate)),
         (f"time p{' / p'.join(map(str, _percentiles()))}", times),
         ("tokens in / out", f"{_tokens_in(total.costs):,} / {total.costs.output_tokens:,}"),
-        ("cost", _cost(total.costs)),
+        ("cost", cost_cell(total.costs)),
         ("errors", errors or "none"),
     ]
     print_table(("", ""), rows if total.costs.executions else [])
@@ -97,26 +75,63 @@ def summary(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]
 
 
 @command.command("by-agent", epilog=example("claude-force analytics by-agent --days 7 --json"))
-@_selection_options
+@selection_options
 def by_agent(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]) -> None:
     """Show how each agent's executions went, the busiest first."""
     _show_groups("agent", _summarised(config_path, chosen, by="agent"), as_json=as_json)
 
 
 @command.command("by-model", epilog=example("claude-force analytics by-model --agent code-reviewer"))
-@_selection_options
+@selection_options
 def by_model(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]) -> None:
     """Show how each model's executions went, the most asked first."""
     _show_groups("model", _summarised(config_path, chosen, by="model"), as_json=as_json)
 
 
 @command.command(
+    epilog=example(
+        "claude-force analytics trends --interval hourly", "claude-force analytics trends --agent linter --json"
+    )
+)
+@click.option(
+    "--interval", type=click.Choice(("hourly", "daily")), default="daily", help="How long each is. [default: daily]"
+)
+@tz_option
+@selection_options
+def trends(
+    *, interval: "Interval", tz: str | None, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]
+) -> None:
+    """Show how it went hour by hour, or day by day: intervals without an execution are there, too.
+
+    Up to now, by default of 24 hours or 30 days; each execution is in the interval in which it began.
+    """
+    from claude_force.insight.trends import read_trends  # noqa: PLC0415 - not for --help
+
+    path, where = Project(config_path).tracker.path, zone(tz)
+    with readable(path):
+        found = read_trends(
+            path, selection(chosen), interval=interval, until=SystemClock().now(), days=chosen["days"], zone=where
+        )
+    begins = [begin.astimezone(where) for begin in found.intervals]
+    if as_json:
+        facts = [
+            {"begins": begin.isoformat(), **figure_facts(figures)}
+            for begin, figures in zip(begins, found.intervals.values(), strict=True)
+        ]
+        print_json({"interval": interval, "intervals": facts, "unreadable_lines": found.unreadable_lines})
+    else:
+        _show_trends(interval, begins, list(found.intervals.values()))
+    total = sum(figures.costs.executions for figures in found.intervals.values())
+    say_left_out(total, found, path, simulated=chosen["simulated"])
+
+
+@command.command(
     epilog=example("claude-force analytics costs --by-agent --days 7", "claude-force analytics costs --json")
 )
 @_by_options
-@click.option("--tz", metavar="ZONE", help="Whose days, such as Europe/Berlin or UTC; the machine's if left out.")
+@tz_option
 @click.option("--reprice", is_flag=True, help="Price all tokens anew, by the prices as they are known now.")
-@_selection_options
+@selection_options
 def costs(
     *,
     by: "Grouping | None",
@@ -134,92 +149,77 @@ def costs(
     from claude_force.insight.costs import read_costs  # noqa: PLC0415 - not for --help
 
     project = Project(config_path)
-    path, zone = project.tracker.path, _zone(tz)
+    path = project.tracker.path
     prices = project.parts.prices if reprice else None
-    with _readable(path):
-        report = read_costs(path, _selection(chosen), by=by, zone=zone, prices=prices)
+    with readable(path):
+        report = read_costs(path, selection(chosen), by=by, zone=zone(tz), prices=prices)
     if as_json:
-        groups = [{by: name, **_facts(costs)} for name, costs in report.groups.items()]
-        print_json({"total": _facts(report.total), "groups": groups, "unreadable_lines": report.unreadable_lines})
+        groups = [{by: name, **cost_facts(costs)} for name, costs in report.groups.items()]
+        print_json({"total": cost_facts(report.total), "groups": groups, "unreadable_lines": report.unreadable_lines})
     else:
         _show(report, by, is_simulated=chosen["simulated"])
-    _say_left_out(report.total, report, path, simulated=chosen["simulated"])
+    say_left_out(report.total.executions, report, path, simulated=chosen["simulated"])
 
 
 def _summarised(config_path: Path | None, chosen: Chosen, *, by: "By | None" = None) -> "Summary":
     from claude_force.insight.summary import read_summary  # noqa: PLC0415 - not for --help
 
     path = Project(config_path).tracker.path
-    with _readable(path):
-        found = read_summary(path, _selection(chosen), by=by)
-    _say_left_out(found.total.costs, found, path, simulated=chosen["simulated"])
+    with readable(path):
+        found = read_summary(path, selection(chosen), by=by)
+    say_left_out(found.total.costs.executions, found, path, simulated=chosen["simulated"])
     return found
-
-
-def _selection(chosen: Chosen) -> "Selection":
-    from claude_force.insight.costs import Selection  # noqa: PLC0415 - not for --help
-
-    return Selection(
-        since=_since(chosen["days"]),
-        agent=chosen["agent"],
-        model=chosen["model"],
-        run=chosen["run"],
-        simulated=chosen["simulated"],
-    )
-
-
-@contextmanager
-def _readable(path: Path) -> "Iterator[None]":
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"cannot read {str(path)!r}: {reason}; check the file and its rights") from error
 
 
 def _show_groups(kind: str, found: "Summary", *, as_json: bool) -> None:
     if as_json:
-        print_json([{kind: name, **_figures(figures)} for name, figures in found.groups.items()])
+        print_json([{kind: name, **figure_facts(figures)} for name, figures in found.groups.items()])
         return
     rows = [
         (
             name,
             f"{figures.costs.executions:,}",
-            _share(figures.success_rate),
-            _share(figures.hit_rate),
-            _time(figures.percentile_ms(50)),
-            _time(figures.percentile_ms(95)),
-            _cost(figures.costs),
+            share_cell(figures.success_rate),
+            share_cell(figures.hit_rate),
+            time_cell(figures.percentile_ms(50)),
+            time_cell(figures.percentile_ms(95)),
+            cost_cell(figures.costs),
         )
         for name, figures in found.groups.items()
     ]
     print_table((kind, "executions", "success", "from before", "p50", "p95", "cost"), rows)
 
 
-def _figures(figures: "Figures") -> dict[str, Any]:
-    """All of them, ready for JSON."""
-    return {
-        **_facts(figures.costs),
-        "interrupted": figures.interrupted,
-        "success_rate": figures.success_rate,
-        "hit_rate": figures.hit_rate,
-        "error_types": dict(figures.error_types.most_common()),
-        "time_ms": {f"p{percent}": figures.percentile_ms(percent) for percent in _percentiles()},
-    }
+def _show_trends(interval: "Interval", begins: "list[datetime]", intervals: "list[Figures]") -> None:
+    """A line for each, with a bar for its executions where a person looks."""
+    is_looked_at = is_terminal(sys.stdout)
+    kind, form = "day", "%Y-%m-%d"
+    if interval == "hourly":
+        kind, form = "hour", "%m-%d %H:%M" if is_looked_at else "%Y-%m-%d %H:%M%z"
+    rows = [
+        (
+            begin.strftime(form),
+            f"{figures.costs.executions:,}",
+            f"{figures.error_types.total():,}",
+            time_cell(figures.percentile_ms(50)),
+            time_cell(figures.percentile_ms(95)),
+            cost_cell(figures.costs),
+            share_cell(figures.hit_rate),
+        )
+        for begin, figures in zip(begins, intervals, strict=True)
+    ]
+    headers = (kind, "number", "failed", "p50", "p95", "cost", "cached")
+    if is_looked_at:
+        drawn = bars([figures.costs.executions for figures in intervals], rows=rows, headers=headers)
+        print_table((*headers, ""), [(*row, bar) for row, bar in zip(rows, drawn, strict=True)])
+    else:
+        print_table(headers, rows)
 
 
 def _percentiles() -> tuple[int, ...]:
     from claude_force.insight.summary import PERCENTILES  # noqa: PLC0415 - not for --help
 
     return PERCENTILES
-
-
-def _share(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
-
-
-def _time(ms: float | None) -> str:
-    return "" if ms is None else f"{ms / 1000:.2f} s"
 
 
 def _show(report: "CostReport", by: str | None, *, is_simulated: bool) -> None:
@@ -234,53 +234,8 @@ def _cells(costs: "Costs") -> tuple[str, ...]:
     import msgspec  # noqa: PLC0415 - not for --help
 
     counts = (f"{number:,}" for number in (costs.executions, costs.cached, _tokens_in(costs), costs.output_tokens))
-    return (*counts, _cost(costs), price(total_usd(msgspec.structs.astuple(costs.savings))))
+    return (*counts, cost_cell(costs), price(total_usd(msgspec.structs.astuple(costs.savings))))
 
 
 def _tokens_in(costs: "Costs") -> int:
     return costs.input_tokens + costs.cache_read_tokens + costs.cache_write_tokens
-
-
-def _cost(costs: "Costs") -> str:
-    return f"${costs.cost_usd:.4f}" + (f" and {costs.unpriced:,} unpriced" if costs.unpriced else "")
-
-
-def _facts(costs: "Costs") -> dict[str, Any]:
-    """All figures, ready for JSON: money is a float."""
-    import msgspec  # noqa: PLC0415 - not for --help
-
-    return {
-        name: float(value) if name.endswith("_usd") else value for name, value in msgspec.structs.asdict(costs).items()
-    }
-
-
-def _say_left_out(total: "Costs", report: "CostReport | Summary", path: Path, *, simulated: bool) -> None:
-    if not total.executions:
-        note(f"no {'simulated ' if simulated else ''}execution of that kind is in {path}")
-    if report.left_out and simulated:
-        note(f"{report.left_out:,} real executions are left out")
-    elif report.left_out:
-        note(f"{report.left_out:,} simulated executions are left out; --simulated shows them")
-    if report.unreadable_lines:
-        note(f"{report.unreadable_lines:,} lines of {path} cannot be read, and are passed over", kind="warning")
-
-
-def _since(days: float | None) -> datetime | None:
-    if days is None:
-        return None
-    try:
-        return datetime.now(UTC) - timedelta(days=days)
-    except OverflowError:
-        return None  # longer ago than there are dates
-
-
-def _zone(name: str | None) -> tzinfo | None:
-    """The time zone of that name; `None` is the machine's."""
-    if name is None:
-        return None
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - only --tz needs it
-
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # `ValueError` and `OSError` for what is no such name
-        raise InputError(f"there is no time zone {name!r}; give a name such as Europe/Berlin, or UTC") from error
