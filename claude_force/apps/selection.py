@@ -103,8 +103,13 @@ def readable(path: Path) -> "Iterator[None]":
 class Found(Protocol):
     """What was read of a ledger."""
 
-    left_out: int
-    unreadable_lines: int
+    @property
+    def left_out(self) -> int:
+        """Simulated executions where the real ones were asked for, and the other way round."""
+
+    @property
+    def unreadable_lines(self) -> int:
+        """Lines that were passed over."""
 
 
 def say_left_out(executions: int, found: Found, path: Path, *, simulated: bool) -> None:

@@ -13,6 +13,7 @@ import itertools
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -21,6 +22,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 
+from claude_force.base.alerts import DEFAULT_ALERTS, AlertRule
 from claude_force.base.errors import ConfigError, InputError
 from claude_force.base.models import TIERS, Tier
 from claude_force.base.pricing import ModelPrice
@@ -191,6 +193,7 @@ class Config(Section, frozen=True):
     budgets: Budgets = Budgets()
     tracking: Tracking = Tracking()
     features: Features = Features()
+    alerts: list[AlertRule] = msgspec.field(default_factory=lambda: list(DEFAULT_ALERTS))
     pricing: dict[str, Price] = msgspec.field(default_factory=dict)
     preload_skills: bool = False
 
@@ -323,7 +326,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def validate_config(data: Mapping[str, Any], *, path: Path | None = None) -> Config:
     """The checked configuration. Raises one `ConfigError` that lists every fault."""
-    if problems := (*faults(dict(data), Config), *_crossed_tiers(data.get("routing"))):
+    if problems := (*faults(dict(data), Config), *_crossed_tiers(data.get("routing")), *_crossed_alerts(data)):
         _raise_faults(problems, path)
     return msgspec.convert(data, Config)
 
@@ -332,6 +335,14 @@ def _crossed_tiers(data: object) -> Iterator[str]:
     with suppress(msgspec.ValidationError):  # which is among the faults already
         if fault := msgspec.convert(data or {}, Routing).fault:
             yield f"routing: {fault}"
+
+
+def _crossed_alerts(data: Mapping[str, Any]) -> Iterator[str]:
+    with suppress(msgspec.ValidationError):
+        rules = msgspec.convert(data.get("alerts") or [], list[AlertRule])
+        yield from (f"alerts[{number}]: {rule.fault}" for number, rule in enumerate(rules) if rule.fault)
+        names = Counter(rule.name for rule in rules)
+        yield from (f"alerts: {count} have the name {name!r}" for name, count in names.items() if count > 1)
 
 
 def _raise_faults(problems: tuple[str, ...], path: Path | None) -> NoReturn:

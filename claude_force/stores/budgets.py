@@ -275,8 +275,13 @@ class Budgets(msgspec.Struct, frozen=True):
             raise BudgetError(f"what the batch has cost cannot be written down: {error}; mend that") from error
 
     def standing(self, at: "datetime") -> list[Spending]:
-        """How it stands with the limits of this day. Raises `StoreError`."""
-        return self.file.standing(self._ceilings(tuple(self.limits.per_agent_per_day_usd), at))
+        """How it stands with the limits of this day. Raises `BudgetError`."""
+        try:
+            return self.file.standing(self._ceilings(tuple(self.limits.per_agent_per_day_usd), at))
+        except StoreError as error:
+            raise BudgetError(
+                f"the budgets cannot be read: {error}; move that file away, and counting begins anew"
+            ) from error
 
     def _ceilings(self, agents: Sequence[str], at: "datetime") -> list[Ceiling]:
         day = f"{self.world}day {at.astimezone(UTC):%Y-%m-%d}"

@@ -104,6 +104,10 @@ def keys(kind: Any = Config, path: str = "") -> Iterator[tuple[str, str]]:
             yield from keys(inner.cls, f"{where}.")
             continue
         default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+        if isinstance(inner, msgspec.inspect.ListType) and isinstance(inner.item_type, msgspec.inspect.StructType):
+            yield where, "[...]"
+            yield from keys(inner.item_type.cls, f"{where}[].")
+            continue
         yield where, "" if field.required else json.dumps(default)
         if isinstance(inner, msgspec.inspect.DictType) and isinstance(inner.value_type, msgspec.inspect.StructType):
             name = "NAME" if where == "agents" else "MODEL"
@@ -113,6 +117,14 @@ def keys(kind: Any = Config, path: str = "") -> Iterator[tuple[str, str]]:
 def test_configuration() -> None:
     """Every key of `claude.json` is in the reference with its default, and no other."""
     assert sorted(ROW.findall(read("docs/reference/configuration.md"))) == sorted(keys())
+
+
+def test_default_alerts() -> None:
+    """The rules that apply without any in the config are those of the reference."""
+    (shown,) = re.findall(
+        r"^## Alerts.*?```json\n(.*?)```", read("docs/reference/configuration.md"), re.MULTILINE | re.DOTALL
+    )
+    assert msgspec.json.decode(shown, type=Config).alerts == Config().alerts
 
 
 def parameters() -> set[str]:

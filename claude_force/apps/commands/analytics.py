@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
+from claude_force.apps.commands.analytics_watch import alerts
 from claude_force.apps.console import bars, example, is_terminal, price, print_json, print_table, say_savings
 from claude_force.apps.selection import (
     Chosen,
@@ -39,6 +40,9 @@ _BY = ("agent", "model", "day", "run", "step")
 @click.group()
 def command() -> None:
     """Show how executions went, and what was spent and saved."""
+
+
+command.add_command(alerts)
 
 
 def _by_options(function: "Callable[..., None]") -> "Callable[..., None]":

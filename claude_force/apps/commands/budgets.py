@@ -5,9 +5,7 @@ from pathlib import Path
 import click
 
 from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
-from claude_force.base.errors import BudgetError
 from claude_force.orchestrator import Project
-from claude_force.stores.entries import StoreError
 
 
 @click.command(epilog=example("claude-force budgets", "claude-force budgets --json | jq '.[] | .left_usd'"))
@@ -22,10 +20,6 @@ def command(*, offline: bool, config_path: Path | None, as_json: bool) -> None:
     project = Project(config_path, offline=offline)
     try:
         standing = project.budgets.standing(project.parts.clock.now())
-    except StoreError as error:
-        raise BudgetError(
-            f"the budgets cannot be read: {error}; move that file away, and counting begins anew"
-        ) from error
     finally:
         project.close()
     rows = [

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from claude_force.apps.alerts import alerts_option
 from claude_force.apps.console import (
     age,
     check_routing,
@@ -100,6 +101,7 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.option("--refresh", is_flag=True, help="Ask, even if the same was answered before, and keep the new answer.")
 @click.option("--async", "awaited", is_flag=True, help="Go through the async client.")
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answer.")
+@alerts_option
 @config_option
 @json_option
 def command(

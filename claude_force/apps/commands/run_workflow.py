@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from claude_force.apps.alerts import alerts_option
 from claude_force.apps.console import check_routing, config_option, example, json_option, routing_options
 from claude_force.apps.inputs import INPUT_HELP
 from claude_force.base.errors import ClaudeForceError
@@ -92,6 +93,7 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
     help="With --batch: ask what it left unanswered as ordinary calls, at the full price.",
 )
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answers.")
+@alerts_option
 @config_option
 @json_option
 @click.option(
