@@ -11,7 +11,7 @@ from claude_force.apps.console import Command, config_option, json_option, note
 from claude_force.base.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from claude_force.insight.costs import Costs, Selection
     from claude_force.insight.summary import Figures
@@ -39,15 +39,15 @@ def filter_options(command: Command) -> Command:
     return command
 
 
-def days_option(command: Command, *, default: str | None = None) -> Command:
+def days_option(*, default: str | None = None) -> "Callable[[Command], Command]":
     """`--days`, with what the help says of its default."""
     text = "Only what ended in the last so many days." + (f" [default: {default}]" if default else "")
-    return click.option("--days", type=click.FloatRange(min=0, min_open=True), help=text)(command)
+    return click.option("--days", type=click.FloatRange(min=0, min_open=True), help=text)
 
 
 def selection_options(command: Command) -> Command:
     """All of `Chosen`, `--config` and `--json`."""
-    return days_option(filter_options(config_option(json_option(command))))
+    return days_option()(filter_options(config_option(json_option(command))))
 
 
 def tz_option(command: Command) -> Command:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from claude_force.apps.commands.analytics_watch import alerts
+from claude_force.apps.commands.analytics_watch import alerts, anomalies
 from claude_force.apps.console import bars, example, is_terminal, price, print_json, print_table, say_savings
 from claude_force.apps.selection import (
     Chosen,
@@ -42,7 +42,8 @@ def command() -> None:
     """Show how executions went, and what was spent and saved."""
 
 
-command.add_command(alerts)
+for _more in (alerts, anomalies):
+    command.add_command(_more)
 
 
 def _by_options(function: "Callable[..., None]") -> "Callable[..., None]":

@@ -1,18 +1,76 @@
 """`claude-force analytics alerts` and `anomalies`: what is out of the ordinary."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
 from claude_force.apps.alerts import figure, judge, reach
-from claude_force.apps.console import config_option, example, json_option, print_json, print_table
-from claude_force.apps.selection import say_left_out
+from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
+from claude_force.apps.selection import (
+    Chosen,
+    days_option,
+    filter_options,
+    readable,
+    say_left_out,
+    selection,
+    time_cell,
+)
 from claude_force.base.alerts import SEVERITIES
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
     from claude_force.base.alerts import Severity
+    from claude_force.insight.anomalies import Measure
+
+_DAYS = 30.0
+
+
+@click.command(
+    epilog=example("claude-force analytics anomalies", "claude-force analytics anomalies --agent code-reviewer --json")
+)
+@days_option(default="30")
+@filter_options
+@config_option
+@json_option
+def anomalies(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]) -> None:
+    """Show what was out of the ordinary: spikes and drifts of times, costs and lengths, and bursts of failures.
+
+    Each agent with each model is judged by what it did before, from 30 executions on; the last finding comes first.
+    """
+    from claude_force.insight.anomalies import read_anomalies  # noqa: PLC0415 - not for --help
+
+    path = Project(config_path).tracker.path
+    chosen["days"] = chosen["days"] or _DAYS
+    with readable(path):
+        found = read_anomalies(path, selection(chosen))
+    if as_json:
+        print_json(found)
+    else:
+        rows = [
+            (
+                f"{finding.began_at.astimezone():%Y-%m-%d %H:%M}",
+                finding.agent,
+                finding.model,
+                finding.kind,
+                _amount(finding.measure, finding.value),
+                _amount(finding.measure, finding.usual),
+                f"{finding.executions:,} of {finding.samples:,}",
+            )
+            for finding in found.findings
+        ]
+        print_table(("since", "agent", "model", "what", "was", "usually", "executions"), rows)
+        if not rows:
+            note(f"nothing is out of the ordinary; {found.judged:,} agents by model have enough executions to tell")
+    say_left_out(1, found, path, simulated=chosen["simulated"])
+
+
+def _amount(measure: "Measure", value: float) -> str:
+    if measure == "time_ms":
+        return time_cell(value)
+    if measure == "cost_usd":
+        return f"${value:.4f}"
+    return f"{value:.0%} failed" if measure == "failure_rate" else f"{value:,.0f} tokens"
 
 
 @click.command(
