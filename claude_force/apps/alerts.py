@@ -11,7 +11,7 @@ from claude_force.base.errors import ClaudeForceError
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
-    from claude_force.insight.alerts import Alert, AlertReport
+    from claude_force.insight.alerts import AlertReport
 
 
 def judge(project: Project, *, simulated: bool) -> "AlertReport":
@@ -22,27 +22,6 @@ def judge(project: Project, *, simulated: bool) -> "AlertReport":
     spending = project.budgets.standing(now) if any(rule.metric == "budget_share" for rule in rules) else ()
     with readable(path):
         return read_alerts(path, rules, now=now, simulated=simulated, spending=spending)
-
-
-def sentence(alert: "Alert") -> str:
-    """The alert for a person."""
-    whose = "".join(f" of {name}" for name in (alert.agent, alert.model) if name is not None)
-    return (
-        f"{alert.name}: {alert.metric}{whose} is {figure(alert.value)}, {alert.comparison} {figure(alert.threshold)},"
-        f" {reach(alert)}"
-    )
-
-
-def reach(alert: "Alert") -> str:
-    """Of what the value is."""
-    if alert.metric == "budget_share":
-        return "today (UTC)"
-    return f"over {alert.window} of {alert.samples:,} execution{'' if alert.samples == 1 else 's'}"
-
-
-def figure(value: float | None) -> str:
-    """A number with the digits that matter; nothing where there is none."""
-    return "" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - as it says
 
 
 def alerts_option(command: Command) -> Command:
@@ -63,6 +42,8 @@ def _say_at_the_end(context: click.Context, _: click.Parameter, is_asked: bool) 
 
 
 def _say_alerts(context: click.Context) -> None:
+    from claude_force.insight.alerts import sentence  # noqa: PLC0415 - not for --help
+
     offline = context.params["offline"]
     try:
         project = Project(context.params["config_path"], offline=offline)

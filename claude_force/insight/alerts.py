@@ -72,6 +72,27 @@ class AlertReport(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(alert for alert in self.alerts if alert.state == "firing")
 
 
+def sentence(alert: "Alert") -> str:
+    """The alert for a person."""
+    whose = "".join(f" of {name}" for name in (alert.agent, alert.model) if name is not None)
+    return (
+        f"{alert.name}: {alert.metric}{whose} is {figure(alert.value)}, {alert.comparison} {figure(alert.threshold)},"
+        f" {reach(alert)}"
+    )
+
+
+def reach(alert: "Alert") -> str:
+    """Of what the value is."""
+    if alert.metric == "budget_share":
+        return "today (UTC)"
+    return f"over {alert.window} of {alert.samples:,} execution{'' if alert.samples == 1 else 's'}"
+
+
+def figure(value: float | None) -> str:
+    """A number with the digits that matter; nothing where there is none."""
+    return "" if value is None else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004 - as it says
+
+
 def read_alerts(
     path: Path,
     rules: Sequence[AlertRule],

@@ -58,6 +58,15 @@ class Span(NamedTuple):
     usual: float
 
 
+def amount(measure: Measure, value: float) -> str:
+    """A value as people read it."""
+    if measure == "time_ms":
+        return f"{value / 1000:,.2f} s"
+    if measure == "cost_usd":
+        return f"${value:.4f}"
+    return f"{value:.0%} failed" if measure == "failure_rate" else f"{value:,.0f} tokens"
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """Something out of the ordinary."""
 

@@ -43,13 +43,13 @@ def read_trends(
 ) -> Trends:
     """The intervals up to that of `until`, as many as the days have. Raises `OSError` for what cannot be read.
 
-    An execution is part of the interval that it began in. `selection.since` is not used.
+    An execution is part of the interval that it began in.
     """
     days = DEFAULT_DAYS[interval] if days is None else days
     begins = _grid(until, days, interval, zone)
     trends = Trends(interval=interval, intervals={begin: Figures() for begin in begins})
     ledger = Ledger(path)
-    for line in ledger.lines(since=begins[0]):
+    for line in ledger.lines(since=max(begins[0], selection.since or begins[0])):
         if not selection.takes(line) or line.begun_at < begins[0]:
             continue
         if line.simulated != selection.simulated:

@@ -1,6 +1,7 @@
 """`claude-force analytics`: figures for people, for pipes and for programs."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -81,3 +82,26 @@ def test_trends(run: Run) -> None:
     daily = json.loads(run("analytics", "trends", "--simulated", "--days", "3", "--json").stdout)
     assert daily["interval"] == "daily"
     assert sum(day["executions"] for day in daily["intervals"]) == 1
+
+
+def test_report(run: Run, project: Path) -> None:
+    """One page with the figures of the summary; what is no page of ours is not overwritten."""
+    assert run("execute", "reviewer", "one").returncode == 0
+    assert run("analytics", "report", "--simulated", "--output", "week.html").returncode == 0
+    text = (project / "week.html").read_text()
+    summary = json.loads(run("analytics", "summary", "--simulated", "--json").stdout)
+    figures = dict(re.findall(r'<data class="(\w+)" value="(.*?)"', text))
+    assert float(figures.pop("p50")) == summary["time_ms"]["p50"]
+    assert float(figures.pop("p95")) == summary["time_ms"]["p95"]
+    assert {name: float(value) for name, value in figures.items()} == {
+        name: summary[name] for name in ("executions", "success_rate", "cost_usd")
+    }
+    assert run("analytics", "report", "--output", "week.html").returncode == 0, "made anew"
+    (project / "mine.html").write_text("mine")
+    refused = run("analytics", "report", "--output", "mine.html")
+    assert (refused.returncode, refused.stderr) == (
+        2, "error: 'mine.html' is there and no report of ours; give another --output, or --force\n",
+    )  # fmt: skip
+    assert (project / "mine.html").read_text() == "mine"
+    assert run("analytics", "report", "--output", "mine.html", "--force").returncode == 0
+    assert "cannot write" in run("analytics", "report", "--output", "/proc/none/report.html").stderr

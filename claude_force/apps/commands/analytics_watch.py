@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from claude_force.apps.alerts import figure, judge, reach
+from claude_force.apps.alerts import judge
 from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
 from claude_force.apps.selection import (
     Chosen,
@@ -14,14 +14,12 @@ from claude_force.apps.selection import (
     readable,
     say_left_out,
     selection,
-    time_cell,
 )
 from claude_force.base.alerts import SEVERITIES
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
     from claude_force.base.alerts import Severity
-    from claude_force.insight.anomalies import Measure
 
 _DAYS = 30.0
 
@@ -38,7 +36,7 @@ def anomalies(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chose
 
     Each agent with each model is judged by what it did before, from 30 executions on; the last finding comes first.
     """
-    from claude_force.insight.anomalies import read_anomalies  # noqa: PLC0415 - not for --help
+    from claude_force.insight.anomalies import amount, read_anomalies  # noqa: PLC0415 - not for --help
 
     path = Project(config_path).tracker.path
     chosen["days"] = chosen["days"] or _DAYS
@@ -53,8 +51,8 @@ def anomalies(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chose
                 finding.agent,
                 finding.model,
                 finding.kind,
-                _amount(finding.measure, finding.value),
-                _amount(finding.measure, finding.usual),
+                amount(finding.measure, finding.value),
+                amount(finding.measure, finding.usual),
                 f"{finding.executions:,} of {finding.samples:,}",
             )
             for finding in found.findings
@@ -63,14 +61,6 @@ def anomalies(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chose
         if not rows:
             note(f"nothing is out of the ordinary; {found.judged:,} agents by model have enough executions to tell")
     say_left_out(1, found, path, simulated=chosen["simulated"])
-
-
-def _amount(measure: "Measure", value: float) -> str:
-    if measure == "time_ms":
-        return time_cell(value)
-    if measure == "cost_usd":
-        return f"${value:.4f}"
-    return f"{value:.0%} failed" if measure == "failure_rate" else f"{value:,.0f} tokens"
 
 
 @click.command(
@@ -94,6 +84,8 @@ def alerts(*, fail_on: "Severity", simulated: bool, config_path: Path | None, as
     Rates, times and ratios are judged from ten executions on, unless a rule says otherwise; before, they are unknown.
     The exit code is 0 where nothing fires that --fail-on is about, and 1 where something does; errors keep theirs.
     """
+    from claude_force.insight.alerts import figure, reach  # noqa: PLC0415 - not for --help
+
     project = Project(config_path)
     try:
         found = judge(project, simulated=simulated)

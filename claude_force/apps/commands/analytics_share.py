@@ -1,0 +1,68 @@
+"""`claude-force analytics report`: figures for others than who asks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
+
+import click
+
+from claude_force.apps.alerts import judge
+from claude_force.apps.console import config_option, example, note
+from claude_force.apps.selection import Chosen, days_option, filter_options, readable, selection, tz_option, zone
+from claude_force.base.clock import SystemClock
+from claude_force.base.errors import InputError
+from claude_force.orchestrator import Project
+from claude_force.stores.files import write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_REPORT_DAYS = 30.0
+_MOST_REPORT_DAYS = 400.0
+"""More would be a chart of bars that nobody can tell apart."""
+
+
+@click.command(epilog=example("claude-force analytics report --days 7 --output week.html"))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    help="The file to write. [default: report.html]",
+)
+@click.option("--force", is_flag=True, help="Overwrite it even if it is no report.")
+@tz_option
+@days_option(default="30")
+@filter_options
+@config_option
+def report(*, output: Path, force: bool, tz: str | None, config_path: Path | None, **chosen: Unpack[Chosen]) -> None:
+    """Write one page with all of it: figures over time, by agent and by model, savings, errors, alerts, anomalies.
+
+    The page needs no other file and no network, so it can be mailed or kept. A file that is no report is not
+    overwritten.
+    """
+    from claude_force.insight.report import is_report, page, read_report  # noqa: PLC0415 - not for --help
+
+    days, where, now = min(chosen["days"] or _REPORT_DAYS, _MOST_REPORT_DAYS), zone(tz), SystemClock().now()
+    _check_output(output, is_report, force=force)
+    project = Project(config_path)
+    try:
+        alerts = judge(project, simulated=chosen["simulated"])
+    finally:
+        project.close()
+    with readable(project.tracker.path):
+        found = read_report(project.tracker.path, selection(chosen), alerts, now=now, days=days, zone=where)
+    try:
+        write_atomically(output, page(found).encode(errors="replace"))
+    except OSError as error:
+        raise InputError(f"cannot write {str(output)!r}: {error.strerror or error}; give another --output") from error
+    note(f"{output} has {found.agents.total.costs.executions:,} executions of {days:g} days", kind="written")
+
+
+def _check_output(output: Path, is_ours: "Callable[[bytes], bool]", *, force: bool) -> None:
+    """Refuse to write over what somebody else made."""
+    try:
+        with output.open("rb") as file:
+            beginning = file.read(200)
+    except OSError:  # it is not there, or writing will tell what is wrong
+        return
+    if beginning and not force and not is_ours(beginning):
+        raise InputError(f"{str(output)!r} is there and no report of ours; give another --output, or --force")
