@@ -333,7 +333,6 @@ _STYLE = """
 --blue:#6ea3ff;--red:#ff7a70;--amber:#f0b040;--green:#58c98b;--violet:#c39bff;
 --rail:#232c38}}
 *{box-sizing:border-box}
-
 body{margin:0;background:var(--back);color:var(--ink);
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1120px;margin:0 auto;padding:28px 16px 48px}

@@ -1,7 +1,13 @@
 """Files, written whole or not at all."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
 
 
 def make_private_folder(folder: Path) -> None:
@@ -12,7 +18,14 @@ def make_private_folder(folder: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write the file so that a reader sees the old content or the new, whatever happens in between.
+    """Write the file so that a reader sees the old content or the new, whatever happens in between; as `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> "Iterator[BinaryIO]":
+    """A file to write what will stand at that path when the block has ended without an error; until then, nothing does.
 
     A symlink is followed, an existing file keeps its mode, and a new one gets what the user's umask says. Raises
     `OSError` and leaves no temporary file behind.
@@ -25,7 +38,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             if target.exists():
                 os.fchmod(descriptor, target.stat().st_mode & 0o777)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(descriptor)
         temporary.replace(target)

@@ -9,6 +9,7 @@ from pathlib import Path
 from claude_force.testing import ApiFault, Simulator
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 def test_costs(run: Run, project: Path) -> None:
@@ -105,3 +106,27 @@ def test_report(run: Run, project: Path) -> None:
     assert (project / "mine.html").read_text() == "mine"
     assert run("analytics", "report", "--output", "mine.html", "--force").returncode == 0
     assert "cannot write" in run("analytics", "report", "--output", "/proc/none/report.html").stderr
+
+
+def test_export(run: Run, start: Start, project: Path) -> None:
+    """To a file, whole or not at all; to a pipe that may be closed before the end; only what can be read."""
+    assert run("execute", "reviewer", "one").returncode == 0
+    assert run("analytics", "export", "--format", "csv", "--simulated", "--output", "all.csv").returncode == 0
+    assert len((project / "all.csv").read_text().splitlines()) == 2
+    (row,) = json.loads(run("analytics", "export", "--format", "json", "--simulated").stdout)
+    assert row["agent_name"] == "reviewer"
+    ledger = project / ".claude/metrics/executions.jsonl"
+    ledger.write_bytes(ledger.read_bytes() * 2_000)
+    with start("analytics", "export", "--format", "jsonl", "--simulated") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(120)) == ("", 1)
+    assert "cannot write" in run("analytics", "export", "--format", "csv", "--output", "/proc/none/all.csv").stderr
+    ledger.unlink()
+    ledger.mkdir()
+    failed = run("analytics", "export", "--format", "csv", "--output", "all.csv")
+    assert (failed.returncode, "cannot read" in failed.stderr) == (2, True)
+    assert len((project / "all.csv").read_text().splitlines()) == 2
+    assert sorted(path.name for path in project.iterdir() if "all" in path.name) == ["all.csv"]

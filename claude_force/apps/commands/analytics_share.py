@@ -1,5 +1,7 @@
-"""`claude-force analytics report`: figures for others than who asks."""
+"""`claude-force analytics export` and `report`: what is known, for others than who asks."""
 
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -7,18 +9,88 @@ import click
 
 from claude_force.apps.alerts import judge
 from claude_force.apps.console import config_option, example, note
-from claude_force.apps.selection import Chosen, days_option, filter_options, readable, selection, tz_option, zone
+from claude_force.apps.selection import (
+    Chosen,
+    days_option,
+    filter_options,
+    readable,
+    say_left_out,
+    selection,
+    tz_option,
+    zone,
+)
 from claude_force.base.clock import SystemClock
 from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
-from claude_force.stores.files import write_atomically
+from claude_force.stores.files import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from typing import BinaryIO
+
+    from claude_force.insight.export import Format, Selected
+    from claude_force.insight.ledger import LedgerLine
 
 _REPORT_DAYS = 30.0
 _MOST_REPORT_DAYS = 400.0
 """More would be a chart of bars that nobody can tell apart."""
+
+
+@click.command(
+    epilog=example(
+        "claude-force analytics export --format csv --days 7 --output week.csv",
+        "claude-force analytics export --format jsonl | jq 'select(.success | not)'",
+    )
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("csv", "json", "jsonl", "parquet")),
+    required=True,
+    help="jsonl is a JSON object a line; parquet needs the `parquet` extra.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write, whole or not at all; standard output if left out.",
+)
+@days_option()
+@filter_options
+@config_option
+def export(*, format_: "Format", output: Path | None, config_path: Path | None, **chosen: Unpack[Chosen]) -> None:
+    """Write every execution as a row, the last one first.
+
+    In CSV, a text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
+    from claude_force.insight.export import Selected, write_rows  # noqa: PLC0415 - not for --help
+
+    if output is None and (format_ == "parquet" or sys.stdout is None):
+        raise click.UsageError("give --output: this cannot go to standard output")
+    path = Project(config_path).tracker.path
+    lines = Selected(path, selection(chosen))
+    with _written(output) as sink:
+        write_rows(_read(lines, path), sink, format_)
+        sink.flush()
+    say_left_out(lines.executions, lines, path, simulated=chosen["simulated"])
+
+
+def _read(lines: "Selected", path: Path) -> "Iterator[LedgerLine]":
+    """So that what goes wrong here is told from what goes wrong where they are written."""
+    with readable(path):
+        yield from lines
+
+
+@contextmanager
+def _written(output: Path | None) -> "Iterator[BinaryIO]":
+    """Where to write: the file, whole or not at all, or standard output."""
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    try:
+        with replacing(output) as file:
+            yield file
+    except OSError as error:
+        raise InputError(f"cannot write {str(output)!r}: {error.strerror or error}; give another --output") from error
 
 
 @click.command(epilog=example("claude-force analytics report --days 7 --output week.html"))
@@ -50,10 +122,8 @@ def report(*, output: Path, force: bool, tz: str | None, config_path: Path | Non
         project.close()
     with readable(project.tracker.path):
         found = read_report(project.tracker.path, selection(chosen), alerts, now=now, days=days, zone=where)
-    try:
-        write_atomically(output, page(found).encode(errors="replace"))
-    except OSError as error:
-        raise InputError(f"cannot write {str(output)!r}: {error.strerror or error}; give another --output") from error
+    with _written(output) as sink:
+        sink.write(page(found).encode(errors="replace"))
     note(f"{output} has {found.agents.total.costs.executions:,} executions of {days:g} days", kind="written")
 
 

@@ -1,0 +1,153 @@
+"""The ledger for other programs: CSV, JSON, JSON lines or Parquet, one row for each execution, the last one first.
+
+Rows are written as they are read, so a ledger of any length takes little memory. Columns are those of `LedgerLine`,
+but for the calls of an execution, which fit into no table. Money is exact; Parquet holds 18 decimal places of it.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from claude_force.base.errors import InputError
+from claude_force.insight.costs import Selection
+from claude_force.insight.ledger import Ledger, LedgerLine
+
+Format = Literal["csv", "json", "jsonl", "parquet"]
+
+_FIELDS = tuple(field for field in msgspec.structs.fields(LedgerLine) if field.name != "calls")
+COLUMNS = tuple(field.name for field in _FIELDS)
+_MONEY_PLACES = 18
+_BATCH_ROWS = 10_000
+# What a spreadsheet takes for a formula, by https://owasp.org/www-community/attacks/CSV_Injection.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Sink(Protocol):
+    """Where bytes go."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take them."""
+
+
+class Selected:
+    """The executions that were asked for, the last one first; what was passed over is known at the end."""
+
+    def __init__(self, path: Path, selection: Selection) -> None:
+        self.executions = self.left_out = 0
+        self._ledger, self._selection = Ledger(path), selection
+
+    @property
+    def unreadable_lines(self) -> int:
+        """Lines that were passed over so far."""
+        return self._ledger.unreadable_lines
+
+    def __iter__(self) -> Iterator[LedgerLine]:
+        for line in self._ledger.lines(since=self._selection.since):
+            if not self._selection.takes(line):
+                continue
+            if line.simulated == self._selection.simulated:
+                self.executions += 1
+                yield line
+            else:
+                self.left_out += 1
+
+
+def write_rows(lines: Iterable[LedgerLine], sink: Sink, format_: Format) -> None:
+    """Write a row for each. Raises `InputError`, before anything is written, where a package is missing."""
+    _WRITERS[format_](lines, sink)
+
+
+def _values(line: LedgerLine) -> dict[str, Any]:
+    facts = {name: getattr(line, name) for name in COLUMNS}
+    return facts | {"timestamp": line.begun_at.astimezone(UTC)}
+
+
+def _csv(lines: Iterable[LedgerLine], sink: Sink) -> None:
+    buffer = io.StringIO()
+    table = csv.writer(buffer)
+    table.writerow(COLUMNS)
+    for line in lines:
+        table.writerow(map(_cell, _values(line).values()))
+        if buffer.tell() > io.DEFAULT_BUFFER_SIZE:
+            _pour(buffer, sink)
+    _pour(buffer, sink)
+
+
+def _pour(buffer: io.StringIO, sink: Sink) -> None:
+    sink.write(buffer.getvalue().encode(errors="replace"))
+    buffer.seek(0)
+    buffer.truncate()
+
+
+def _cell(value: object) -> object:
+    """As a spreadsheet may have it: a text that it would take for a formula gets an apostrophe."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def _json(lines: Iterable[LedgerLine], sink: Sink) -> None:
+    before = b"[\n"
+    for line in lines:
+        sink.write(before + _encode(_values(line)))
+        before = b",\n"
+    sink.write(b"[]\n" if before == b"[\n" else b"\n]\n")
+
+
+def _jsonl(lines: Iterable[LedgerLine], sink: Sink) -> None:
+    for line in lines:
+        sink.write(_encode(_values(line)) + b"\n")
+
+
+def _parquet(lines: Iterable[LedgerLine], sink: Sink) -> None:
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra, of 50 MB
+        from pyarrow import parquet  # noqa: PLC0415 - as above
+    except ImportError as error:
+        raise InputError(
+            "Parquet needs another package; pip install 'claude-force[parquet]', or export csv or jsonl"
+        ) from error
+    schema = pa.schema([(field.name, _arrow_type(field.type, pa)) for field in _FIELDS])
+    rows = iter(lines)
+    with parquet.ParquetWriter(pa.PythonFile(sink, "w"), schema, compression="zstd") as writer:
+        while batch := [_rounded(_values(line)) for line in islice(rows, _BATCH_ROWS)]:
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+
+
+def _arrow_type(kind: object, pa: Any) -> Any:  # noqa: ANN401 - a module that need not be there, and its own
+    types: dict[object, Any] = {
+        datetime: pa.timestamp("us", tz="UTC"),
+        bool: pa.bool_(),
+        float: pa.float64(),
+        int: pa.int64(),
+        Decimal | None: pa.decimal128(38, _MONEY_PLACES),
+    }
+    return types.get(kind, pa.string())
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: round(value, _MONEY_PLACES) if isinstance(value, Decimal) else value for name, value in values.items()
+    }
+
+
+_WRITERS: dict[Format, Callable[[Iterable[LedgerLine], Sink], None]] = {
+    "csv": _csv,
+    "json": _json,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+}
