@@ -130,3 +130,19 @@ def test_export(run: Run, start: Start, project: Path) -> None:
     assert (failed.returncode, "cannot read" in failed.stderr) == (2, True)
     assert len((project / "all.csv").read_text().splitlines()) == 2
     assert sorted(path.name for path in project.iterdir() if "all" in path.name) == ["all.csv"]
+
+
+def test_compare(run: Run, project: Path) -> None:
+    """What got worse and not by chance is exit code 1."""
+    row = {"success": True, "execution_time_ms": 1000, "estimated_cost": 0.01, "output_tokens": 100}
+    (project / "a.json").write_text(json.dumps([row] * 100))
+    (project / "b.json").write_text(json.dumps([row] * 80 + [row | {"success": False}] * 20))
+    files = ("--baseline", "a.json", "--current", "b.json")
+    worse = run("analytics", "compare", *files)
+    assert worse.returncode == 1
+    assert worse.stdout.splitlines()[0] == "success_rate\t1\t0.8\t-20.0%\t-28.9% to -12.4%\tpast the threshold"
+    lenient = run("analytics", "compare", *files, "--threshold", "25", "--json")
+    assert (lenient.returncode, json.loads(lenient.stdout)["past_threshold"]) == (0, [])
+    assert run("analytics", "compare", "--baseline", "b.json", "--current", "a.json").returncode == 0, "better"
+    (project / "b.json").write_text("[]")
+    assert run("analytics", "compare", *files).returncode == 2

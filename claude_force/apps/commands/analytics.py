@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import click
 
-from claude_force.apps.commands.analytics_share import export, report
+from claude_force.apps.commands.analytics_share import compare, export, report
 from claude_force.apps.commands.analytics_watch import alerts, anomalies
 from claude_force.apps.console import bars, example, is_terminal, price, print_json, print_table, say_savings
 from claude_force.apps.selection import (
@@ -43,7 +43,7 @@ def command() -> None:
     """Show how executions went, and what was spent and saved."""
 
 
-for _more in (alerts, anomalies, export, report):
+for _more in (alerts, anomalies, compare, export, report):
     command.add_command(_more)
 
 

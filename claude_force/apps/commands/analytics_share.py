@@ -1,4 +1,4 @@
-"""`claude-force analytics export` and `report`: what is known, for others than who asks."""
+"""`claude-force analytics export`, `compare` and `report`: figures that leave the house, or come back to it."""
 
 import sys
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from claude_force.apps.alerts import judge
-from claude_force.apps.console import config_option, example, note
+from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
 from claude_force.apps.selection import (
     Chosen,
     days_option,
@@ -72,6 +72,54 @@ def export(*, format_: "Format", output: Path | None, config_path: Path | None, 
         write_rows(_read(lines, path), sink, format_)
         sink.flush()
     say_left_out(lines.executions, lines, path, simulated=chosen["simulated"])
+
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(
+    epilog=example(
+        "claude-force analytics export --format json --days 7 --output before.json",
+        "claude-force analytics compare --baseline before.json --current after.json --threshold 10",
+    )
+)
+@click.option("--baseline", type=_FILE, required=True, help="What it is compared with.")
+@click.option("--current", type=_FILE, required=True, help="What is judged.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0),
+    default=15,
+    help="Exit with 1 where a figure got worse by more percent than this, and not by chance. [default: 15]",
+)
+@json_option
+def compare(*, baseline: Path, current: Path, threshold: float, as_json: bool) -> None:
+    """Compare two files of `analytics export` or `analytics summary --json`, with confidence intervals of 95 %.
+
+    What is more than chance is told with "significant". Of two summaries, that is known of the success rate alone: an
+    export has every execution.
+    """
+    from claude_force.insight.comparison import compare, read_estimates  # noqa: PLC0415 - not for --help
+
+    found = compare(read_estimates(baseline), read_estimates(current))
+    if not found:
+        raise InputError("the files have no figure in common; compare two that hold executions")
+    past = [one.figure for one in found if one.is_past(threshold / 100)]
+    if as_json:
+        print_json({"comparisons": found, "past_threshold": past})
+    else:
+        rows = [
+            (
+                one.figure,
+                f"{one.baseline:.6g}",
+                f"{one.current:.6g}",
+                f"{one.change:+.1%}",
+                "" if one.low is None or one.high is None else f"{one.low:+.1%} to {one.high:+.1%}",
+                "past the threshold" if one.figure in past else "significant" if one.is_significant else "",
+            )
+            for one in found
+        ]
+        print_table(("figure", "baseline", "current", "change", "with 95 % confidence", ""), rows)
+    raise SystemExit(bool(past))
 
 
 def _read(lines: "Selected", path: Path) -> "Iterator[LedgerLine]":
