@@ -134,7 +134,7 @@ class PerformanceTracker:
     def __init__(self, metrics_dir: str | os.PathLike[str], *, enabled: bool = True) -> None:
         self.path = Path(metrics_dir) / "executions.jsonl"
         self.enabled = enabled
-        self._lines = _Lines(self.path)
+        self._lines = LineFile(self.path)
         self._has_complained = False
 
     def record(self, execution: Execution) -> None:
@@ -264,7 +264,7 @@ def _asked_model(call: Call) -> str | None:
     return None if call.asked_as == call.model else call.asked_as
 
 
-class _Lines:
+class LineFile:
     """A file that lines are appended to, kept open: opening it takes as long as all the rest."""
 
     def __init__(self, path: Path) -> None:
@@ -280,8 +280,7 @@ class _Lines:
     def append(self, line: bytes) -> None:
         """Write the line, whole or not at all. Raises `OSError`."""
         with self._guard:
-            file = self._opened()
-            _lock(file)
+            file = self._locked()
             try:
                 size = os.fstat(file).st_size
                 if size not in {0, self._end} and os.pread(file, 1, size - 1) != b"\n":
@@ -293,16 +292,32 @@ class _Lines:
             finally:
                 fcntl.flock(file, fcntl.LOCK_UN)
 
+    def _locked(self) -> int:
+        """The file that has the name now, locked: another one may have been put in its place, or our process forked.
+
+        A rollup puts another one there while it has the lock, so the name is looked at with the lock in our hands. Who
+        gave up waiting for it writes all the same, and the rollup takes over what it finds in the old file after the
+        exchange. What remains: the rollup is stopped for a second at that place, and goes on just between our look at
+        the name and our write. Then this line is lost.
+        """
+        while True:
+            file = self._opened()
+            lock(file)
+            if self._is_there():
+                return file
+            self._forget()
+
     def _opened(self) -> int:
-        """The file that has the name now: another one may have been put in its place, or our process forked."""
-        if self._file is not None and self._process == os.getpid() and self._is_there():
-            return self._file
+        if self._file is None or self._process != os.getpid():
+            self._forget()
+            self._file, self._process, self._end = _open(self._path), os.getpid(), -1
+            self._inode = os.fstat(self._file).st_ino
+            self._close = weakref.finalize(self, os.close, self._file)
+        return self._file
+
+    def _forget(self) -> None:
         self._close()
         self._file = None  # its number may soon be that of a file of somebody else, and ours cannot be opened
-        self._file, self._process, self._end = _open(self._path), os.getpid(), -1
-        self._inode = os.fstat(self._file).st_ino
-        self._close = weakref.finalize(self, os.close, self._file)
-        return self._file
 
     def _is_there(self) -> bool:
         try:
@@ -311,7 +326,7 @@ class _Lines:
             return False
 
 
-_ALIVE: "weakref.WeakSet[_Lines]" = weakref.WeakSet()
+_ALIVE: "weakref.WeakSet[LineFile]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
@@ -333,10 +348,10 @@ def _open(path: Path) -> int:
         return os.open(path, flags, 0o600)
 
 
-def _lock(file: int) -> None:
-    """Hold the file for one write; dying lets it go.
+def lock(file: int) -> bool:
+    """Hold the file for one write; dying lets it go. Whether it is held: nobody is waited for longer than a second.
 
-    A process that was stopped while it wrote must not hold up a paid answer: after a second we write without the lock.
+    A process that was stopped while it wrote must not hold up a paid answer: we write without the lock then.
     """
     for _ in range(100):
         try:
@@ -344,4 +359,5 @@ def _lock(file: int) -> None:
         except BlockingIOError:
             time.sleep(0.01)
         else:
-            return
+            return True
+    return False
