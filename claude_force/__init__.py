@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         InvalidOutputError,
         InvalidRequestError,
         JournalError,
+        MetricsError,
         ModelNotFoundError,
         NotRunError,
         OverloadedError,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from claude_force.engine.cascade import CascadeResult
     from claude_force.hybrid_orchestrator import CostEstimate, HybridOrchestrator, ModelRecommendation
     from claude_force.insight.models import ModelStats
+    from claude_force.insight.rollup import Rollup
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import CacheCheck, CacheEntry, ResponseCache
@@ -107,6 +109,7 @@ __all__ = [
     "InvalidRequestError",
     "JournalError",
     "Material",
+    "MetricsError",
     "ModelNotFoundError",
     "ModelRecommendation",
     "ModelStats",
@@ -118,6 +121,7 @@ __all__ = [
     "RefusalError",
     "RequestTooLargeError",
     "ResponseCache",
+    "Rollup",
     "RunError",
     "RunEvent",
     "RunNotFoundError",
@@ -156,6 +160,7 @@ _HOMES = {
     "AgentMemory": "agent_memory",
     "Session": "agent_memory",
     "ResponseCache": "response_cache",
+    "Rollup": "insight.rollup",
     "RunEvent": "workflows.events",
     "StepResult": "base.results",
     "Usage": "base.usage",

@@ -34,6 +34,7 @@ COMMANDS = {
     "health": "Say how things go: config, agents, disk, the last hour's errors.",
     "init": "Write a starter .claude/ with agents, skills and workflows.",
     "memory": "Search, show and forget what agents did before.",
+    "metrics": "Roll up what was written down of executions.",
     "run-workflow": "Run a workflow: what is ready runs now, and what is paid is kept.",
     "runs": "See, compare and remove the runs of workflows.",
     "simulator": "Serve the Messages API on loopback, without a model.",

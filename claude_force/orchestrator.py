@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from claude_force.base.results import WorkflowResult
     from claude_force.engine.batching import Batching, OnOutcome, OnStatus
     from claude_force.insight.choosing import Chooser
+    from claude_force.insight.rollup import OnProgress, Rollup
     from claude_force.stores.budgets import Budgets
     from claude_force.stores.runs import RunStore
     from claude_force.transports.live import LiveTransport
@@ -137,6 +138,20 @@ class Project:
         """The ledger of executions."""
         enabled = self._enable_tracking and self.settings.config.tracking.enabled
         return PerformanceTracker(metrics_folder(self.start), enabled=enabled)
+
+    def roll_up(self, *, dry_run: bool = False, on_progress: "OnProgress | None" = None) -> "Rollup | None":
+        """Make figures of days of the ledger's old lines, as the config says."""
+        from claude_force.insight.rollup import roll_up  # noqa: PLC0415 - once a day
+
+        metrics = self.settings.config.metrics
+        return roll_up(
+            self.tracker.path,
+            now=SystemClock().now(),
+            keep_days=metrics.keep_days,
+            old_detail=metrics.old_detail,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
 
     @_MadeOnce
     def cache(self) -> ResponseCache:
@@ -566,6 +581,14 @@ class AgentOrchestrator:
         from claude_force.library.workflows import WorkflowLibrary  # noqa: PLC0415 - only a workflow needs it
 
         return list(WorkflowLibrary(self.settings, start=self._project.start).names())
+
+    def roll_up_metrics(self, *, dry_run: bool = False) -> "Rollup | None":
+        """Make figures of days of what the ledger has of executions before `metrics.keep_days`, so that it stays small.
+
+        Totals stay what they are. Returns what was done, or would be with `dry_run`; `None` where another process is at
+        it. May be called at any time, also while others execute. Raises `MetricsError`, and `OSError` for a full disk.
+        """
+        return self._project.roll_up(dry_run=dry_run)
 
     def list_agents(self) -> list["AgentDefinition"]:
         """Every agent that can be called, by name."""

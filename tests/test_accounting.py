@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from claude_force import AgentOrchestrator, ClaudeForceError
 from claude_force.base.pricing import Prices
 from claude_force.base.usage import Usage
-from claude_force.insight.costs import Selection, read_costs
+from claude_force.insight.costs import read_costs
+from claude_force.insight.counting import Selection
 from claude_force.testing import Answer, ApiFault, Fault, SeenRequest, Simulator
 
 tokens = st.integers(0, 300_000)  # past the lengths at which some models' prices change

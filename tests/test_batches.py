@@ -25,7 +25,8 @@ from claude_force import (
 from claude_force.base.pricing import Prices
 from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
-from claude_force.insight.costs import Selection, read_costs
+from claude_force.insight.costs import read_costs
+from claude_force.insight.counting import Selection
 from claude_force.testing import Answer, ApiFault, Hang, Refusal, Rule, SeenRequest, Simulator
 
 Face = Callable[..., Any]

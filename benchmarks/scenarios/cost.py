@@ -27,7 +27,9 @@ from claude_force.base.clock import SystemClock
 from claude_force.base.models import Tier
 from claude_force.base.records import Material
 from claude_force.base.usage import Usage
-from claude_force.insight.costs import Costs, Selection, read_costs
+from claude_force.insight.costs import read_costs
+from claude_force.insight.counting import Selection
+from claude_force.insight.figures import Costs
 from claude_force.testing import Answer, SeenRequest, Simulator, Stats
 from scenarios.routing import ANSWER, LabelledTask, read_tasks
 

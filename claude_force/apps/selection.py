@@ -13,8 +13,8 @@ from claude_force.base.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from claude_force.insight.costs import Costs, Selection
-    from claude_force.insight.summary import Figures
+    from claude_force.insight.counting import Selection
+    from claude_force.insight.figures import Costs, Figures
 
 
 class Chosen(TypedDict):
@@ -58,7 +58,7 @@ def tz_option(command: Command) -> Command:
 
 def selection(chosen: Chosen) -> "Selection":
     """The same as a `Selection`, as of now."""
-    from claude_force.insight.costs import Selection  # noqa: PLC0415 - not for --help
+    from claude_force.insight.counting import Selection  # noqa: PLC0415 - not for --help
 
     return Selection(
         since=_since(chosen["days"]),
@@ -150,7 +150,7 @@ def cost_facts(costs: "Costs") -> dict[str, Any]:
 
 def figure_facts(figures: "Figures") -> dict[str, Any]:
     """All of them, ready for JSON."""
-    from claude_force.insight.summary import PERCENTILES  # noqa: PLC0415 - not for --help
+    from claude_force.insight.figures import PERCENTILES  # noqa: PLC0415 - not for --help
 
     return {
         **cost_facts(figures.costs),

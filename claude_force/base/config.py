@@ -155,6 +155,17 @@ class Tracking(Section, frozen=True):
     enabled: bool = True
 
 
+class Metrics(Section, frozen=True):
+    """What becomes of those lines when they are old."""
+
+    keep_days: Annotated[int, msgspec.Meta(ge=30, le=36_500)] = 30
+    """Not fewer: a message batch can be collected for 29 days, and its lines say what was counted already."""
+    old_detail: Literal["drop", "compress"] = "drop"
+    """What becomes of the lines once each day has its figures."""
+    auto_rollup: bool = True
+    """Whether the command line does it by itself, once a day at most."""
+
+
 class Features(Section, frozen=True):
     """Switches that turn a part off at once."""
 
@@ -192,6 +203,7 @@ class Config(Section, frozen=True):
     memory: Memory = Memory()
     budgets: Budgets = Budgets()
     tracking: Tracking = Tracking()
+    metrics: Metrics = Metrics()
     features: Features = Features()
     alerts: list[AlertRule] = msgspec.field(default_factory=lambda: list(DEFAULT_ALERTS))
     pricing: dict[str, Price] = msgspec.field(default_factory=dict)

@@ -29,6 +29,7 @@ ClaudeForceError                       exit code 1
 │   └── ProtocolError                  1   the server answers, but not as a Messages API does
 ├── CacheError                         1   the response cache on disk cannot be used, and somebody asked for it by name
 ├── AgentMemoryError                   1   the memory of sessions cannot be used, and somebody asked for it by name
+├── MetricsError                       1   what was kept of past executions cannot be used
 ├── JournalError                       1   the journal of runs cannot be used, and somebody asked for it by name
 ├── BatchError                         1   a message batch cannot be put down, sent or collected
 │   └── BatchEntryError                1   the batch ended before this request was answered: expired or cancelled
@@ -267,6 +268,12 @@ class CacheError(ClaudeForceError):
 
 class AgentMemoryError(ClaudeForceError):
     """The memory of sessions cannot be used: its file is damaged, foreign, locked, or on a full disk."""
+
+    path: str = ""
+
+
+class MetricsError(ClaudeForceError):
+    """What was kept of past executions is damaged, or of a newer version. No execution ever raises it."""
 
     path: str = ""
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from claude_force.base.alerts import AlertRule, Metric, Severity
+from claude_force.insight.figures import Figures
 from claude_force.insight.ledger import Ledger, LedgerLine
-from claude_force.insight.summary import Figures
 
 if TYPE_CHECKING:
     from claude_force.stores.budgets import Spending

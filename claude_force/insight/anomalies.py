@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
 from claude_force.insight.ledger import Ledger, LedgerLine
 
 LEAST_SAMPLES, MOST_SAMPLES = 30, 200

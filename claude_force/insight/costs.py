@@ -1,79 +1,30 @@
 """What was spent and saved, as the ledger has it, by agent, model, day, run or step. Sums are exact."""
 
+import time
 from collections import defaultdict
-from datetime import datetime, tzinfo
-from decimal import Decimal
+from datetime import UTC, date, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from claude_force.base.pricing import BatchPrices, saved_by_caching_usd, total_usd
-from claude_force.base.records import Savings
 from claude_force.base.usage import Usage
-from claude_force.insight.ledger import Ledger, LedgerLine
+from claude_force.insight.cells import Cell, Cells, days_of
+from claude_force.insight.counting import Selection, count, detail, executions_of
+from claude_force.insight.figures import Costs, Priced
+from claude_force.insight.ledger import LedgerLine
+from claude_force.insight.past import Past
 from claude_force.performance_tracker import CallLine
 
 if TYPE_CHECKING:
     from claude_force.base.ports import Pricer
+    from claude_force.insight.daily import Day
 
 Grouping = Literal["agent", "model", "day", "run", "step"]
 
-_FREE = Decimal(0)
-
-
-class Costs(msgspec.Struct, kw_only=True):
-    """The figures of some executions. Tokens are those that the API counted, money is US dollars."""
-
-    executions: int = 0
-    failures: int = 0
-    """Those without a whole answer; they may have been billed."""
-    cached: int = 0
-    """Answered by the response cache, or by a call that another turn made."""
-    input_tokens: int = 0
-    """Prompt tokens that the prompt cache had no part in."""
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: Decimal = _FREE
-    """Of those that have a price."""
-    unpriced: int = 0
-    """How many have none, because nobody knows their tokens, or the price of their model."""
-    saved_by_cache_usd: Decimal = _FREE
-    """What cached answers had cost."""
-    saved_by_prompt_cache_usd: Decimal = _FREE
-    """Against the same tokens without it; below 0 where more was written than read."""
-    saved_by_routing_usd: Decimal = _FREE
-    """Against the same tokens by the model that would have been asked; below 0 where a dearer one was needed."""
-    saved_by_batch_usd: Decimal = _FREE
-    """By message batches, which cost half as much."""
-
-    def add(self, line: LedgerLine, cost_usd: Decimal | None, saved_by_prompt_cache_usd: Decimal | None) -> None:
-        """Count one execution."""
-        self.executions += 1
-        self.failures += not line.success
-        self.cached += line.cached
-        self.input_tokens += line.input_tokens
-        self.cache_read_tokens += line.cache_read_tokens
-        self.cache_write_tokens += line.cache_write_tokens
-        self.output_tokens += line.output_tokens
-        self.cost_usd += cost_usd or _FREE
-        self.unpriced += cost_usd is None
-        self.saved_by_cache_usd += line.saved_cost or _FREE
-        self.saved_by_prompt_cache_usd += saved_by_prompt_cache_usd or _FREE
-        self.saved_by_routing_usd += line.routing_saved or _FREE
-        if line.batch_id:
-            self.saved_by_batch_usd += cost_usd or _FREE
-
-    @property
-    def savings(self) -> Savings:
-        """What was saved, where it is known."""
-        return Savings(
-            cache_usd=self.saved_by_cache_usd,
-            prompt_cache_usd=self.saved_by_prompt_cache_usd,
-            routing_usd=self.saved_by_routing_usd,
-            batch_usd=self.saved_by_batch_usd,
-        )
+ONLY_BY_DAY = "(only known by day)"
+"""The run and step of what was rolled up."""
 
 
 class CostReport(msgspec.Struct, kw_only=True):
@@ -84,23 +35,10 @@ class CostReport(msgspec.Struct, kw_only=True):
     """In order of cost, the dearest first; days in their own order. Empty where nothing was asked for."""
     left_out: int = 0
     """Simulated executions where the real ones were asked for, and the other way round."""
+    only_by_day: int = 0
+    """Executions that were rolled up so that no finer question can be answered: they count by their day of UTC, at the
+    price of then, and as whole days; where a run was asked for, they do not."""
     unreadable_lines: int = 0
-
-
-class Selection(msgspec.Struct, frozen=True, kw_only=True):
-    """Which executions count; `None` is all."""
-
-    since: datetime | None = None
-    agent: str | None = None
-    model: str | None = None
-    run: str | None = None
-    simulated: bool = False
-    """Those of the simulator, which cost nothing, instead of the real ones."""
-
-    def takes(self, line: LedgerLine) -> bool:
-        """Whether it is one of them, real or simulated."""
-        wanted = ((self.agent, line.agent_name), (self.model, line.model), (self.run, line.run_id))
-        return all(name is None or name == own for name, own in wanted)
 
 
 def read_costs(
@@ -115,27 +53,87 @@ def read_costs(
 
     With `prices` all is priced anew by its tokens, at the rates that they give for the day of each execution: for what
     had no price then, or a wrong one. What cached answers and the router saved stays as it was.
-    Raises `OSError` for a ledger that cannot be read.
+    Raises `OSError` for a ledger that cannot be read, and `MetricsError` for what belongs to it.
     """
-    ledger = Ledger(path)
-    report, groups = CostReport(total=Costs(), groups={}), defaultdict[str, Costs](Costs)
-    for line in ledger.lines(since=selection.since):
-        if not selection.takes(line):
-            continue
-        if line.simulated != selection.simulated:
-            report.left_out += 1
-            continue
-        money = (line.estimated_cost, line.prompt_cache_saved) if prices is None else _repriced(line, prices)
-        report.total.add(line, *money)
-        if by is not None:
-            groups[_group(line, by, zone)].add(line, *money)
-    order = sorted(groups) if by == "day" else sorted(groups, key=lambda name: (-groups[name].cost_usd, name))
-    report.groups = {name: groups[name] for name in order}
-    report.unreadable_lines = ledger.unreadable_lines
+    groups = defaultdict[str, Costs](Costs)
+    if prices is None and (by not in {"day", "run", "step"} or (by == "day" and _is_utc(zone))):
+        report = _by_cell(path, selection, groups, by)
+    else:
+        report = _by_line(path, selection, groups, by, zone, prices)
+    for costs in groups.values():
+        report.total.merge(costs)
+    if by is not None:
+        order = sorted(groups) if by == "day" else sorted(groups, key=lambda name: (-groups[name].cost_usd, name))
+        report.groups = {name: groups[name] for name in order}
     return report
 
 
-def _group(line: LedgerLine, by: Grouping, zone: tzinfo | None) -> str:
+def _is_utc(zone: tzinfo | None) -> bool:
+    return zone is UTC or str(zone) == "UTC" or (zone is None and not time.timezone and not time.daylight)
+
+
+def _by_cell(path: Path, selection: Selection, groups: defaultdict[str, Costs], by: Grouping | None) -> CostReport:
+    found = count(path, selection)
+    report = CostReport(
+        total=Costs(), groups={}, only_by_day=found.only_by_day, unreadable_lines=found.unreadable_lines
+    )
+    _add_cells(report, groups, found.cells, selection, by)
+    return report
+
+
+def _by_line(
+    path: Path,
+    selection: Selection,
+    groups: defaultdict[str, Costs],
+    by: Grouping | None,
+    zone: tzinfo | None,
+    prices: "Pricer | None",
+) -> CostReport:
+    report, without = CostReport(total=Costs(), groups={}), list["Day"]()
+    with Past(path) as past:
+        for lines in detail(past, selection, without):
+            own = defaultdict[str, list[LedgerLine]](list)
+            for line in lines:
+                if days_of(line) is None:
+                    report.unreadable_lines += 1
+                elif not selection.takes(line):
+                    continue
+                elif line.simulated == selection.simulated:
+                    own[_line_group(line, by, zone)].append(line)
+                else:
+                    report.left_out += 1
+            for name, group in own.items():
+                repriced = None if prices is None else [_repriced(line, prices) for line in group]
+                groups[name].add(group, repriced=repriced)
+        report.unreadable_lines += past.unreadable_lines
+    for day in without:
+        report.only_by_day += executions_of(day, selection)
+        if selection.run is None:
+            _add_cells(report, groups, day.figures, selection, by)
+    return report
+
+
+def _add_cells(
+    report: CostReport, groups: defaultdict[str, Costs], cells: Cells, selection: Selection, by: Grouping | None
+) -> None:
+    for cell, figures in cells.items():
+        if not selection.takes_cell(cell):
+            continue
+        if cell.simulated == selection.simulated:
+            groups[_cell_group(cell, by)].merge(figures.costs)
+        else:
+            report.left_out += figures.costs.executions
+
+
+def _cell_group(cell: Cell, by: Grouping | None) -> str:
+    if by == "day":
+        return date.fromordinal(cell.begun).isoformat()
+    if by in {"run", "step"}:
+        return ONLY_BY_DAY
+    return cell.agent_name if by == "agent" else cell.model or "unknown"
+
+
+def _line_group(line: LedgerLine, by: Grouping | None, zone: tzinfo | None) -> str:
     if by == "day":
         return line.begun_at.astimezone(zone).date().isoformat()
     if by == "step":
@@ -145,20 +143,20 @@ def _group(line: LedgerLine, by: Grouping, zone: tzinfo | None) -> str:
     return line.agent_name if by == "agent" else line.model or "unknown"
 
 
-def _repriced(line: LedgerLine, prices: "Pricer") -> tuple[Decimal | None, Decimal | None]:
+def _repriced(line: LedgerLine, prices: "Pricer") -> Priced:
     """Cost, and what the prompt cache saved, by the tokens; what was not known then is not known now."""
     prices = BatchPrices(prices) if line.batch_id else prices
     calls: tuple[LedgerLine | CallLine, ...] = line.calls or (line,)
     usages = [_usage(call) for call in calls]
     if line.estimated_cost is None and not any(usage.total_tokens for usage in usages):
-        return None, None
+        return Priced(None, None)
     costs, saved = [], []
     for call, usage in zip(calls, usages, strict=True):
         if usage.total_tokens:
             model, asked_as = call.model or "", call.asked_model
             costs.append(prices.cost_usd(model, usage, line.begun_at, asked_as=asked_as))
             saved.append(saved_by_caching_usd(prices, model, usage, line.begun_at, asked_as=asked_as))
-    return total_usd(costs), total_usd(saved)
+    return Priced(total_usd(costs), total_usd(saved))
 
 
 def _usage(tokens: LedgerLine | CallLine) -> Usage:

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from claude_force.base.errors import InputError
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
 from claude_force.insight.ledger import Ledger, LedgerLine
 
 Format = Literal["csv", "json", "jsonl", "parquet"]

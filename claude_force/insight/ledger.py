@@ -5,6 +5,7 @@ write at once, or a clock that was set, put out of place; `SLACK` covers that. L
 else wrote, are counted and passed over.
 """
 
+import errno
 import itertools
 import os
 import stat
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import BufferedReader
 from pathlib import Path
 
 import msgspec
@@ -22,17 +24,18 @@ BLOCK_BYTES = 1 << 16
 # Ours have some 400 bytes; what is longer than this is no line, and must not be carried from block to block.
 MAX_LINE_BYTES = 1 << 20
 SLACK = timedelta(minutes=1)
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a line that is none raises."""
 
 
-class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What is read of an `ExecutionLine`. What a line does not say has a default: others, and older ones, write too."""
+class ShortLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What figures need of an `ExecutionLine`. What it does not say has a default, as others write too."""
 
     timestamp: datetime
     """When it began."""
     success: bool
     execution_time_ms: float
     agent_name: str = "unknown"
-    task_hash: str = ""
     model: str | None = None
     input_tokens: int = 0
     output_tokens: int = 0
@@ -41,14 +44,8 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     saved_cost: Decimal | None = None
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    asked_model: str | None = None
-    calls: tuple[CallLine, ...] = ()
     prompt_cache_saved: Decimal | None = None
     routing_saved: Decimal | None = None
-    workflow_id: str | None = None
-    run_id: str | None = None
-    step_id: str | None = None
     batch_id: str | None = None
     error_type: str | None = None
     simulated: bool = False
@@ -62,6 +59,18 @@ class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
     def ended_at(self) -> datetime:
         """When it ended, and the line was written."""
         return self.begun_at + timedelta(milliseconds=self.execution_time_ms)
+
+
+class LedgerLine(ShortLine, frozen=True, kw_only=True, gc=False):
+    """What is read of an `ExecutionLine` where more than figures is asked for."""
+
+    task_hash: str = ""
+    cache_write_1h_tokens: int = 0
+    asked_model: str | None = None
+    calls: tuple[CallLine, ...] = ()
+    workflow_id: str | None = None
+    run_id: str | None = None
+    step_id: str | None = None
 
 
 _decode = msgspec.json.Decoder(LedgerLine).decode
@@ -85,7 +94,7 @@ class Ledger:
                 try:
                     line = _decode(data)
                     ended_at = line.ended_at
-                except (msgspec.DecodeError, UnicodeDecodeError, OverflowError):
+                except (*UNREADABLE, OverflowError):
                     self.unreadable_lines += 1
                     continue
                 if since is None or ended_at >= since:
@@ -94,17 +103,34 @@ class Ledger:
                     return
 
 
-def backwards(path: Path) -> Iterator[bytes]:
-    """The lines of a file, the last one first, read block by block; empty ones are left out."""
+def first_end(path: Path) -> datetime | None:
+    """When the execution of the first line ended; `None` without a ledger, or a line near its beginning."""
+    with suppress(OSError), opened(path) as file:
+        # Lines that cannot be read stay when others are rolled up, and gather here: some 200 may be passed over.
+        for data in file.read(BLOCK_BYTES).split(b"\n"):
+            with suppress(*UNREADABLE, OverflowError):
+                return _decode(data).ended_at
+    return None
+
+
+def opened(path: Path) -> BufferedReader:
+    """The ledger, or a file beside it, to read. Raises `OSError` for what cannot be read, or is no file."""
     # No links, and no waiting: a cloned repository may have put a pipe there.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{str(path)!r} is no regular file")
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def backwards(path: Path) -> Iterator[bytes]:
+    """The lines of a file, the last one first, read block by block; empty ones are left out."""
+    with opened(path) as file:
         end, beginning = file.seek(0, os.SEEK_END), b""
         while end > 0:
             start = max(end - BLOCK_BYTES, 0)
-            block = os.pread(descriptor, end - start, start) + beginning
+            block = os.pread(file.fileno(), end - start, start) + beginning
             beginning, *lines = block.split(b"\n")
             yield from (line for line in reversed(lines) if line)
             beginning = beginning if len(beginning) <= MAX_LINE_BYTES else b"?"

@@ -2,7 +2,7 @@
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,10 +11,13 @@ import msgspec
 
 from claude_force.base.models import Tier, tier_of
 from claude_force.engine.router import PastAnswers
-from claude_force.insight.ledger import Ledger, LedgerLine
+from claude_force.insight.counting import Selection, count
+from claude_force.insight.ledger import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from claude_force.insight.ledger import LedgerLine
 
 # They are read before each choice, which takes half a millisecond; and farther back, an agent was another one.
 LAST_LINES = 200
@@ -58,24 +61,29 @@ class Past(NamedTuple):
 
 
 def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
-    """Each model of the whole ledger. Raises `OSError` for one that is there and cannot be read."""
-    models: defaultdict[str, ModelStats] = defaultdict(ModelStats)
-    for line in _asked(path, simulated=simulated):
-        stats = models[line.model or "unknown"]
-        stats.executions += 1
-        stats.failures += not line.success
-        stats.input_tokens += line.input_tokens + line.cache_read_tokens + line.cache_write_tokens
-        stats.output_tokens += line.output_tokens
-        stats.cost_usd += line.estimated_cost or Decimal(0)
-        stats.unpriced += line.estimated_cost is None
-        stats.total_time_ms += line.execution_time_ms
+    """Each model of the whole ledger. Raises `OSError` for one that is there and cannot be read, and `MetricsError`."""
+    models, times_us = defaultdict[str, ModelStats](ModelStats), Counter[str]()
+    for cell, figures in count(path, Selection()).cells.items():
+        if cell.cached or cell.simulated != simulated:
+            continue
+        stats, costs = models[cell.model or "unknown"], figures.costs
+        stats.executions += costs.executions
+        stats.failures += costs.failures
+        stats.input_tokens += costs.prompt_tokens
+        stats.output_tokens += costs.output_tokens
+        stats.cost_usd += costs.cost_usd
+        stats.unpriced += costs.unpriced
+        times_us[cell.model or "unknown"] += figures.total_time_us
+    for model, stats in models.items():
+        stats.total_time_ms = times_us[model] / 1000  # added up as whole numbers, so that no order changes the sum
     return dict(sorted(models.items()))
 
 
 def read_last(path: Path, *, simulated: bool) -> "tuple[LedgerLine, ...]":
     """The last lines of the ledger, the very last first; none where it cannot be read."""
     try:
-        return tuple(_asked(path, simulated=simulated, most=LAST_LINES))
+        lines = Ledger(path).lines(most=LAST_LINES)
+        return tuple(line for line in lines if line.simulated == simulated and not line.cached)
     except OSError:
         return ()
 
@@ -96,14 +104,10 @@ def past_of(agent: str, last: "Iterable[LedgerLine]", *, task_hash: str) -> Past
 def _history(lines: "Iterable[LedgerLine]") -> dict[Tier, PastAnswers]:
     answers = Counter((line.model, line.success) for line in lines if line.success or line.error_type in _UNUSABLE)
     history: dict[Tier, PastAnswers] = {}
-    for (model, was_usable), count in answers.items():
+    for (model, was_usable), executions in answers.items():
         if tier := tier_of(model or ""):
             before = history.get(tier, PastAnswers(0, 0))
-            history[tier] = PastAnswers(before.executions + count, before.unusable + (0 if was_usable else count))
+            history[tier] = PastAnswers(
+                before.executions + executions, before.unusable + (0 if was_usable else executions)
+            )
     return history
-
-
-def _asked(path: Path, *, simulated: bool, most: int | None = None) -> Iterator[LedgerLine]:
-    """Of so many lines, the last one first, those for which a model was asked."""
-    lines = Ledger(path).lines(most=most)
-    return (line for line in lines if line.simulated == simulated and not line.cached)

@@ -20,8 +20,9 @@ from claude_force.base.pricing import total_usd
 from claude_force.insight import charts
 from claude_force.insight.alerts import AlertReport, figure
 from claude_force.insight.anomalies import Anomalies, amount, read_anomalies
-from claude_force.insight.costs import Selection
-from claude_force.insight.summary import Figures, Summary, read_summary
+from claude_force.insight.counting import Selection
+from claude_force.insight.figures import Figures
+from claude_force.insight.summary import Summary, read_summary
 from claude_force.insight.trends import Trends, read_trends
 
 MARK = "<!-- Made by claude-force analytics report; made anew by it, too. -->"

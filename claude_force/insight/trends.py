@@ -11,9 +11,9 @@ from typing import Literal
 
 import msgspec
 
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
+from claude_force.insight.figures import Figures
 from claude_force.insight.ledger import Ledger
-from claude_force.insight.summary import Figures
 
 Interval = Literal["hourly", "daily"]
 DEFAULT_DAYS: dict[Interval, float] = {"hourly": 1, "daily": 30}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedWriter
     from typing import BinaryIO
 
 
@@ -45,6 +46,30 @@ def replacing(path: Path) -> "Iterator[BinaryIO]":
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_privately(path: Path) -> "Iterator[BufferedWriter]":
+    """A private file (0600) to write, which is put in the place of this one, or of a link there, when the block ends.
+
+    It is on the disk by then, and so is its name. Raises `OSError`; then, or where the block raises, all is as it was.
+    """
+    temporary = hidden_beside(path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def keep_beside(path: Path) -> Path:

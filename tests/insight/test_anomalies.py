@@ -13,7 +13,7 @@ import pytest
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.insight.anomalies import LEAST_SAMPLES, Finding, bursts, outliers, read_anomalies
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
 from claude_force.performance_tracker import PerformanceTracker
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)

@@ -11,7 +11,9 @@ import pytest
 from claude_force.base.pricing import ModelPrice, Prices
 from claude_force.base.records import Call, Execution, PromptCaching
 from claude_force.base.usage import Usage
-from claude_force.insight.costs import Costs, Grouping, Selection, read_costs
+from claude_force.insight.costs import Grouping, read_costs
+from claude_force.insight.counting import Selection
+from claude_force.insight.figures import Costs
 from claude_force.performance_tracker import PerformanceTracker
 
 SONNET = "claude-sonnet-5-5"

@@ -12,7 +12,7 @@ import pytest
 
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
 from claude_force.insight.export import COLUMNS, Format, Selected, write_rows
 from claude_force.performance_tracker import PerformanceTracker
 

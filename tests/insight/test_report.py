@@ -15,7 +15,7 @@ from claude_force.base.alerts import DEFAULT_ALERTS
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.insight.alerts import read_alerts
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
 from claude_force.insight.report import is_report, page, read_report
 from claude_force.performance_tracker import PerformanceTracker
 

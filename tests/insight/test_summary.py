@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
+from claude_force.insight.figures import PERCENTILES
 from claude_force.insight.sketch import ACCURACY, Sketch
-from claude_force.insight.summary import PERCENTILES, read_summary
+from claude_force.insight.summary import read_summary
 from claude_force.performance_tracker import PerformanceTracker
 
 times = st.lists(st.floats(0, 1e9, allow_subnormal=False), min_size=1, max_size=60)
@@ -22,8 +23,7 @@ times = st.lists(st.floats(0, 1e9, allow_subnormal=False), min_size=1, max_size=
 def sketched(numbers: list[float]) -> Sketch:
     """A sketch of them."""
     sketch = Sketch()
-    for number in numbers:
-        sketch.add(number)
+    sketch.add(*numbers)
     return sketch
 
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from claude_force.base.records import Execution
-from claude_force.insight.costs import Selection
+from claude_force.insight.counting import Selection
 from claude_force.insight.trends import MOST_FILLED, Interval, begin_of, read_trends
 from claude_force.performance_tracker import PerformanceTracker
 

@@ -8,7 +8,7 @@ import click
 
 from claude_force.apps.commands.analytics_share import compare, export, report
 from claude_force.apps.commands.analytics_watch import alerts, anomalies
-from claude_force.apps.console import bars, example, is_terminal, price, print_json, print_table, say_savings
+from claude_force.apps.console import bars, example, is_terminal, note, price, print_json, print_table, say_savings
 from claude_force.apps.selection import (
     Chosen,
     cost_cell,
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from claude_force.insight.costs import CostReport, Costs, Grouping
-    from claude_force.insight.summary import By, Figures, Summary
+    from claude_force.insight.costs import CostReport, Grouping
+    from claude_force.insight.figures import Costs, Figures
+    from claude_force.insight.summary import By, Summary
     from claude_force.insight.trends import Interval
 
 _BY = ("agent", "model", "day", "run", "step")
@@ -165,6 +166,7 @@ def costs(
     else:
         _show(report, by, is_simulated=chosen["simulated"])
     say_left_out(report.total.executions, report, path, simulated=chosen["simulated"])
+    _say_only_by_day(report)
 
 
 def _summarised(config_path: Path | None, chosen: Chosen, *, by: "By | None" = None) -> "Summary":
@@ -174,7 +176,13 @@ def _summarised(config_path: Path | None, chosen: Chosen, *, by: "By | None" = N
     with readable(path):
         found = read_summary(path, selection(chosen), by=by)
     say_left_out(found.total.costs.executions, found, path, simulated=chosen["simulated"])
+    _say_only_by_day(found)
     return found
+
+
+def _say_only_by_day(found: "CostReport | Summary") -> None:
+    if found.only_by_day:
+        note(f"{found.only_by_day:,} executions are only known by day, so no finer question about them has an answer")
 
 
 def _show_groups(kind: str, found: "Summary", *, as_json: bool) -> None:
@@ -223,7 +231,7 @@ def _show_trends(interval: "Interval", begins: "list[datetime]", intervals: "lis
 
 
 def _percentiles() -> tuple[int, ...]:
-    from claude_force.insight.summary import PERCENTILES  # noqa: PLC0415 - not for --help
+    from claude_force.insight.figures import PERCENTILES  # noqa: PLC0415 - not for --help
 
     return PERCENTILES
 

@@ -23,6 +23,7 @@ from claude_force.apps.console import (
 )
 from claude_force.apps.schema_file import read_schema
 from claude_force.apps.stdin import is_piped, read_stdin
+from claude_force.apps.upkeep import roll_up_if_due
 from claude_force.base.config import MAX_TIMEOUT_S, claude_folder, current_folder
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.records import Effort, Material
@@ -185,8 +186,9 @@ def command(
         if only_plans:
             _plan(project, agent, task, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
             return
-        _execute(project, agent, task, options, awaited=awaited, as_json=as_json)
-        return
+        code = _execute(project, agent, task, options, awaited=awaited, as_json=as_json)
+        roll_up_if_due(project)
+        raise SystemExit(code)
     if task is not None:
         raise click.UsageError("give a task or --tasks-file, not both")
     if only_plans:
@@ -219,6 +221,7 @@ def command(
         as_json=as_json,
         batch=BatchOptions(waits=not no_wait, live_fallback=live_fallback) if batch else None,
     )
+    roll_up_if_due(project)
     raise SystemExit(code)
 
 
@@ -242,8 +245,8 @@ def _check_batch(
 
 def _execute(
     project: Project, agent: str, task: str | None, options: "CallOptions", *, awaited: bool, as_json: bool
-) -> None:
-    """One task: the answer on stdout, all else on stderr."""
+) -> int:
+    """One task: the answer on stdout, all else on stderr; gives the exit code."""
     task, options["materials"] = _from_stdin(task)
     if sys.stdout is None:
         raise InputError("standard output is closed, so the answer would be lost; redirect it to a file")
@@ -266,7 +269,8 @@ def _execute(
     _say_summary(result)
     if not result.is_whole:
         note(f"the answer is not whole ({result.stop_reason}); raise --max-tokens or give less material", kind="error")
-        raise SystemExit(1)
+        return 1
+    return 0
 
 
 def _plan(

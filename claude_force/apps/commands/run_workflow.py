@@ -8,6 +8,7 @@ import click
 from claude_force.apps.alerts import alerts_option
 from claude_force.apps.console import check_routing, config_option, example, json_option, routing_options
 from claude_force.apps.inputs import INPUT_HELP
+from claude_force.apps.upkeep import roll_up_if_due
 from claude_force.base.errors import ClaudeForceError
 from claude_force.orchestrator import Project
 
@@ -177,4 +178,5 @@ def command(
         output="json" if as_json else output_format or "text",
         tells_why=tells_why,
     )
+    roll_up_if_due(project)
     raise SystemExit(code)

@@ -1,0 +1,62 @@
+"""`claude-force metrics`: what is written down of executions, and how it stays small."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from claude_force.apps.console import config_option, example, is_terminal, json_option, note, print_json, print_table
+from claude_force.base.errors import MetricsError
+from claude_force.orchestrator import Project
+
+
+@click.group()
+def command() -> None:
+    """Roll up what was written down of executions."""
+
+
+@command.command(epilog=example("claude-force metrics rollup --dry-run", "claude-force metrics rollup"))
+@click.option("--dry-run", is_flag=True, help="Say what it would do; change nothing.")
+@config_option
+@json_option
+def rollup(dry_run: bool, config_path: Path | None, as_json: bool) -> None:
+    """Make figures of days of old executions, so that the ledger stays small.
+
+    Old is what ended more than `metrics.keep_days` ago. Totals stay what they are, and the lines are dropped or
+    compressed, as `metrics.old_detail` says. It may run, and be killed, at any time; nothing is lost or counted twice.
+    """
+    project = Project(config_path)
+    bar = click.progressbar(length=0, label="reading", file=sys.stderr, hidden=not is_terminal(sys.stderr))
+
+    def advance(done: int, total: int) -> None:
+        bar.length = total
+        bar.update(done - bar.pos)
+
+    try:
+        with bar:
+            done = project.roll_up(dry_run=dry_run, on_progress=advance)
+    except OSError as error:
+        path = project.tracker.path
+        raise MetricsError(
+            f"the rollup of {str(path)!r} did not come to its end: {error.strerror or error}; nothing is lost; make "
+            "room, or mend the rights, and run it again",
+            path=str(path),
+        ) from error
+    if done is None:
+        note("another process is rolling up now")
+    if as_json:
+        facts = None
+        if done is not None:
+            import msgspec  # noqa: PLC0415 - not for --help
+
+            facts = {**msgspec.structs.asdict(done), "saved_share": done.saved_share}
+        print_json(facts)
+    elif done is not None:
+        rows = [
+            ("lines", f"{done.lines:,}"),
+            ("days", f"{done.days:,}"),
+            ("bytes before", f"{done.bytes_before:,}"),
+            ("bytes after", f"{done.bytes_after:,}"),
+            ("saved", f"{done.saved_share:.1%}"),
+        ]
+        print_table(("would be" if dry_run else "rolled up", ""), rows)

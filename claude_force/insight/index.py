@@ -1,0 +1,144 @@
+"""The index of the ledger: what its first lines came to, so that a question of a million lines reads only the last.
+
+`.claude/metrics/index.json` is a cache. It may be deleted at any time; one that is damaged, of another version, or of a
+ledger that is another one by now is passed over and written anew. It has the cells of each day, and where in the ledger
+the day's lines are, for questions that begin in the middle of one.
+"""
+
+import hashlib
+import os
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from claude_force.insight.blocks import SHORT, Block
+from claude_force.insight.cells import CellRecord, Cells, add_lines, from_records, merge, to_records
+from claude_force.insight.ledger import UNREADABLE, opened
+from claude_force.stores.files import replacing_privately
+
+if TYPE_CHECKING:
+    from claude_force.insight.past import Past
+
+FORMAT = 1
+# What takes a few hundredths of a second to read is not worth a file.
+WORTH_BYTES = 2 << 20
+_MARK_BYTES = 4096
+
+
+class IndexedDay(msgspec.Struct):
+    """A day, and which part of the ledger has all lines that ended on it."""
+
+    start: int
+    end: int
+    cells: Cells
+
+
+class Index(msgspec.Struct):
+    """What the first `length` bytes of a ledger came to, by day (as an ordinal)."""
+
+    length: int = 0
+    unreadable_lines: int = 0
+    days: dict[int, IndexedDay] = msgspec.field(default_factory=dict)
+
+    def add(self, block: Block, cells: Cells) -> None:
+        """Count the lines of the next block."""
+        end = block.start + len(block.data)
+        self.length = end
+        for cell, figures in cells.items():
+            day = self.days.setdefault(cell.ended, IndexedDay(block.start, end, {}))
+            day.end = end
+            merge(day.cells, {cell: figures})
+
+
+class _DayRecord(msgspec.Struct, frozen=True):
+    date: date
+    start: int
+    end: int
+    cells: list[CellRecord]
+
+
+class _IndexFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The file. Without the two digests it could be believed of another ledger."""
+
+    format: int
+    length: int
+    first_sha256: str
+    """Of the ledger's first bytes."""
+    last_sha256: str
+    """Of the last ones before `length`."""
+    unreadable_lines: int
+    days: list[_DayRecord]
+
+
+_decode = msgspec.json.Decoder(_IndexFile).decode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def read_index(past: "Past") -> Index:
+    """The index of all of the ledger, by the file and what was written since; the file is brought up to date."""
+    path = past.path.with_name("index.json")
+    index = _kept(past, path) if past.half_rolled is None else Index()
+    before = index.length
+    whole = past.end_of_lines
+    _read_on(past, index, end=whole)
+    if whole - before > WORTH_BYTES and past.half_rolled is None:
+        with suppress(OSError):  # whoever cannot write it down reads it again
+            _keep(past, path, index)
+    _read_on(past, index, end=past.size)
+    return index
+
+
+def _read_on(past: "Past", index: Index, *, end: int) -> None:
+    unreadable = past.unreadable_lines
+    for block, lines in past.lines(SHORT, start=index.length, end=end):
+        cells: Cells = {}
+        index.unreadable_lines += add_lines(cells, lines)
+        index.add(block, cells)
+    index.unreadable_lines += past.unreadable_lines - unreadable
+
+
+def _kept(past: "Past", path: Path) -> Index:
+    """The file's; an empty one where there is none of this ledger."""
+    with suppress(OSError, *UNREADABLE), opened(path) as file:
+        found = _decode(file.read())
+        marks = (found.first_sha256, found.last_sha256)
+        if found.format == FORMAT and found.length <= past.size and marks == _digests(past, found.length):
+            days = {
+                day.date.toordinal(): IndexedDay(day.start, day.end, from_records(day.date, day.cells))
+                for day in found.days
+            }
+            return Index(found.length, found.unreadable_lines, days)
+    return Index()
+
+
+def _keep(past: "Past", path: Path, index: Index) -> None:
+    first, last = _digests(past, index.length)
+    days = [
+        _DayRecord(date.fromordinal(day), own.start, own.end, to_records(own.cells)) for day, own in index.days.items()
+    ]
+    with replacing_privately(path) as file:
+        file.write(
+            _encode(
+                _IndexFile(
+                    format=FORMAT,
+                    length=index.length,
+                    first_sha256=first,
+                    last_sha256=last,
+                    unreadable_lines=index.unreadable_lines,
+                    days=days,
+                )
+            )
+        )
+
+
+def _digests(past: "Past", length: int) -> tuple[str, str]:
+    """Of the first and the last bytes of so many. Lines have times and ids in them, so no two ledgers share these."""
+    if past.file is None:
+        return "", ""
+    descriptor, size = past.file.fileno(), min(length, _MARK_BYTES)
+    pieces = (os.pread(descriptor, size, start) for start in (0, length - size))
+    first, last = (hashlib.sha256(piece).hexdigest() for piece in pieces)
+    return first, last

@@ -1,0 +1,66 @@
+"""`claude-force metrics`, and what the command line does by itself once an answer is out."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from claude_force.performance_tracker import PerformanceTracker
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def ledger(project: Path) -> Path:
+    """One with 50 lines of 40 days ago, and one of now."""
+    tracker = PerformanceTracker(project / ".claude/metrics")
+    tracker.track_execution("reviewer", "x", success=True, execution_time_ms=5)
+    begun = (datetime.now(UTC) - timedelta(days=40)).isoformat()
+    old = f'{{"timestamp":"{begun}","success":true,"execution_time_ms":5,"agent_name":"reviewer"}}\n'
+    tracker.path.write_text(old * 50 + tracker.path.read_text())
+    return tracker.path
+
+
+def test_rollup(run: Run, ledger: Path) -> None:
+    """It says what it would do, does it, and figures stay what they were."""
+    before = run("analytics", "by-agent", "--json").stdout
+    planned = dict(row.split("\t") for row in run("metrics", "rollup", "--dry-run").stdout.splitlines())
+    assert len(ledger.read_text().splitlines()) == 51
+    done = json.loads(run("metrics", "rollup", "--json").stdout)
+    assert (done["lines"], done["days"], done["is_dry"]) == (50, 1, False)
+    assert planned == {
+        "lines": "50",
+        "days": "1",
+        "bytes before": f"{done['bytes_before']:,}",
+        "bytes after": f"{done['bytes_after']:,}",
+        "saved": f"{done['saved_share']:.1%}",
+    }
+    assert len(ledger.read_text().splitlines()) == 1
+    assert run("analytics", "by-agent", "--json").stdout == before
+    assert "50 executions are only known by day" in run("analytics", "costs", "--by-run").stderr
+    (ledger.parent / "daily.jsonl").write_text("{}")
+    broken = run("analytics", "summary")
+    assert (broken.returncode, broken.stdout) == (1, "")
+    assert "daily.jsonl', which has what past days came to, is damaged" in broken.stderr
+
+
+def test_it_is_done_once_an_answer_is_out(run: Run, project: Path, ledger: Path) -> None:
+    """Once a day, unless the config says no; what is wrong with it never costs an answer."""
+    config = project / ".claude/claude.json"
+    config.write_text('{"metrics": {"auto_rollup": false}}')
+    assert run("execute", "reviewer", "one").returncode == 0
+    assert len(ledger.read_text().splitlines()) == 52
+    config.write_text("{}")
+    daily = ledger.parent / "daily.jsonl"
+    daily.write_text("damaged")
+    warned = run("execute", "reviewer", "two")
+    assert (warned.returncode, warned.stdout) == (0, "Looks good.\n")
+    assert "warning: old executions are not rolled up: " in warned.stderr
+    daily.unlink()
+    assert run("execute", "reviewer", "three").stderr.count("rolled up") == 0, "it was tried today"
+    (ledger.parent / "rollup.lock").unlink()
+    assert run("execute", "reviewer", "three").returncode == 0
+    assert len(ledger.read_text().splitlines()) == 5
