@@ -59,7 +59,7 @@ def test_the_documented_config_is_valid() -> None:
     [
         ({"cach": {}}, "cach: unknown key; did you mean 'cache'?"),
         ({"cache": {"ttl_hour": 1}}, "cache.ttl_hour: unknown key; did you mean 'ttl_hours'?"),
-        ({"zzz": 1}, "zzz: unknown key; known here: $schema, agents, breaker"),
+        ({"zzz": 1}, "zzz: unknown key; known here: $schema, agents, alerts"),
         ({"cache": {"enabled": "yes"}}, "cache.enabled: expected bool, got str"),
         ({"cache": []}, "cache: expected an object, got a list"),
         ({"cache": {"ttl_hours": 0}}, "cache.ttl_hours: expected float > 0.0"),
