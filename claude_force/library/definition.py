@@ -11,6 +11,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from claude_force.base.errors import AgentFileError
 from claude_force.base.records import AgentDefinition, AgentSource, Effort
+from claude_force.library.fields import (
+    USUAL_DESCRIPTION_CHARS,
+    Fields,
+    first_paragraph,
+    without_blank_edges,
+)
 from claude_force.library.frontmatter import Document, FrontMatterError, read_document
 
 if TYPE_CHECKING:
@@ -18,7 +24,6 @@ if TYPE_CHECKING:
 
 MAX_NAME_CHARS = 128  # longer than any file name part needs; the convention ends at 64
 USUAL_NAME_CHARS = 64  # what the agent skills standard allows
-USUAL_DESCRIPTION_CHARS = 1_024  # likewise; 208 real agents are longer, so it is only a warning
 MAX_BODY_CHARS = 200_000  # about 50,000 tokens, a quarter of the smallest context window, paid with every call
 
 Outcome = AgentDefinition | AgentFileError | None
@@ -62,11 +67,11 @@ def _is_documentation(path: "Path") -> bool:
 
 
 def _definition(document: Document, *, path: "Path", source: AgentSource) -> Outcome:
-    fields = _Fields(document)
+    fields = _AgentFields(document)
     name, description = fields.text("name"), fields.text("description")
     if name is None and (_is_documentation(path) or (document.meta and not _KNOWN_KEYS & document.meta.keys())):
         return None
-    prompt = _without_blank_edges(document.body)
+    prompt = without_blank_edges(document.body)
     identity = name or path.stem
     if fault := _prompt_fault(prompt) or name_fault(identity):
         return file_error(path, fault, agent=identity)
@@ -78,7 +83,7 @@ def _definition(document: Document, *, path: "Path", source: AgentSource) -> Out
         fields.warn(
             "there is no 'description', so the first paragraph was taken; Claude Code skips such a file: add one"
         )
-    description = description or _first_paragraph(prompt)
+    description = description or first_paragraph(prompt)
     _warn_of_habits(fields, identity, description)
     return AgentDefinition(
         name=identity,
@@ -113,33 +118,13 @@ def _prompt_fault(prompt: str) -> str | None:
 _USUAL_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
-def _warn_of_habits(fields: "_Fields", name: str, description: str) -> None:
+def _warn_of_habits(fields: "_AgentFields", name: str, description: str) -> None:
     if len(name) > USUAL_NAME_CHARS:
         fields.warn(f"the name is longer than {USUAL_NAME_CHARS} characters; shorten it")
     if not _USUAL_NAME.fullmatch(name):
         fields.warn(f"the name {name!r} is unusual; lower-case letters, digits and hyphens work everywhere")
     if len(description) > USUAL_DESCRIPTION_CHARS:
         fields.warn(f"the description is longer than {USUAL_DESCRIPTION_CHARS:,} characters; move examples to the body")
-
-
-def _without_blank_edges(text: str) -> str:
-    lines = text.split("\n")
-    filled = [i for i, line in enumerate(lines) if line.strip()]
-    return "\n".join(lines[filled[0] : filled[-1] + 1]) if filled else ""
-
-
-_NO_TEXT = ("#", "<!--", "---", "***", "```")
-
-
-def _first_paragraph(text: str) -> str:
-    """The first lines that are text, on one line; the first heading where there is nothing else."""
-    lines: list[str] = []
-    for line in map(str.strip, text.split("\n")):
-        if line and not line.startswith(_NO_TEXT):
-            lines.append(line)
-        elif lines:
-            break
-    return " ".join(lines or [text.split("\n", 1)[0].strip("# ")])[:USUAL_DESCRIPTION_CHARS]
 
 
 # ------------------------------------------------------------ names
@@ -184,51 +169,17 @@ _MISSPELT_TOOLS = ("allowed-tools", "allowedTools")
 _KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})
 _PERMISSION_MODES = ("default", "manual", "acceptEdits", "auto", "dontAsk", "bypassPermissions", "plan")
 # Text, because a start must not compile what it does not use: `re` compiles a pattern once, when it is used.
-_LIST_ITEM = r"(?:[^,\n(]|\([^)]*\)?)+"
 _TOOL = r"(?s)[A-Z]\w*(?:\(.*\))?|mcp__\S+|\*"
 _MODEL = r"[A-Za-z0-9][\w.:/@\[\]-]*"
-_COUNT = r"0*[1-9][0-9]{0,8}"
-_BIG = 1e18  # beyond it, Python may refuse to write an integer down
-_SWITCHES = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}
 
 
-class _Fields:
-    """The front matter's values, each brought to its type or left out; whatever is not as it should be is a warning."""
+class _AgentFields(Fields):
+    """Those that only agents have."""
 
     def __init__(self, document: Document) -> None:
-        self.warnings = list(document.warnings)
-        self._meta = document.meta
-        for key in self._meta.keys() & _MISSPELT_TOOLS:
+        super().__init__(document)
+        for key in self.meta.keys() & _MISSPELT_TOOLS:
             self.warn(f"{key!r} is no field of an agent and has no effect; did you mean 'tools'?")
-
-    def warn(self, text: str) -> None:
-        """Keep a warning for the reader of the definition."""
-        self.warnings.append(text)
-
-    def text(self, key: str) -> str | None:
-        """A text; numbers and lists are written out."""
-        value = self._meta.get(key)
-        if value is None or isinstance(value, str):
-            return (value or "").strip() or None
-        texts = [_plain(item) for item in (value if isinstance(value, list) else [value])]
-        if None in texts:
-            self.warn(f"{key!r} is no text and was left out; put it in quotes")
-            return None
-        self.warn(f"{key!r} is no text and was read as one; put it in quotes")
-        return ", ".join(filter(None, texts)).strip() or None
-
-    def names(self, key: str) -> tuple[str, ...] | None:
-        """Names from a list or from a text with commas; `None` where the key is absent or says nothing."""
-        value = self._meta.get(key)
-        if value is None:
-            if key in self._meta:
-                self.warn(f"{key!r} is empty and was left out; write '[]' for none")
-            return None
-        texts = [_plain(item) for item in (value if isinstance(value, list) else [value])]
-        if None in texts:
-            self.warn(f"{key!r} holds something else than names, which was left out; write 'a, b'")
-        items = [item for text in texts if text for item in re.findall(_LIST_ITEM, text)]
-        return tuple(dict.fromkeys(name for item in items if (name := item.strip().removeprefix("- ").strip())))
 
     def tools(self) -> tuple[str, ...] | None:
         """The allowed tools; `None` for all."""
@@ -250,37 +201,9 @@ class _Fields:
             self.warn(f"{model!r} is no model's id; write an alias such as 'sonnet', or an id")
         return model
 
-    def choice(self, key: str, words: tuple[Any, ...]) -> Any:  # noqa: ANN401 - one of `words`, or None
-        """One of a few words."""
-        text = self.text(key)
-        word = next((word for word in words if text and word.lower() == text.lower()), None)
-        if text and word is None:
-            self.warn(f"{key!r} is {text!r} and was left out; use {', '.join(words[:-1])} or {words[-1]}")
-        return word
-
-    def count(self, key: str) -> int | None:
-        """A whole number above zero."""
-        value = self._meta.get(key)
-        text = _plain(value)
-        if value is not None and not (text and re.fullmatch(_COUNT, text)):
-            self.warn(f"{key!r} is no whole number above 0 and was left out; write a number such as 10")
-            return None
-        return int(text) if text else None
-
     def extra(self) -> dict[str, Any]:
         """Every key without a place of its own, as it is; only `background` is brought to a truth value."""
-        extra = {key: value for key, value in self._meta.items() if key not in _FIELDS}
-        if isinstance(text := _plain(extra.get("background")), str):
-            if text.lower() in _SWITCHES:
-                extra["background"] = _SWITCHES[text.lower()]
-            else:
-                self.warn("'background' is neither yes nor no; write one of them")
+        extra = {key: value for key, value in self.meta.items() if key not in _FIELDS}
+        if (background := self.switch("background")) is not None:
+            extra["background"] = background
         return extra
-
-
-def _plain(value: object) -> str | None:
-    """A text or a number as text. Not truth values, and no number so big that it cannot be one."""
-    if isinstance(value, str):
-        return value
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BIG
-    return str(value) if is_number else None

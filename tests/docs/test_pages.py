@@ -15,7 +15,7 @@ import pytest
 import claude_force
 from claude_force.base.config import Config
 from claude_force.engine import breaker
-from claude_force.library import definition, disk, frontmatter
+from claude_force.library import definition, disk, fields, frontmatter
 from claude_force.orchestrator import WorkflowOptions
 from claude_force.performance_tracker import ExecutionLine
 
@@ -185,7 +185,7 @@ LIMITS = {
     "file": f"{frontmatter.MAX_FILE_BYTES:,} bytes",
     "front matter": f"{frontmatter.MAX_FRONT_MATTER_CHARS:,} characters, {frontmatter.MAX_DEPTH} levels",
     "name": f"{definition.MAX_NAME_CHARS} characters | error; a warning from {definition.USUAL_NAME_CHARS} |",
-    "description": f"{definition.USUAL_DESCRIPTION_CHARS:,} characters",
+    "description": f"{fields.USUAL_DESCRIPTION_CHARS:,} characters",
     "tree": f"{disk.MAX_FILES:,} agent files, {disk.MAX_FOLDERS:,} folders",
 }
 
