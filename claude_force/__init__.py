@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from claude_force.agent_memory import AgentMemory, Session
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
     from claude_force.base.batches import BatchStatus
+    from claude_force.base.briefing import LoadedSkills, Skill, SkillChoice, SkillResource
     from claude_force.base.config import migrate_config
     from claude_force.base.errors import (
         AccountLimitError,
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
         RunError,
         RunNotFoundError,
         ServerError,
+        SkillError,
+        SkillFileError,
+        SkillNotFoundError,
         TaskError,
         TasksFileError,
         TimedOutError,
@@ -63,6 +67,7 @@ if TYPE_CHECKING:
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import CacheCheck, CacheEntry, ResponseCache
+    from claude_force.skills_manager import ProgressiveSkillsManager
     from claude_force.workflow_dag import WorkflowDAG, WorkflowStep
     from claude_force.workflows.events import RunEvent
 
@@ -108,6 +113,7 @@ __all__ = [
     "InvalidOutputError",
     "InvalidRequestError",
     "JournalError",
+    "LoadedSkills",
     "Material",
     "MetricsError",
     "ModelNotFoundError",
@@ -116,6 +122,7 @@ __all__ = [
     "NotRunError",
     "OverloadedError",
     "PerformanceTracker",
+    "ProgressiveSkillsManager",
     "ProtocolError",
     "RateLimitError",
     "RefusalError",
@@ -127,6 +134,12 @@ __all__ = [
     "RunNotFoundError",
     "ServerError",
     "Session",
+    "Skill",
+    "SkillChoice",
+    "SkillError",
+    "SkillFileError",
+    "SkillNotFoundError",
+    "SkillResource",
     "StepResult",
     "TaskError",
     "TasksFileError",
@@ -153,6 +166,7 @@ _HOMES = {
     "CircuitBreaker": "engine.breaker",
     "CostEstimate": "hybrid_orchestrator",
     "HybridOrchestrator": "hybrid_orchestrator",
+    "LoadedSkills": "base.briefing",
     "Material": "base.records",
     "ModelRecommendation": "hybrid_orchestrator",
     "ModelStats": "insight.models",
@@ -162,6 +176,10 @@ _HOMES = {
     "ResponseCache": "response_cache",
     "Rollup": "insight.rollup",
     "RunEvent": "workflows.events",
+    "Skill": "base.briefing",
+    "SkillChoice": "base.briefing",
+    "SkillResource": "base.briefing",
+    "ProgressiveSkillsManager": "skills_manager",
     "StepResult": "base.results",
     "Usage": "base.usage",
     "WorkflowDAG": "workflow_dag",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, Unpack
 import aiofiles
 import msgspec
 
+from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.errors import ApiError, ClaudeForceError, InputError, NotRunError
 from claude_force.base.records import AgentResult
 from claude_force.engine.faces import Awaiting, run_now
@@ -216,6 +217,8 @@ class AsyncAgentOrchestrator:
         on_retry: "OnRetry | None" = None,
         on_warning: "OnText | None" = None,
         output_schema: Mapping[str, Any] | None = None,
+        skills: "Iterable[str] | LoadedSkills" = NO_SKILLS,
+        project_context: bool | None = None,
     ) -> AgentResult:
         """Same as `AgentOrchestrator.execute_agent`, awaited. Cancelling it closes its connection at once."""
         options = CallOptions(
@@ -234,6 +237,8 @@ class AsyncAgentOrchestrator:
             on_retry=on_retry,
             on_warning=on_warning,
             output_schema=output_schema,
+            skills=skills,
+            project_context=project_context,
         )
         return await self._execute(agent_name, task, options)
 
@@ -244,6 +249,8 @@ class AsyncAgentOrchestrator:
         facts: dict[str, Any] = {**NO_OPTIONS, **options}
         files = [await _read_material(file) for file in each(facts.pop("files"))]
         facts["materials"] = (*files, *facts["materials"])
+        if not isinstance(facts["skills"], LoadedSkills):
+            facts["skills"] = await asyncio.to_thread(self._project.load_skills, facts["skills"])
         request, watch = prepare(agent_name, task, **facts)
         if others is not None:
             request = msgspec.structs.replace(request, others=others)

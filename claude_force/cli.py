@@ -37,6 +37,7 @@ COMMANDS = {
     "metrics": "Roll up what was written down of executions.",
     "run-workflow": "Run a workflow: what is ready runs now, and what is paid is kept.",
     "runs": "See, compare and remove the runs of workflows.",
+    "skills": "See and check skills, and what choosing them by task saves.",
     "simulator": "Serve the Messages API on loopback, without a model.",
     "workflows": "See, check, draw and plan the workflows that can be run.",
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
+from claude_force.base.briefing import NO_SKILLS
 from claude_force.base.config import Routing
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.models import TIERS, resolve_model, tier_of
@@ -148,14 +149,14 @@ class HybridOrchestrator(AgentOrchestrator):
 
         Without an agent, the task alone counts. Raises `InputError` as `execute_agent` does.
         """
-        asked = asked_of("" if agent is None else agent, task, options)
+        asked = asked_of(self._project, "" if agent is None else agent, task, options)
         return self._recommendation(asked, None if agent is None else self._find(agent))
 
     def estimate_cost(self, task: str, agent: str, **options: Unpack[CallOptions]) -> CostEstimate:
         """What `execute_agent` would cost with these options. Nothing is sent; raises `InputError` as it does."""
         from claude_force.insight.estimate import estimate_task  # noqa: PLC0415 - only who asks pays for it
 
-        asked = asked_of(agent, task, options)
+        asked = asked_of(self._project, agent, task, options)
         recommendation = self._recommendation(asked, self._find(agent))
         found = estimate_task(
             self._project.parts, asked, chooser=self._project.chooser.frozen(), is_routed=True, counts={}
@@ -208,7 +209,7 @@ class HybridOrchestrator(AgentOrchestrator):
             raise InputError("a cascade needs to know what is good enough; give check or output_schema")
         if not 0 <= min_confidence <= 1:
             raise InputError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
-        asked, agent = asked_of(agent_name, task, options), self._find(agent_name)
+        asked, agent = asked_of(self._project, agent_name, task, options), self._find(agent_name)
         check_task(asked, self.config.limits)
         if isinstance(check, str):
             self._find(check)  # a judge that is not there is said before anything is paid
@@ -226,7 +227,7 @@ class HybridOrchestrator(AgentOrchestrator):
         return self._project.parts.server == "simulator"
 
 
-def asked_of(agent_name: object, task: object, options: CallOptions) -> Task:
+def asked_of(project: Project, agent_name: object, task: object, options: CallOptions) -> Task:
     """What a call asks for, as far as it decides the model and the cost."""
     if not isinstance(agent_name, str):
         raise TaskError(f"agent_name is {type(agent_name).__name__}; give a str")
@@ -246,4 +247,6 @@ def asked_of(agent_name: object, task: object, options: CallOptions) -> Task:
         fallback_models=None if names is None else tuple(names),
         use_cache=options.get("use_cache"),
         output_schema=options.get("output_schema"),
+        skills=project.load_skills(options.get("skills", NO_SKILLS)),
+        project_context=options.get("project_context"),
     )

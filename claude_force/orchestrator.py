@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, Typ
 
 import msgspec
 
+from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.clock import SystemClock
 from claude_force.base.config import Config, Settings, load_settings, project_of
 from claude_force.base.errors import InputError, TaskError
@@ -28,7 +29,15 @@ from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import read_material
-from claude_force.library.project import agent_library, batches_file, budgets_file, memory_file, runs_file
+from claude_force.library.project import (
+    agent_library,
+    batches_file,
+    briefed_agents,
+    budgets_file,
+    memory_file,
+    runs_file,
+    skill_library,
+)
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
 
@@ -61,7 +70,7 @@ def assemble(
     config, clock = settings.config, SystemClock()
     model = config.defaults.model or environment.get("ANTHROPIC_MODEL") or None
     return Parts(
-        agents=agent_library(settings, start=start),
+        agents=briefed_agents(settings, start=start),
         prices=Prices(config.prices()),
         ledger=ledger,
         clock=clock,
@@ -231,10 +240,15 @@ class Project:
             facts: dict[str, Any] = {**NO_OPTIONS, **options, **own}
             files = map(read_material, each(facts.pop("files")))
             facts["materials"] = (*files, *facts["materials"])
+            facts["skills"] = self.load_skills(facts["skills"])
             if facts["use_memory"]:
                 raise TaskError("a batch recalls nothing; leave use_memory out, or make calls")
             made.append(prepare(agent_name, task, **facts)[0])
         return made
+
+    def load_skills(self, wanted: "Iterable[str] | LoadedSkills") -> LoadedSkills:
+        """What a call asks for, read from the disk unless that was done. Raises the `SkillError` family."""
+        return wanted if isinstance(wanted, LoadedSkills) else skill_library(self.start).load(wanted)
 
     @property
     def auto_model(self) -> bool:
@@ -431,6 +445,8 @@ class AgentOrchestrator:
         on_retry: "OnRetry | None" = None,
         on_warning: "OnText | None" = None,
         output_schema: Mapping[str, Any] | None = None,
+        skills: "Iterable[str] | LoadedSkills" = NO_SKILLS,
+        project_context: bool | None = None,
     ) -> "AgentResult":
         """The agent's answer: a `str` that also carries model, usage and cost.
 
@@ -448,6 +464,10 @@ class AgentOrchestrator:
 
         With `output_schema`, a JSON schema, the answer is JSON that fits it, and its value is in `data`. One that does
         not fit is asked for again, and in the end an `InvalidOutputError`; so is one that `max_tokens` cut, at once.
+
+        `skills` are given in full beside those that the task seems to need: names, or `name:path` for a file of the
+        skill as well. `project_context` says whether the agent is told what the project's `CLAUDE.md` files say; `None`
+        is as the config says.
 
         Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
         """
@@ -468,6 +488,8 @@ class AgentOrchestrator:
             on_retry=on_retry,
             on_warning=on_warning,
             output_schema=output_schema,
+            skills=self._project.load_skills(skills),
+            project_context=project_context,
         )
         return run_now(run_turn(Blocking(lambda: self._project.live), self._project.parts, request, watch))
 
@@ -670,6 +692,8 @@ class CallOptions(TypedDict, total=False):
     on_retry: "OnRetry | None"
     on_warning: "OnText | None"
     output_schema: Mapping[str, Any] | None
+    skills: "Iterable[str] | LoadedSkills"
+    project_context: bool | None
 
 
 NO_OPTIONS = CallOptions(
@@ -688,6 +712,8 @@ NO_OPTIONS = CallOptions(
     on_retry=None,
     on_warning=None,
     output_schema=None,
+    skills=NO_SKILLS,
+    project_context=None,
 )
 """Those of a call that gives none."""
 
@@ -744,6 +770,8 @@ def prepare(
     on_retry: "OnRetry | None",
     on_warning: "OnText | None",
     output_schema: Mapping[str, Any] | None,
+    skills: LoadedSkills,
+    project_context: bool | None,
 ) -> tuple[Task, Watch]:
     """What a call of either face asks for, in the engine's words."""
     if temperature is not None:
@@ -764,6 +792,8 @@ def prepare(
         use_memory=use_memory,
         use_cache=use_cache,
         output_schema=output_schema,
+        skills=skills,
+        project_context=project_context,
     )
     return request, Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from claude_force import __version__
 from claude_force.base.errors import ClaudeForceError
+from claude_force.engine.briefing import context_block
+from claude_force.insight.estimate import tokens_of
 from claude_force.insight.health import Check, Status, check_config, check_folder
-from claude_force.library.project import agent_library
+from claude_force.library.project import agent_library, project_context, skill_library
 from claude_force.performance_tracker import metrics_folder
 from claude_force.transports.live import LiveTransport
 
@@ -36,6 +38,8 @@ def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
     settings, config = check_config(config_path, start=start)
     yield _finding(config)
     yield from _agents(settings, start)
+    yield from _skills(start)
+    yield from _context(settings, start)
     yield _credentials()
     yield _finding(check_folder("metrics", metrics_folder(start)))
 
@@ -70,6 +74,27 @@ def _agents(settings: "Settings", start: Path) -> Iterator[Finding]:
         yield Finding("agents", "ok", detail, "`claude-force agents validate` lists the warnings" if warned else "")
     for problem in problems:
         yield Finding("agents", "error", str(problem), "mend or remove the file")
+
+
+def _skills(start: Path) -> Iterator[Finding]:
+    library = skill_library(start)
+    if skills := library.load_all():
+        yield Finding("skills", "ok", f"{len(skills)} found")
+    for problem in library.problems():
+        yield Finding("skills", "error", str(problem), "mend or remove the file")
+
+
+def _context(settings: "Settings", start: Path) -> Iterator[Finding]:
+    """What the project says to its agents."""
+    found = project_context(start)
+    if not settings.config.project_context:
+        yield Finding("context", "ok", "switched off by project_context")
+        return
+    if found.files:
+        names, tokens = ", ".join(file.name for file in found.files), tokens_of(context_block(found.files))
+        yield Finding("context", "ok", f"{names}: about {tokens:,} tokens in each prompt")
+    for warning in found.warnings:
+        yield Finding("context", "warning", warning, "or set project_context to false")
 
 
 def _credentials() -> Finding:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import msgspec
 
+from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.errors import BudgetError, ClaudeForceError, InputError, NotRunError, TasksFileError
 from claude_force.base.records import AgentResult, Effort
 from claude_force.engine.key import request_key
@@ -169,6 +170,8 @@ class _Check:
 
     def _task(self, call: AgentTask, materials: "tuple[Material, ...]") -> Task:
         options = self._common | call.options
+        skills = options.get("skills", NO_SKILLS)
+        assert isinstance(skills, LoadedSkills), "a line has none of its own, and those of all lines were read before"  # noqa: S101 - it cannot happen
         return Task(
             agent_name=call.agent_name,
             text=call.task,
@@ -178,6 +181,8 @@ class _Check:
             max_tokens=options.get("max_tokens"),
             timeout_s=options.get("timeout_seconds"),
             output_schema=options.get("output_schema"),
+            skills=skills,
+            project_context=options.get("project_context"),
         )
 
     def _definition(self, name: str) -> "AgentDefinition":

@@ -55,6 +55,8 @@ class _Planned(NamedTuple):
             "min_usd": _float(found.min_usd),
             "expected_usd": _float(found.expected_usd),
             "max_usd": _float(found.max_usd),
+            "skills": list(found.skills),
+            "context": {"files": list(found.context), "tokens": found.context_tokens},
         }
 
 
@@ -97,6 +99,7 @@ def plan_tasks(
     print_savings(savings, is_routed=project.auto_model)
     if len(planned) == 1 and (choice := planned[0].found.choice):
         say_choice(choice)
+    _say_briefing(turns)
     if any(each.found.is_guess for each in planned):
         note("answers whose length nobody knows yet (~) are guessed; earlier calls make the forecast better")
     if max_cost_usd is not None and expected_usd is not None and expected_usd > Decimal(str(max_cost_usd)):
@@ -110,13 +113,24 @@ def _planned(
     parts, chooser, seen = project.parts, project.chooser.frozen(), set[str]()
     planned = []
     for task in tasks:
-        asked = asked_of(task.call.agent_name, task.call.task, options | task.call.options)
+        asked = asked_of(project, task.call.agent_name, task.call.task, options | task.call.options)
         found = estimate_task(parts, asked, chooser=chooser, is_routed=project.auto_model, counts=counts)
         is_shared = parts.cache is not None and asked.use_cache not in {False, "refresh"}
         is_repeated = is_shared and found.key in seen and found.kept is None
         planned.append(_Planned(task, found.free() if is_repeated else found, is_repeated))
         seen.add(found.key)
     return planned
+
+
+def _say_briefing(turns: "Sequence[TurnEstimate]") -> None:
+    """What is in the prompts beside agents and tasks."""
+    skills = sorted({name for turn in turns for name in turn.skills})
+    context = list(dict.fromkeys(name for turn in turns for name in turn.context))
+    if skills:
+        note(", ".join(skills), kind="skills")
+    if context:
+        tokens = max(turn.context_tokens for turn in turns)
+        note(f"{', '.join(context)} (about {tokens:,} tokens a prompt)", kind="project context")
 
 
 def _rows(planned: "Iterable[_Planned]") -> list[tuple[str, ...]]:

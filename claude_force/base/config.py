@@ -208,6 +208,9 @@ class Config(Section, frozen=True):
     alerts: list[AlertRule] = msgspec.field(default_factory=lambda: list(DEFAULT_ALERTS))
     pricing: dict[str, Price] = msgspec.field(default_factory=dict)
     preload_skills: bool = False
+    """Give an agent all skills that its file names, whatever the task."""
+    project_context: bool = True
+    """Give agents what the project's `CLAUDE.md` files say."""
 
     def prices(self) -> dict[str, ModelPrice]:
         """The price overrides, ready for `Prices`."""
@@ -295,10 +298,13 @@ def current_folder() -> Path:
 
 def user_folder() -> Path:
     """Claude's folder of this user: `$CLAUDE_CONFIG_DIR` or `~/.claude`."""
+    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or home_folder() / ".claude")
+
+
+def home_folder() -> Path:
+    """This user's home; for one without it a place where no folder can be, so that there is nothing of their own."""
     home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises for a user without one
-    if home.startswith("~"):
-        home = os.devnull  # where no folder can be: this user has nothing of their own
-    return Path(os.environ.get("CLAUDE_CONFIG_DIR") or Path(home) / ".claude")
+    return Path(os.devnull if home.startswith("~") else home)
 
 
 def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: Path | None = None) -> Settings:

@@ -13,6 +13,9 @@ ClaudeForceError                       exit code 1
 │   │   ├── AgentNotFoundError             no agent of that name; `nearest` has suggestions
 │   │   ├── AgentNameError                 the name is a path, or holds characters that a name may not have
 │   │   └── AgentFileError                 the agent's file cannot be read
+│   ├── SkillError                         a skill, or a file of it, cannot be used
+│   │   ├── SkillNotFoundError             no skill of that name; `nearest` has suggestions
+│   │   └── SkillFileError                 the skill's file cannot be read
 │   └── InjectionError                     material looks like a prompt injection and the config says refuse
 ├── ApiError                           1   the API, or the way to it, failed; `attempts` were made
 │   ├── InvalidRequestError            1   400, 422: the API did not accept the request
@@ -153,6 +156,27 @@ class AgentFileError(AgentError):
     path: str = ""
     line: int | None = None
     """Counted from 1."""
+    reason: str = ""
+
+
+class SkillError(InputError):
+    """A skill, or a file of it, cannot be used."""
+
+    skill: str = ""
+
+
+class SkillNotFoundError(SkillError):
+    """No skill has that name."""
+
+    nearest: tuple[str, ...] = ()
+    """Names of skills that look like it."""
+
+
+class SkillFileError(SkillError):
+    """A skill's file cannot be used; `reason` says why and what to do."""
+
+    path: str = ""
+    line: int | None = None
     reason: str = ""
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 import msgspec
 
+from claude_force.base.briefing import Briefing, Source
 from claude_force.base.models import Tier
 from claude_force.base.usage import Usage
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 CacheTtl = Literal["5m", "1h"]
-AgentSource = Literal["config", "project", "user"]
+AgentSource = Source
 
 _NOTHING_USD = Decimal(0)
 WHOLE_STOP_REASONS = frozenset({"end_turn", "stop_sequence"})
@@ -52,6 +53,8 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """Every other key of the front matter, untouched."""
     warnings: tuple[str, ...] = ()
     """What had to be repaired or guessed to read the file, each with the fix."""
+    briefing: Briefing | None = None
+    """What it is told beside its prompt, where it was found for a call."""
 
 
 class Material(msgspec.Struct, frozen=True):
@@ -67,13 +70,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     model: str
     system: tuple[str, ...]
-    """System blocks in order; the shared ones first."""
+    """System blocks in order: what all agents of a project share, then what all tasks of this agent do; two at most."""
     prompt: tuple[str, ...]
     """Text blocks of the one user message; the task last."""
     max_tokens: int
     effort: Effort | None = None
     output_schema: str | None = None
     """The JSON schema that the answer has to fit, as JSON text; properties are answered in their order there."""
+    skills: tuple[str, ...] = ()
+    """System blocks that follow: the skills that this task needs."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All blocks, in the order in which they are sent."""
+        return (*self.system, *self.skills, *self.prompt)
 
 
 class ModelRecommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +105,8 @@ class Caching(msgspec.Struct, frozen=True):
     """What the prompt cache is asked to keep of a request. It decides no answer, so it is no part of `Request`."""
 
     ends: tuple[int, ...]
-    """Where to mark: after so many blocks of the user message, in order; 0 is the end of the system's blocks."""
+    """Where to mark: after so many blocks of the user message, in order; 0 is the end of the system's blocks, and below
+    0 so many of them before it."""
     ttl: CacheTtl = "5m"
     on_begin: "Callable[[], object] | None" = None
     """Called once the answer has begun, from any thread; its presence asks the transport to stream."""
@@ -294,6 +305,7 @@ class AgentResult(str):
         "saved_usd",
         "savings",
         "simulated",
+        "skills",
         "stop_reason",
         "usage",
         "warnings",
@@ -326,9 +338,11 @@ class AgentResult(str):
     """Requests sent; 0 where the cache answered."""
     simulated: bool
     """True where the offline simulator answered, not a model."""
+    skills: tuple[str, ...]
+    """Those that were given in full, by name."""
     warnings: tuple[str, ...]
 
-    def __new__(  # noqa: D102, PLR0913 - documented by the class and its fields, each of which it takes
+    def __new__(  # noqa: D102 - documented by the class and its fields, each of which it takes
         cls,
         text: str,
         /,
@@ -350,6 +364,7 @@ class AgentResult(str):
         savings: Savings = Savings(),  # noqa: B008 - immutable
         data: Any = None,  # noqa: ANN401 - any JSON value
         choice: ModelRecommendation | None = None,
+        skills: tuple[str, ...] = (),
     ) -> Self:
         self = super().__new__(cls, text)
         facts = locals()
@@ -372,6 +387,7 @@ class AgentResult(str):
             "usage": usage,
             "prompt_caching": self.prompt_caching.to_dict(),
             "savings": self.savings.to_dict(),
+            "skills": list(self.skills),
             "warnings": list(self.warnings),
         }
         return {"text": str(self), **facts, **made, "choice": msgspec.to_builtins(self.choice)}

@@ -712,14 +712,14 @@ def _split(entries: Sequence[BatchEntry]) -> list[list[BatchEntry]]:
 
 
 def _asked(entries: Sequence[BatchEntry]) -> list[Asked]:
-    """What is sent, marked where many share a beginning."""
+    """What is sent, marked wherever many share a beginning."""
     requests = [_decode(entry).prepared.request for entry in entries]
     beginnings = [prefixes(request) for request in requests]
     sharing = Counter(prefix.key for found in beginnings for prefix in found)
     asked = []
     for entry, request, found in zip(entries, requests, beginnings, strict=True):
-        end = next((prefix.end for prefix in found if sharing[prefix.key] >= LEAST_SHARING), None)
-        asked.append(Asked(entry.custom_id, request, None if end is None else Caching((end,), "1h")))
+        ends = tuple(sorted(prefix.end for prefix in found if sharing[prefix.key] >= LEAST_SHARING))
+        asked.append(Asked(entry.custom_id, request, Caching(ends, "1h") if ends else None))
     return asked
 
 

@@ -44,7 +44,7 @@ def request_usd(request: "Request", prices: "Pricer", at: "datetime", *, ttl: "C
 
 
 def _prompt_tokens(request: "Request") -> int:
-    texts = (*request.system, *request.prompt)
+    texts = request.texts
     prompt_tokens = sum(len(text.encode()) for text in texts) + FRAME_TOKENS * len(texts)
     if request.output_schema is not None:
         prompt_tokens += SCHEMA_GROWTH * len(request.output_schema.encode()) + SCHEMA_FRAME_TOKENS

@@ -213,4 +213,4 @@ class Limits:
 
 
 def _length_chars(request: "Request") -> int:
-    return sum(map(len, (*request.system, *request.prompt, request.output_schema or "")))
+    return sum(map(len, (*request.texts, request.output_schema or "")))

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
+from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.config import MAX_TIMEOUT_S
 from claude_force.base.errors import InjectionError, TaskError
 from claude_force.base.models import DEFAULT_ALIAS, resolve_model, takes_effort
 from claude_force.base.records import Effort, ModelRecommendation, Request
+from claude_force.engine.briefing import brief
 from claude_force.engine.output import schema_text
 from claude_force.engine.untrusted import NOTICE, fence, scan
 
@@ -52,6 +54,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """When it was asked, where that was before this turn: in a batch."""
     output_schema: Mapping[str, Any] | None = None
     """A JSON schema that the answer has to fit."""
+    skills: LoadedSkills = NO_SKILLS
+    project_context: bool | None = None
+    """Whether the agent is told what the project says."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -65,6 +70,10 @@ class Prepared(msgspec.Struct, frozen=True):
     """The router's, where it decided."""
     unrouted_model: str | None = None
     """The model that would be asked without it; `None` where it has not decided."""
+    skills: tuple[str, ...] = ()
+    """Those that are given in full, by name."""
+    context: tuple[str, ...] = ()
+    """The files of the project's context that are."""
 
 
 def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliases: Mapping[str, str]) -> Prepared:
@@ -75,7 +84,15 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
     `aliases` may say what the family names stand for.
     """
     check_task(task, config.limits)
-    warnings = [*agent.warnings, *suspicions(task.materials, config.security.injection)]
+    told = brief(
+        agent,
+        config,
+        task=task.text,
+        materials=task.materials,
+        given=task.skills,
+        project_context=task.project_context,
+    )
+    warnings = [*agent.warnings, *told.warnings, *suspicions(task.materials, config.security.injection)]
     named = named_model(task, agent)
     choice = None if named else task.choice
     default = config.defaults.model or DEFAULT_ALIAS
@@ -88,7 +105,8 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
     fenced = (NOTICE, *map(fence, task.materials)) if task.materials else ()
     request = Request(
         model=model.id,
-        system=(agent.prompt,),
+        system=told.system,
+        skills=told.skills,
         prompt=(*fenced, task.text),
         max_tokens=config.defaults.max_tokens if task.max_tokens is None else task.max_tokens,
         effort=_taken(effort, model.id),
@@ -100,7 +118,7 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
         if other != model.id
     )
     unrouted = resolve_model(default, aliases).id if choice else None
-    return Prepared(request, tuple(fallbacks), tuple(warnings), choice, unrouted)
+    return Prepared(request, tuple(fallbacks), tuple(warnings), choice, unrouted, told.skill_names, told.context_names)
 
 
 def named_model(task: Task, agent: "AgentDefinition | None") -> str | None:

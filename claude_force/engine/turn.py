@@ -109,4 +109,5 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
         warnings=tuple(turn.warnings),
         data=None if turn.output_schema is None else read_data(text),
         choice=prepared.choice,
+        skills=prepared.skills,
     )

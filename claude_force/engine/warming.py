@@ -43,17 +43,28 @@ class Prefix(msgspec.Struct, frozen=True):
     tokens: int
     """An estimate, rather too low than too high."""
     end: int
-    """How many blocks of the user message belong to it; 0 where it ends with the system's."""
+    """How many blocks of the user message belong to it; 0 where it ends with the system's, below 0 before its end."""
+    is_agents: bool = False
+    """Whether every task of the agent begins with it, and no other agent's does."""
 
 
 def prefixes(request: "Request") -> tuple[Prefix, ...]:
-    """Those that the model would keep, the longest first: up to the task, and up to the user message."""
-    least, chars = min_cacheable_tokens(request.model), sum(map(len, (*request.system, *request.prompt[:-1])))
+    """Those that the model would keep, the longest first. Four at most, as many as can be marked.
+
+    Up to the task; up to the user message, with the skills that the task needs; what all tasks of the agent share; what
+    all agents of the project do.
+    """
+    least, chars = min_cacheable_tokens(request.model), sum(map(len, request.texts[:-1]))
     if chars < least:  # no character is shorter than a byte, nor longer than a token's four
         return ()
     digest = hashlib.blake2b(f"{request.model}\0".encode(), digest_size=16)
-    tokens = _add(digest, request.system)
-    found = [Prefix(digest.digest(), tokens, 0)] if request.system else []
+    tokens, found = 0, []
+    parts = [(text,) for text in request.system] + ([request.skills] if request.skills else [])
+    end = -len(request.system) - len(request.skills)
+    for number, texts in enumerate(parts, 1):
+        tokens += _add(digest, texts)
+        end += len(texts)
+        found.append(Prefix(digest.digest(), tokens, end, is_agents=number == len(request.system)))
     if request.prompt[1:]:
         # What else is sent is part of a prefix that reaches into the messages.
         tokens += _add(digest, request.prompt[:-1])
@@ -186,9 +197,9 @@ class Warmth:
         for number, prefix in enumerate(place.prefixes):
             entry = self._entries[prefix.key]
             pays = now_s < max(entry.used_at_s + TTL_S["5m"], entry.warm_until_s)
-            pays |= others == "to_come" and not prefix.end
+            pays |= others == "to_come" and prefix.is_agents
             if can_wait and _is_long(prefix):
-                pays |= entry.present > 1 or (others == "here" and not prefix.end)
+                pays |= entry.present > 1 or (others == "here" and prefix.is_agents)
             if pays:
                 return list(place.prefixes[number:])
         return []

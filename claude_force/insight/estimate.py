@@ -84,7 +84,16 @@ class TurnEstimate(msgspec.Struct, frozen=True, kw_only=True):
     max_usd: Decimal | None
     other_usd: Decimal | None
     """As `expected_usd`, with the router on where it is off, and the other way round; the answer as long."""
+    skills: tuple[str, ...]
+    """Those that are given in full."""
+    context: tuple[str, ...]
+    """The files of the project's context that are in the prompt."""
     warnings: tuple[str, ...]
+
+    @property
+    def context_tokens(self) -> int:
+        """What they have in the prompt; an estimate."""
+        return tokens_of(self.request.system[0]) if self.context else 0
 
     @property
     def output_tokens(self) -> int:
@@ -99,7 +108,12 @@ class TurnEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
 def estimated_tokens(request: "Request") -> int:
     """Of its prompt, by its characters."""
-    return math.ceil(sum(map(len, (*request.system, *request.prompt))) / CHARS_PER_TOKEN)
+    return tokens_of(*request.texts)
+
+
+def tokens_of(*texts: str) -> int:
+    """Of texts, by their characters."""
+    return math.ceil(sum(map(len, texts)) / CHARS_PER_TOKEN)
 
 
 def kept_reply(parts: "Parts", key: str, *, agent: str, use_cache: "UseCache") -> "KeptReply | None":
@@ -147,6 +161,8 @@ def estimate(
         expected_usd=costs[1],
         max_usd=costs[2],
         other_usd=costs[3],
+        skills=prepared.skills,
+        context=prepared.context,
         warnings=prepared.warnings,
     )
 

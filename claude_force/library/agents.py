@@ -95,7 +95,7 @@ class AgentLibrary:
         An edit of the agent is seen at once; that *another* file takes its name over, a second later.
         """
         found = self._found.get(name)
-        if found is None or time.monotonic() - found.looked_at_s > _RECENT_S:
+        if found is None or time.monotonic() - found.looked_at_s > RECENT_S:
             return None
         try:
             info = os.stat(found.path)  # noqa: PTH116 - a third of the time that Path.stat takes
@@ -179,7 +179,7 @@ class AgentLibrary:
         # A file that was ruled out before is read in full this time: whoever asks for a second name asks for many.
         is_ruled_out = kept is None and wanted is not None and not may_define(data, wanted, path=file.path)
         outcome = None if is_ruled_out else read_definition(data, path=file.path, source=file.source)
-        if time.time_ns() - file.modified_ns > _SETTLED_NS:
+        if time.time_ns() - file.modified_ns > SETTLED_NS:
             self._kept[file.path] = _Kept(file, outcome, wanted if is_ruled_out else None)
         return outcome
 
@@ -239,8 +239,8 @@ def check_agent_name(name: str) -> None:
 
 # ------------------------------------------------------------ what was read before
 
-_SETTLED_NS = 2_000_000_000  # a file this old cannot change unseen: the coarsest file systems count time in 2 s
-_RECENT_S = 1.0  # a batch of calls walks the tree once a second, and a person does not notice
+SETTLED_NS = 2_000_000_000  # a file this old cannot change unseen: the coarsest file systems count time in 2 s
+RECENT_S = 1.0  # a batch of calls walks the tree once a second, and a person does not notice
 
 
 class _Kept(msgspec.Struct, frozen=True):

@@ -2,14 +2,14 @@
 
 A file is known by its real path: it is given once, whatever links lead to it, and a link never leads out of its root.
 What cannot be used is given as an `Unusable` in its place, so nothing is left out silently. What the files mean is not
-known here (`definition`), nor which of them counts (`agents`).
+known here (`definition`, `skills`), nor which of them counts (`agents`, `skills`).
 """
 
 import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
 MAX_FILES = 10_000  # agent files in one tree; the largest public collection has a tenth of that
 MAX_FOLDERS = 2_000  # folders in one tree, as the guide for skill clients has it: a stray link must not scan a disk
+
+
+SKILL_FILES = ("SKILL.md", "skill.md")
+"""What makes a folder a skill; the first one counts where both are there."""
+Listing = Callable[["list[os.DirEntry[str]]"], "list[os.DirEntry[str]]"]
+"""What of a folder may be, or lead to, what is looked for."""
 
 
 class File(msgspec.Struct, frozen=True):
@@ -53,10 +59,27 @@ class Unusable(msgspec.Struct, frozen=True):
     reason: str
 
 
+def agents_in(entries: "list[os.DirEntry[str]]") -> "list[os.DirEntry[str]]":
+    """Markdown files, and folders that may hold some."""
+    return [entry for entry in entries if not entry.name.startswith(".") and _is_wanted(entry)]
+
+
+def skills_in(entries: "list[os.DirEntry[str]]") -> "list[os.DirEntry[str]]":
+    """The file of a skill, below which nothing is another one; else folders, also those where projects keep skills."""
+    file = next((entry for name in SKILL_FILES for entry in entries if entry.name == name), None)
+    if file is not None:
+        return [file]
+    open_ones = (entry for entry in entries if not entry.name.startswith(".") or entry.name in _SKILL_PLACES)
+    return [entry for entry in open_ones if not entry.name.endswith(".md") and _is_wanted(entry)]
+
+
 class Walk:
     """One pass over the trees: each file once, whatever links lead to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, listing: Listing = agents_in, *, what: str = "agent", max_folders: int = MAX_FOLDERS) -> None:
+        self._listing = listing
+        self._what = what
+        self._max_folders = max_folders
         self._seen: set[Path] = set()
 
     def files(self, folder: "Path", *, root: "Path", source: "AgentSource") -> Iterator[File | Unusable]:
@@ -76,7 +99,7 @@ class Walk:
                 info = real.stat()
                 if stat.S_ISDIR(info.st_mode):
                     folders += 1
-                    pending += _children(path, real) if folders <= MAX_FOLDERS else []
+                    pending += self._children(path, real) if folders <= self._max_folders else []
                     continue
                 file = _file(path, real, source, info)
             except OSError as error:
@@ -86,8 +109,8 @@ class Walk:
             if files > MAX_FILES:
                 break
             yield file
-        if files > MAX_FILES or folders > MAX_FOLDERS:
-            limits = f"{MAX_FILES:,} agent files or {MAX_FOLDERS:,} folders"
+        if files > MAX_FILES or folders > self._max_folders:
+            limits = f"{MAX_FILES:,} {self._what} files or {self._max_folders:,} folders"
             yield Unusable(folder, f"it has more than {limits}, and the rest was left out; split it")
 
     def file(self, path: "Path", *, root: "Path | None", source: "AgentSource") -> File | Unusable:
@@ -104,6 +127,37 @@ class Walk:
         except OSError as error:
             return Unusable(path, _reason(error))
 
+    def _children(self, path: "Path", real: "Path") -> "list[tuple[Path, Path]]":
+        """What a folder holds that is wanted, the last one first, each as found and without links."""
+        with os.scandir(real) as entries:
+            wanted = [(entry.name, entry.is_symlink()) for entry in self._listing(list(entries))]
+        return [
+            (path / name, resolved(real / name) if is_link else real / name)
+            for name, is_link in sorted(wanted, reverse=True)
+        ]
+
+
+def read_text(path: "Path", *, root: "Path | None", most_bytes: int) -> "str | Unusable":
+    """What a text file says. It must lie inside `root`, if there is one, when all links are followed."""
+    real = resolved(path)
+    if root is not None and not real.is_relative_to(resolved(root)):
+        return Unusable(path, f"it lies outside {str(root)!r}; copy the file into it")
+    try:
+        if not stat.S_ISREG(real.stat().st_mode):  # a pipe would be waited for
+            return Unusable(path, "it is no regular file; give a text file")
+        with real.open("rb") as stream:
+            data = stream.read(most_bytes + 1)
+    except OSError as error:
+        return Unusable(path, _reason(error))
+    fault = f"it has more than {most_bytes:,} bytes; split it" if len(data) > most_bytes else None
+    if b"\0" in data:
+        fault = "it holds NUL bytes, so it is no text; give a text file"
+    try:
+        text = data.removeprefix(b"\xef\xbb\xbf").decode()
+    except UnicodeDecodeError:
+        fault = fault or "it is not UTF-8 text; convert it"
+    return Unusable(path, fault) if fault else text.replace("\r\n", "\n").replace("\r", "\n")
+
 
 def resolved(path: "Path") -> "Path":
     """The path without links, absolute; as it is where its links lead to themselves."""
@@ -119,21 +173,12 @@ def _file(path: "Path", real: "Path", source: "AgentSource", info: os.stat_resul
     return File(path, real, source, info.st_mtime_ns, info.st_size, info.st_ino)
 
 
-def _children(path: "Path", real: "Path") -> "list[tuple[Path, Path]]":
-    """What a folder holds that may be or lead to an agent, last one first, each as found and without links."""
-    with os.scandir(real) as entries:
-        wanted = [(entry.name, entry.is_symlink()) for entry in entries if _is_wanted(entry)]
-    return [
-        (path / name, resolved(real / name) if is_link else real / name)
-        for name, is_link in sorted(wanted, reverse=True)
-    ]
-
-
 _SKIPPED_FOLDERS = frozenset({"node_modules"})
+_SKILL_PLACES = frozenset({".claude", ".agents"})
 
 
 def _is_wanted(entry: "os.DirEntry[str]") -> bool:
-    if entry.name.startswith(".") or entry.name in _SKIPPED_FOLDERS:
+    if entry.name in _SKIPPED_FOLDERS:
         return False
     with contextlib.suppress(OSError):  # a link that leads to itself
         return entry.name.endswith(".md") or entry.is_dir()

@@ -1,10 +1,14 @@
-"""The agents of a project: which folders and files count, for a configuration and the folder where the user stands."""
+"""The agents and skills of a project: which folders and files count, for a configuration and where the user stands."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_force.base.config import claude_folder, project_folders, project_of, user_folder
 from claude_force.library.agents import AgentLibrary, ConfiguredAgent, agent_folders
+from claude_force.library.briefing import BriefedAgents
+from claude_force.library.context import Context, read_context
+from claude_force.library.skills import SkillLibrary, skill_folders
 
 if TYPE_CHECKING:
     from claude_force.base.config import Settings
@@ -19,6 +23,27 @@ def agent_library(settings: "Settings", *, start: Path) -> AgentLibrary:
         for name, entry in settings.config.agents.items()
     }
     return AgentLibrary(folders=agent_folders(start, home=user_folder()), entries=entries)
+
+
+def briefed_agents(settings: "Settings", *, start: Path) -> BriefedAgents:
+    """The same, with what each is told beside its prompt."""
+    return BriefedAgents(agent_library(settings, start=start), skill_library(start), lambda: project_context(start))
+
+
+def project_context(start: Path) -> Context:
+    """What the project, and the user, say to all agents that are called from the folder `start`.
+
+    `CLAUDE_FORCE_IMPORT_FROM` names folders from which the project's files may import. It is no key of the config,
+    because a repository that was cloned brings its config along.
+    """
+    named = os.environ.get("CLAUDE_FORCE_IMPORT_FROM", "").split(os.pathsep)
+    folders = [Path(folder).expanduser() for folder in named if folder]
+    return read_context(start, home=user_folder(), import_from=folders)
+
+
+def skill_library(start: Path) -> SkillLibrary:
+    """The skills that can be used in the folder `start`: those of the project and the user."""
+    return SkillLibrary(skill_folders(start, home=user_folder()))
 
 
 def runs_file(start: Path) -> Path:

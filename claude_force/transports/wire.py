@@ -26,10 +26,10 @@ SIMULATED_HEADER = "x-claude-force-simulated"
 
 def to_parameters(request: "Request", caching: "Caching | None" = None) -> dict[str, Any]:
     """The request in the API's words, marked where the prompt cache is to keep what comes before."""
-    system, prompt = _text_blocks(request.system), _text_blocks(request.prompt)
+    system, prompt = _text_blocks((*request.system, *request.skills)), _text_blocks(request.prompt)
     for end in caching.ends if caching else ():
         marker = {"type": "ephemeral"} | ({"ttl": caching.ttl} if caching and caching.ttl != "5m" else {})
-        (prompt[end - 1] if end else system[-1])["cache_control"] = marker
+        (prompt if end > 0 else system)[end - 1]["cache_control"] = marker
     output: dict[str, Any] = {"effort": request.effort} if request.effort else {}
     if request.output_schema is not None:
         schema = narrowed(json.loads(request.output_schema))

@@ -20,6 +20,8 @@ class Causes(TypedDict, total=False):
     agent: str
     file: str
     prompt: str
+    context: str | None
+    skills: dict[str, str]
     model: str | None
     effort: str | None
     max_tokens: int | None
@@ -45,14 +47,23 @@ def causes_of(
     results: Mapping[str, "StepResult"],
     item: str | None,
     choice: "ModelRecommendation | None" = None,
+    *,
+    project_context: bool = True,
 ) -> Causes:
-    """What decides this step's answer; `choice` is the router's, for where nobody names a model."""
+    """What decides this step's answer; `choice` is the router's, for where nobody names a model.
+
+    `project_context`: whether the agent is told what the project says. Of its skills, all count that its file names.
+    """
+    context = agent.briefing.context if agent.briefing and project_context else ()
+    skills = agent.briefing.skills if agent.briefing else ()
     model = step.model or agent.model
     named = {place.name for place in placeholders(step.task) if place.kind == "input"}
     return {
         "agent": step.agent,
         "file": str(agent.path.name if agent.path else step.agent),
         "prompt": digest(agent.prompt),
+        "context": digest(_json([(file.name, file.text) for file in context])) if context else None,
+        "skills": {skill.name: digest(f"{skill.summary}\0{skill.body}") for skill in skills},
         "model": model or (choice.tier if choice else None),
         "effort": step.effort or agent.effort or (choice.effort if choice and not model else None),
         "max_tokens": step.max_tokens,
@@ -70,6 +81,10 @@ def differences(before: Causes, now: Causes) -> Iterator[str]:
         yield f"agent {before.get('agent')} is now {now.get('agent')}"
     elif before.get("prompt") != now.get("prompt"):
         yield f"agent file {now.get('file')} changed"
+    if before.get("context") != now.get("context"):
+        yield "what CLAUDE.md files say changed"
+    earlier, later = before.get("skills", {}), now.get("skills", {})
+    yield from (f"skill {name!r} changed" for name in earlier | later if earlier.get(name) != later.get(name))
     for name in ("model", "effort", "max_tokens"):
         if before.get(name) != now.get(name):
             yield f"{name}: {_word(before.get(name))} is now {_word(now.get(name))}"

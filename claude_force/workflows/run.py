@@ -605,7 +605,15 @@ class Run:
         if agent is None:
             agent = await self._crew.outside.call(lambda: agents.find(name))
         item = None if unit.item is NO_ITEM else msgspec.json.encode(unit.item).decode()
-        return causes_of(unit.step, agent, self._inputs, known, item, self.choices.get(unit.step.id))
+        return causes_of(
+            unit.step,
+            agent,
+            self._inputs,
+            known,
+            item,
+            self.choices.get(unit.step.id),
+            project_context=self._parts.config.project_context,
+        )
 
     def _why(self, unit: Unit, answer: "AgentResult") -> str:
         """Why it was done again, or not, in words."""

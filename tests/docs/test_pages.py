@@ -162,6 +162,9 @@ NAMES = {
     "the fields of a check": {*claude_force.CacheCheck.__struct_fields__, "is_clean"},
     "the figures of the cache": set(claude_force.ResponseCache(enabled=False).get_stats()),
     "the members of a memory": members(claude_force.AgentMemory),
+    "the members of a skills manager": members(claude_force.ProgressiveSkillsManager),
+    "the fields of a skill": set(claude_force.Skill.__struct_fields__) | {"summary"},
+    "the fields of a choice of skills": set(claude_force.SkillChoice.__struct_fields__),
     "the fields of a session": set(claude_force.Session.__struct_fields__),
     "the fields of a line": set(ExecutionLine.__struct_fields__),
 }

@@ -16,6 +16,7 @@ OTHERS = {
     "max_tokens": replace(REQUEST, max_tokens=101),
     "effort": replace(REQUEST, effort=None),
     "output_schema": replace(REQUEST, output_schema='{"type":"object"}'),
+    "skills": replace(REQUEST, skills=("be thorough",)),
 }
 
 

@@ -8,15 +8,16 @@ from msgspec.structs import asdict
 
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
+from claude_force.apps.findings import show_findings
+from claude_force.base.briefing import NO_SKILLS
 from claude_force.base.config import current_folder, load_settings
+from claude_force.engine.briefing import brief
+from claude_force.insight.estimate import tokens_of
 from claude_force.library.agents import AgentFolder, AgentLibrary
-from claude_force.library.project import agent_library
+from claude_force.library.project import agent_library, briefed_agents
 
 if TYPE_CHECKING:
     from claude_force.base.records import AgentDefinition
-
-# A hostile or a very broken tree can hold thousands; nobody reads them on a screen.
-MOST_WARNINGS = 200
 
 
 @click.group()
@@ -48,15 +49,21 @@ def list_(config_path: Path | None, as_json: bool) -> None:
 @json_option
 def show(agent: str, config_path: Path | None, as_json: bool) -> None:
     """Show one agent: its settings, where it comes from, and its prompt."""
-    found = agent_library(load_settings(config_path), start=current_folder()).find(agent)
+    settings = load_settings(config_path)
+    found = briefed_agents(settings, start=current_folder()).find(agent)
+    told = brief(found, settings.config, task="", materials=(), given=NO_SKILLS, project_context=None)
+    context = {"files": list(told.context_names), "tokens": tokens_of(*told.system[:-1])}
     if as_json:
-        print_json(_facts(found) | {"prompt": found.prompt})
+        print_json(_facts(found) | {"context": context, "prompt": found.prompt})
         return
-    for name, value in _facts(found).items():
+    facts = _facts(found)
+    if told.context_names:
+        facts["context"] = f"{', '.join(told.context_names)} ({context['tokens']:,} tokens)"
+    for name, value in facts.items():
         if value not in (None, "", [], {}) and name != "warnings":
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             click.echo(f"{name}: {harmless(text)}")
-    for warning in found.warnings:
+    for warning in (*found.warnings, *told.warnings):
         note(warning, kind="warning")
     click.echo(f"\n{harmless(found.prompt)}")
 
@@ -79,37 +86,16 @@ def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> No
         library = agent_library(load_settings(config_path), start=current_folder())
     else:
         library = AgentLibrary([AgentFolder(path=folder, source="project", root=folder)])
-    agents, problems = library.load_all(), library.problems()
-    warnings = [(agent, warning) for agent in agents for warning in agent.warnings]
-    hidden = library.shadowed()
-    if as_json:
-        print_json(
-            {
-                "usable": [agent.name for agent in agents],
-                "problems": [{"path": p.path, "line": p.line, "reason": p.reason} for p in problems],
-                "warnings": [{"agent": agent.name, "path": agent.path, "warning": text} for agent, text in warnings],
-                "hidden": [asdict(shadow) for shadow in hidden],
-            }
-        )
-    else:
-        for problem in problems:
-            note(str(problem), kind="error")
-        for agent, text in warnings[:MOST_WARNINGS]:
-            note(f"{agent.path}: {text}", kind="warning")
-        if len(warnings) > MOST_WARNINGS:
-            note(f"and {len(warnings) - MOST_WARNINGS} more; --json has all of them", kind="warning")
-        for shadow in hidden:
-            note(str(shadow), kind="warning")
-        if not agents and not problems:
-            note("no agent files there; give a folder that holds some, such as .claude/agents", kind="warning")
-        click.echo(f"{len(agents)} usable, {len(problems)} not, {len(warnings) + len(hidden)} warnings")
-    raise SystemExit(1 if problems else 0)
+    code = show_findings("agent", library.load_all(), library.problems(), library.shadowed(), as_json=as_json)
+    raise SystemExit(code)
 
 
 def _facts(agent: "AgentDefinition") -> dict[str, Any]:
-    """All but the prompt, in JSON's types."""
+    """All but what it is told, in JSON's types."""
     facts = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(agent).items()}
-    return {name: value for name, value in facts.items() if name != "prompt"} | {"path": agent.path and str(agent.path)}
+    return {name: value for name, value in facts.items() if name not in {"prompt", "briefing"}} | {
+        "path": agent.path and str(agent.path)
+    }
 
 
 def _first_sentence(agent: "AgentDefinition") -> str:

@@ -63,6 +63,10 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.option(
     "--fallback-model", "fallback_models", multiple=True, help="Asked where the model is overloaded; may be repeated."
 )
+@click.option(
+    "--skill", "skills", multiple=True, help="Give this skill, NAME or NAME:FILE, whatever the task; may be repeated."
+)
+@click.option("--no-project-context", is_flag=True, help="Leave out what the project's CLAUDE.md files say.")
 @click.option("--effort", type=click.Choice(get_args(Effort)), help="How hard the model should try.")
 @click.option("--max-tokens", type=click.IntRange(min=1), help="The most tokens of thinking and answer.")
 @click.option("--schema", help="A JSON Schema file: the answer is JSON that fits it, or an error.")
@@ -116,6 +120,8 @@ def command(
     min_tier: "Tier | None",
     max_tier: "Tier | None",
     fallback_models: tuple[str, ...],
+    skills: tuple[str, ...],
+    no_project_context: bool,
     effort: Effort | None,
     max_tokens: int | None,
     schema: str | None,
@@ -178,6 +184,8 @@ def command(
         "use_memory": use_memory,
         "use_cache": False if no_cache else "refresh" if refresh else None,
         "output_schema": None if schema is None else read_schema(schema),
+        "skills": project.load_skills(skills),
+        "project_context": False if no_project_context else None,
     }
     if tasks_file is None:
         if max_concurrent is not None or output is not None:
