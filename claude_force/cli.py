@@ -35,6 +35,7 @@ COMMANDS = {
     "init": "Write a starter .claude/ with agents, skills and workflows.",
     "memory": "Search, show and forget what agents did before.",
     "metrics": "Roll up what was written down of executions.",
+    "models": "Add, see and remove the model that knows what tasks mean.",
     "run-workflow": "Run a workflow: what is ready runs now, and what is paid is kept.",
     "runs": "See, compare and remove the runs of workflows.",
     "skills": "See and check skills, and what choosing them by task saves.",

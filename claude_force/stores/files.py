@@ -1,12 +1,13 @@
 """Files, written whole or not at all."""
 
 import os
+import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from io import BufferedWriter
     from typing import BinaryIO
 
@@ -33,12 +34,18 @@ def replacing(path: Path) -> "Iterator[BinaryIO]":
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(target, 0o666) as file:
+        if target.exists():
+            os.fchmod(file.fileno(), target.stat().st_mode & 0o777)
+        yield file
+
+
+@contextmanager
+def _replacing(target: Path, mode: int) -> "Iterator[BinaryIO]":
     temporary = hidden_beside(target)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if target.exists():
-                os.fchmod(descriptor, target.stat().st_mode & 0o777)
             yield file
             file.flush()
             os.fsync(descriptor)
@@ -99,6 +106,29 @@ def write_once(path: Path, data: bytes) -> bool:
         return link_once(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def replace_privately(path: Path, pieces: "Iterable[bytes]") -> None:
+    """Put a private file (0600) there, whole or not at all; a link that is there is replaced, and not followed.
+
+    So nobody who may leave a link there chooses what is written over. Raises `OSError`, or what `pieces` raises, and
+    leaves no temporary file behind.
+    """
+    with _replacing(path, 0o600) as file:
+        file.writelines(pieces)
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes | None:
+    """The content of a regular file of at most this size; `None` for all else, a pipe that nobody writes to as well.
+
+    Raises `OSError`.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        data = file.read(max_bytes + 1)
+    return data if len(data) <= max_bytes else None
 
 
 def hidden_beside(path: Path) -> Path:
