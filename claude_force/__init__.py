@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import CacheCheck, CacheEntry, ResponseCache
+    from claude_force.semantic_selector import AgentMatch, SemanticSelector
     from claude_force.skills_manager import ProgressiveSkillsManager
     from claude_force.workflow_dag import WorkflowDAG, WorkflowStep
     from claude_force.workflows.events import RunEvent
@@ -78,6 +79,7 @@ __all__ = [
     "AgentDefinition",
     "AgentError",
     "AgentFileError",
+    "AgentMatch",
     "AgentMemory",
     "AgentMemoryError",
     "AgentNameError",
@@ -132,6 +134,7 @@ __all__ = [
     "RunError",
     "RunEvent",
     "RunNotFoundError",
+    "SemanticSelector",
     "ServerError",
     "Session",
     "Skill",
@@ -155,6 +158,7 @@ __all__ = [
 
 _HOMES = {
     "AgentDefinition": "base.records",
+    "AgentMatch": "semantic_selector",
     "AgentOrchestrator": "orchestrator",
     "AgentResult": "base.records",
     "AgentTask": "orchestrator",
@@ -180,6 +184,7 @@ _HOMES = {
     "SkillChoice": "base.briefing",
     "SkillResource": "base.briefing",
     "ProgressiveSkillsManager": "skills_manager",
+    "SemanticSelector": "semantic_selector",
     "StepResult": "base.results",
     "Usage": "base.usage",
     "WorkflowDAG": "workflow_dag",

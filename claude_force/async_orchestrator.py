@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from claude_force.engine.request import Others
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import ResponseCache
+    from claude_force.semantic_selector import AgentMatch
     from claude_force.workflows.crew import MakeTurn
     from claude_force.workflows.events import OnEvent
     from claude_force.workflows.plan import Plan
@@ -479,6 +480,10 @@ class AsyncAgentOrchestrator:
             if error.is_terminal or stops_at_any_error:
                 endings.append(error)
             return error
+
+    async def recommend_agents(self, task: str, top_k: int = 3) -> "list[AgentMatch]":
+        """Same as `AgentOrchestrator.recommend_agents`, awaited."""
+        return await asyncio.to_thread(lambda: self._project.selector.select_agents(task, top_k))
 
     # ------------------------------------------------------------ parts, made when they are needed
 

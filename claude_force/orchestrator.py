@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from claude_force.engine.batching import Batching, OnOutcome, OnStatus
     from claude_force.insight.choosing import Chooser
     from claude_force.insight.rollup import OnProgress, Rollup
+    from claude_force.semantic_selector import AgentMatch, SemanticSelector
     from claude_force.stores.budgets import Budgets
     from claude_force.stores.runs import RunStore
     from claude_force.transports.live import LiveTransport
@@ -181,6 +182,13 @@ class Project:
         from claude_force.agent_memory import Recollection  # noqa: PLC0415 - as above
 
         return Recollection(self.memory, self.settings.config.memory, is_claude=not self._server)
+
+    @_MadeOnce
+    def selector(self) -> "SemanticSelector":
+        """Which agent fits a task."""
+        from claude_force.semantic_selector import SemanticSelector  # noqa: PLC0415 - most calls name an agent
+
+        return SemanticSelector(self._config_path, project_dir=self.start, simulated=self._offline)
 
     @_MadeOnce
     def runs(self) -> "RunStore":
@@ -615,6 +623,13 @@ class AgentOrchestrator:
     def list_agents(self) -> list["AgentDefinition"]:
         """Every agent that can be called, by name."""
         return agent_library(self.settings, start=self._project.start).load_all()
+
+    def recommend_agents(self, task: str, top_k: int = 3) -> list["AgentMatch"]:
+        """The agents that fit this task best, with reasons, the best first; none where probably none fits.
+
+        Nothing is sent. Raises `InputError`.
+        """
+        return self._project.selector.select_agents(task, top_k)
 
     # ------------------------------------------------------------ parts, made when they are needed
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from claude_force import AgentOrchestrator
 
 if TYPE_CHECKING:
-    from claude_force import AgentResult, ClaudeForceError
+    from claude_force import AgentMatch, AgentResult, ClaudeForceError
     from claude_force.base.results import WorkflowResult
 
 # Two tests share a core here: how long one example takes says nothing.
@@ -53,6 +53,9 @@ class Awaited:
 
     def execute_agent(self, agent: str, task: str, **options: Any) -> "AgentResult":
         return asyncio.run(self._subject.execute_agent_async(agent, task, **options))
+
+    def recommend_agents(self, task: str, top_k: int = 3) -> "list[AgentMatch]":
+        return asyncio.run(self._subject.async_face.recommend_agents(task, top_k))
 
     def execute_batch(self, tasks: Any, **options: Any) -> "list[AgentResult | ClaudeForceError]":
         return asyncio.run(self._subject.async_face.execute_batch(tasks, **options))

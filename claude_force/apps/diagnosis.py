@@ -14,6 +14,7 @@ from claude_force.insight.estimate import tokens_of
 from claude_force.insight.health import Check, Status, check_config, check_folder
 from claude_force.library.project import agent_library, project_context, skill_library
 from claude_force.performance_tracker import metrics_folder
+from claude_force.semantic_selector import SemanticSelector
 from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
     yield from _agents(settings, start)
     yield from _skills(start)
     yield from _context(settings, start)
+    yield Finding("selection", "ok", f"by {SemanticSelector(config_path, project_dir=start).method}")
     yield _credentials()
     yield _finding(check_folder("metrics", metrics_folder(start)))
 

@@ -45,6 +45,8 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     disallowed_tools: tuple[str, ...] = ()
     skills: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
+    """Tasks for it, in a user's words; a key of ours, as `keywords` is."""
     permission_mode: str | None = None
     max_turns: int | None = None
     memory: str | None = None

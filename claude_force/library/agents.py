@@ -33,7 +33,7 @@ from claude_force.library.definition import (
 from claude_force.library.disk import File, Unusable, Walk, resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -117,7 +117,7 @@ class AgentLibrary:
             for problem in tree.problems:
                 if problem.agent == name:
                     raise copy.copy(problem)  # the kept one is shared, and a raised one collects tracebacks
-        raise self._not_found(name)
+        raise not_found(name, self.names())
 
     def _remembered(self, agent: AgentDefinition) -> AgentDefinition:
         kept = self._kept.get(agent.path) if agent.path else None
@@ -183,22 +183,24 @@ class AgentLibrary:
             self._kept[file.path] = _Kept(file, outcome, wanted if is_ruled_out else None)
         return outcome
 
-    def _not_found(self, name: str) -> AgentNotFoundError:
-        import difflib  # noqa: PLC0415 - only a wrong name pays for it
 
-        by_fold = {known.casefold(): known for known in self.names()}
-        if not by_fold:
-            return AgentNotFoundError(
-                f"no agent is named {name!r}, for there are none here; `claude-force init` writes a starter set",
-                agent=name,
-            )
-        nearest = tuple(by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold))
-        hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+def not_found(name: str, names: "Iterable[str]") -> AgentNotFoundError:
+    """The error for a name that none of these agents has, with the nearest that there are."""
+    import difflib  # noqa: PLC0415 - only a wrong name pays for it
+
+    by_fold = {known.casefold(): known for known in names}
+    if not by_fold:
         return AgentNotFoundError(
-            f"no agent is named {name!r}; {hint}`claude-force agents list` shows all of them",
+            f"no agent is named {name!r}, for there are none here; `claude-force init` writes a starter set",
             agent=name,
-            nearest=nearest,
         )
+    nearest = tuple(by_fold[fold] for fold in difflib.get_close_matches(name.casefold(), by_fold))
+    hint = f"did you mean {' or '.join(map(repr, nearest))}? " if nearest else ""
+    return AgentNotFoundError(
+        f"no agent is named {name!r}; {hint}`claude-force agents list` shows all of them",
+        agent=name,
+        nearest=nearest,
+    )
 
 
 def agent_folders(start: "Path", *, home: "Path") -> list[AgentFolder]:

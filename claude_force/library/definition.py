@@ -98,6 +98,7 @@ def _definition(document: Document, *, path: "Path", source: AgentSource) -> Out
         disallowed_tools=fields.names("disallowedTools") or (),
         skills=fields.names("skills") or (),
         keywords=fields.names("keywords") or (),
+        examples=fields.texts("examples"),
         permission_mode=fields.choice("permissionMode", _PERMISSION_MODES),
         max_turns=fields.count("maxTurns"),
         memory=fields.choice("memory", ("user", "project", "local")),
@@ -163,7 +164,7 @@ def may_define(data: bytes, name: str, *, path: "Path") -> bool:
 # ------------------------------------------------------------ fields
 
 _FIELDS = ("name", "description", "tools", "disallowedTools", "model", "permissionMode", "maxTurns", "skills",
-           "memory", "effort", "color", "keywords", "fallback_models")  # fmt: skip
+           "memory", "effort", "color", "keywords", "examples", "fallback_models")  # fmt: skip
 _KEPT_FIELDS = ("mcpServers", "hooks", "background", "isolation", "initialPrompt")  # known, but without a place of ours
 _MISSPELT_TOOLS = ("allowed-tools", "allowedTools")
 _KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})

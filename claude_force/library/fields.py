@@ -54,6 +54,14 @@ class Fields:
         items = [item for text in texts if text for item in re.findall(_LIST_ITEM, text)]
         return tuple(dict.fromkeys(name for item in items if (name := item.strip().removeprefix("- ").strip())))
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Sentences from a list, or a single one."""
+        value = self.meta.get(key)
+        texts = [plain(item) for item in (value if isinstance(value, list) else [value])]
+        if None in texts and value is not None:
+            self.warn(f"{key!r} holds something else than texts, which was left out; put each in quotes")
+        return tuple(text.strip() for text in texts if text and text.strip())
+
     def choice(self, key: str, words: tuple[Any, ...]) -> Any:  # noqa: ANN401 - one of `words`, or None
         """One of a few words."""
         text = self.text(key)

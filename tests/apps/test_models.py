@@ -20,3 +20,4 @@ def test_models(run: Run, tmp_path: Path) -> None:
     assert "is not that of all-MiniLM-L6-v2" in done.stderr
     assert json.loads(run("models", "list", "--json").stdout) == []
     assert run("models", "remove").stdout == "0 removed\n"
+    assert "selection: by words alone" in run("doctor").stdout

@@ -9,15 +9,20 @@ from msgspec.structs import asdict
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
 from claude_force.apps.findings import show_findings
+from claude_force.apps.stdin import read_stdin
 from claude_force.base.briefing import NO_SKILLS
 from claude_force.base.config import current_folder, load_settings
 from claude_force.engine.briefing import brief
 from claude_force.insight.estimate import tokens_of
 from claude_force.library.agents import AgentFolder, AgentLibrary
 from claude_force.library.project import agent_library, briefed_agents
+from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from claude_force.base.records import AgentDefinition
+    from claude_force.semantic_selector import Explanation
 
 
 @click.group()
@@ -88,6 +93,56 @@ def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> No
         library = AgentLibrary([AgentFolder(path=folder, source="project", root=folder)])
     code = show_findings("agent", library.load_all(), library.problems(), library.shadowed(), as_json=as_json)
     raise SystemExit(code)
+
+
+@command.command(epilog=example('claude-force agents recommend "our tests are flaky" --explain'))
+@click.argument("task", help="What is to be done; `-` reads it from standard input.")
+@click.option("--top-k", type=click.IntRange(min=1), default=3, show_default=True, help="So many, at most.")
+@click.option(
+    "--min-confidence",
+    type=click.FloatRange(0, 1),
+    help="Each that is at least so likely the right one. [default: none where probably none fits]",
+)
+@click.option("--explain", is_flag=True, help="Say what speaks for each, of the nearest also where none fits.")
+@config_option
+@json_option
+def recommend(
+    *, task: str, top_k: int, min_confidence: float | None, explain: bool, config_path: Path | None, as_json: bool
+) -> None:
+    """Say which agents fit a task, how likely each is the right one, and why."""
+    selector = Project(config_path).selector
+    task = read_stdin() if task == "-" else task
+    matches = selector.select_agents(task, top_k, min_confidence=min_confidence)
+    if explain:
+        nearest = matches or selector.select_agents(task, top_k, min_confidence=0)
+        found = [selector.explain_selection(task, match.agent_name) for match in nearest]
+        if as_json:
+            print_json({"method": selector.method, "fits": bool(matches), "agents": found})
+            return
+        note(selector.method, kind="by")
+        for explanation in found:
+            click.echo("\n".join(_explained(explanation)))
+    elif as_json:
+        print_json(matches)
+        return
+    else:
+        rows = [(match.agent_name, f"{match.confidence:.2f}", "; ".join(match.reasons)) for match in matches]
+        print_table(("agent", "confidence", "why"), rows)
+    if not matches:
+        note("probably none of the agents fits this task; --min-confidence 0 gives the nearest")
+
+
+def _explained(explanation: "Explanation") -> "Iterator[str]":
+    """Evidence, the most first, a line each."""
+    place = f"{explanation.rank} of {explanation.agents}"
+    yield harmless(
+        f"{explanation.agent_name}  {explanation.confidence:.2f}  {place}, evidence {explanation.evidence:.2f}"
+    )
+    for word, evidence in explanation.words.items():
+        yield f"  {evidence:5.2f}  the word {harmless(word)}"
+    for rest, what in ((explanation.meaning, "meaning"), (explanation.history, "history")):
+        if rest:
+            yield f"  {rest:5.2f}  {what}"
 
 
 def _facts(agent: "AgentDefinition") -> dict[str, Any]:
