@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from claude_force.apps.alerts import alerts_option
+from claude_force.apps.auto_agent import choose_agent, is_auto
 from claude_force.apps.console import (
     age,
     check_routing,
@@ -49,11 +50,16 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 @click.command(
     epilog=example(
         'git diff | claude-force execute code-reviewer "Review this change." --model opus',
+        'claude-force execute auto "our tests are flaky" --file tests/test_clock.py',
         "claude-force execute code-reviewer --tasks-file tasks.jsonl --output results.jsonl",
         """ls *.py | jq -R '{task: "Lint it.", files: .}' | claude-force execute linter --tasks-file -""",
     )
 )
-@click.argument("agent", shell_complete=complete_agent, help="The agent's name; `agents list` shows them.")
+@click.argument(
+    "agent",
+    shell_complete=complete_agent,
+    help="The agent's name; `agents list` shows them. `auto` is the one that fits the task.",
+)
 @click.argument("task", required=False, help="What to do; `-`, or nothing, reads it from standard input.")
 @click.option("-f", "--file", "files", multiple=True, help="A text file that the task is about; may be repeated.")
 @click.option("--model", help="haiku, sonnet, opus, fable, or a model's id.")
@@ -197,8 +203,7 @@ def command(
         code = _execute(project, agent, task, options, awaited=awaited, as_json=as_json)
         roll_up_if_due(project)
         raise SystemExit(code)
-    if task is not None:
-        raise click.UsageError("give a task or --tasks-file, not both")
+    _check_tasks_file(project, agent, task)
     if only_plans:
         from claude_force.apps.batch import plan_tasks_file  # noqa: PLC0415 - as below
 
@@ -233,6 +238,14 @@ def command(
     raise SystemExit(code)
 
 
+def _check_tasks_file(project: Project, agent: str, task: str | None) -> None:
+    """Whether the arguments go together with one."""
+    if task is not None:
+        raise click.UsageError("give a task or --tasks-file, not both")
+    if is_auto(project, agent):
+        raise click.UsageError("auto chooses for one task; name an agent here, and others in the lines of the file")
+
+
 def _check_batch(
     *, is_batch: bool, waits: bool, live_fallback: bool, fits: bool, only_plans: bool, offline: bool
 ) -> None:
@@ -258,6 +271,8 @@ def _execute(
     task, options["materials"] = _from_stdin(task)
     if sys.stdout is None:
         raise InputError("standard output is closed, so the answer would be lost; redirect it to a file")
+    match = choose_agent(project, task) if is_auto(project, agent) else None
+    agent = match.agent_name if match else agent
     streams = is_terminal(sys.stdout) and not as_json
     screen = _Screen()
     options["on_text"] = screen.show if streams else None
@@ -271,7 +286,7 @@ def _execute(
     finally:
         screen.end_line()
     if as_json:
-        print_json(result.to_dict())
+        print_json(result.to_dict() | ({"selection": match} if match else {}))
     elif not streams:
         click.echo(result, nl=not result.endswith("\n"))
     _say_summary(result)
@@ -294,6 +309,7 @@ def _plan(
     from claude_force.apps.task_plan import PlannedTask, plan_tasks  # noqa: PLC0415 - few calls are only planned
 
     text, options["materials"] = _from_stdin(task)
+    agent = choose_agent(project, text).agent_name if is_auto(project, agent) else agent
     planned = [PlannedTask(1, None, AgentTask(agent, text))]
     plan_tasks(project, planned, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
 
