@@ -62,6 +62,8 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     estimated_cost: Decimal | None
     """US dollars by the tokens that the API counted and the price of the day; null where unpriced."""
     attempts: int = 1
+    ttft_ms: float | None = None
+    """Until the first text came, from when it was asked for, where the answer was streamed."""
     cached: bool = False
     cache_age_s: float | None = None
     saved_cost: Decimal | None = None
@@ -223,6 +225,7 @@ def _line(execution: Execution) -> ExecutionLine:
         total_tokens=usage.total_tokens,
         estimated_cost=execution.cost_usd,
         attempts=execution.attempts,
+        ttft_ms=None if execution.ttft_ms is None else round(execution.ttft_ms, 3),
         cached=execution.cached,
         cache_age_s=execution.cache_age_s,
         saved_cost=execution.saved_usd,

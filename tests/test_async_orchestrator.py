@@ -315,6 +315,28 @@ async def test_a_cancellation_while_a_stream_is_left_is_not_lost(project: Path) 
                 await leaving
 
 
+async def test_a_ledger_that_is_locked_holds_up_no_loop(project: Path) -> None:
+    """While another process has the file, the loop goes on; then the line is written all the same, and nothing lost."""
+    ledger = project / ".claude/metrics/executions.jsonl"
+    ledger.parent.mkdir()
+    rounds = 0
+
+    def begin(_: str) -> None:
+        nonlocal rounds
+        rounds = 0
+
+    with Simulator(answer=echo) as simulator, ledger.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        async with orchestrator(simulator) as subject:
+            call = asyncio.create_task(subject.execute_agent("reviewer", "task 7", on_text=begin))
+            while not call.done():
+                await asyncio.sleep(0.001)
+                rounds += 1
+            assert await call == "7"
+    assert rounds > 50
+    assert ledger.read_text().count("\n") == 1
+
+
 # ---------------------------------------------------------------- tasks that are none
 
 

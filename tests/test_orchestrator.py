@@ -155,6 +155,22 @@ def test_a_stream_that_breaks_is_asked_again(face: Face, project: Path, fault: A
     assert ledger(project)[0]["estimated_cost"] is None
 
 
+def test_a_streamed_answer_tells_when_its_first_text_came(face: Face, project: Path) -> None:
+    """From when the attempt that gave it was sent, without the waits before; of any other answer, nothing is said."""
+    faults = [ApiFault(529, headers={"retry-after-ms": "100"})]
+    with Simulator(latency=0.2, faults=faults) as simulator, asking(face, simulator) as subject:
+        streamed = subject.execute_agent("reviewer", "x", on_text=lambda _: None)
+        kept = subject.execute_agent("reviewer", "x", on_text=lambda _: None)
+        plain = subject.execute_agent("reviewer", "y")
+    assert 200 <= streamed.ttft_ms <= streamed.duration_ms - 100
+    assert (kept.cached, kept.ttft_ms, plain.ttft_ms) == (True, None, None)
+    assert [line.get("ttft_ms") for line in ledger(project)] == [
+        pytest.approx(Decimal(streamed.ttft_ms), abs=Decimal("0.001")),
+        None,
+        None,
+    ]
+
+
 def test_retries_end_with_the_error(face: Face, project: Path) -> None:
     """When the retries are used up the last error is raised, with the number of attempts."""
     write(project / ".claude/claude.json", '{"defaults": {"max_retries": 2}}')

@@ -206,6 +206,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     refusal_explanation: str | None = None
     simulated: bool = False
     limits: RateLimits | None = None
+    ttft_s: float | None = None
+    """From the moment that the request was sent to the first piece of text; `None` where it was not streamed."""
 
 
 class KeptReply(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,6 +248,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     success: bool
     duration_ms: float
     attempts: int
+    ttft_ms: float | None = None
+    """Of the attempt that gave the answer: see `Reply.ttft_s`; `None` also where nothing was sent for it."""
     usage: Usage | None = None
     cost_usd: "Decimal | None" = None
     """`None` is unpriced: the model's price, or the usage, is not known."""
@@ -309,6 +313,7 @@ class AgentResult(str):
         "simulated",
         "skills",
         "stop_reason",
+        "ttft_ms",
         "usage",
         "warnings",
     )
@@ -336,6 +341,8 @@ class AgentResult(str):
     request_id: str | None
     duration_ms: float
     """The whole turn, waits included."""
+    ttft_ms: float | None
+    """Until the first text came, from when it was asked for; `None` where it was not streamed, or is `cached`."""
     attempts: int
     """Requests sent; 0 where the cache answered."""
     simulated: bool
@@ -359,6 +366,7 @@ class AgentResult(str):
         stop_reason: str | None = "end_turn",
         request_id: str | None = None,
         duration_ms: float = 0.0,
+        ttft_ms: float | None = None,
         attempts: int = 1,
         simulated: bool = False,
         warnings: tuple[str, ...] = (),

@@ -45,6 +45,7 @@ def execution_of(turn: "Turn") -> Execution:
         success=turn.failure is None,
         duration_ms=turn.elapsed_s * 1000,
         attempts=turn.attempts,
+        ttft_ms=last.ttft_s * 1000 if last and last.ttft_s is not None and not kept else None,
         usage=usage,
         cost_usd=cost_usd,
         calls=calls,

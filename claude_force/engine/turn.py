@@ -104,6 +104,7 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
         stop_reason=reply.stop_reason,
         request_id=reply.request_id,
         duration_ms=execution.duration_ms,
+        ttft_ms=execution.ttft_ms,
         attempts=turn.attempts,
         simulated=reply.simulated,
         warnings=tuple(turn.warnings),

@@ -259,7 +259,13 @@ def read_result(line: bytes, *, is_simulated: bool) -> tuple[str, Reply | ErrorB
     return entry.custom_id, result.type
 
 
-def _reply(message: _Message, text: str, headers: Mapping[str, str], limits: RateLimits | None) -> Reply:
+def _reply(
+    message: _Message,
+    text: str,
+    headers: Mapping[str, str],
+    limits: RateLimits | None,
+    ttft_s: float | None = None,
+) -> Reply:
     details = message.stop_details or _StopDetails()
     return Reply(
         model=message.model,
@@ -271,6 +277,7 @@ def _reply(message: _Message, text: str, headers: Mapping[str, str], limits: Rat
         refusal_explanation=details.explanation,
         simulated=SIMULATED_HEADER in headers,
         limits=limits,
+        ttft_s=ttft_s,
     )
 
 
@@ -314,7 +321,10 @@ def _usage(usage: _Usage | None) -> Usage | None:
 
 
 class Assembly:
-    """Puts the events of a stream together. A stream that ends early leaves `stop_reason` at `None`."""
+    """Puts the events of a stream together. A stream that ends early leaves `stop_reason` at `None`.
+
+    Made when the request is sent, for it tells how long the first text was waited for.
+    """
 
     def __init__(self, on_begin: Callable[[], object] | None = None) -> None:
         self._on_begin = on_begin
@@ -322,6 +332,8 @@ class Assembly:
         self._limits: RateLimits | None = None
         self._texts: list[str] = []
         self._message: _Message | None = None
+        self._asked_at_s = time.monotonic()
+        self._ttft_s: float | None = None
 
     def begin(self, headers: Mapping[str, str]) -> None:
         """Keep what the response says before its stream."""
@@ -351,6 +363,8 @@ class Assembly:
     def _keep(self, block: _Block, kind: str) -> str:
         if block.type != kind:
             return ""
+        if self._ttft_s is None and block.text:
+            self._ttft_s = time.monotonic() - self._asked_at_s
         self._texts.append(block.text)
         return block.text
 
@@ -382,4 +396,4 @@ class Assembly:
             )
         if self._message.stop_reason is None:
             self._message.usage = None  # the last event would have said what the answer really cost
-        return _reply(self._message, "".join(self._texts), self._headers, self._limits)
+        return _reply(self._message, "".join(self._texts), self._headers, self._limits, self._ttft_s)
