@@ -28,6 +28,7 @@ from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
+from claude_force.insight.tracing import find_spans
 from claude_force.library.materials import read_material
 from claude_force.library.project import (
     agent_library,
@@ -80,6 +81,7 @@ def assemble(
         ),
         config=msgspec.structs.replace(config, defaults=msgspec.structs.replace(config.defaults, model=model)),
         aliases=aliases_of(environment),
+        find_spans=find_spans,
     )
 
 

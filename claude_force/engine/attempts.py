@@ -104,10 +104,12 @@ async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> 
         turn.attempts += 1
         own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
         timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
-        is_sent = True
-        outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text, caching=caching)
-        turn.asked.append(request)
-        turn.replies.append(outcome)
+        with turn.spans.span("attempt", request.model, max_tokens=request.max_tokens, effort=request.effort) as span:
+            is_sent = True
+            outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text, caching=caching)
+            turn.asked.append(request)
+            turn.replies.append(outcome)
+            span.tell(outcome)
     except ClaudeForceError as error:
         outcome = error
         raise
@@ -141,7 +143,8 @@ async def _admitted(turn: "Turn", gate: "Gate", ticket: "Ticket") -> "Permit":
                 model=model,
                 retry_after_s=wait,
             )
-        await turn.outside.wait(ticket.signal, timeout_s=min(wait, left_s))
+        with turn.spans.span("wait", "limits"):
+            await turn.outside.wait(ticket.signal, timeout_s=min(wait, left_s))
 
 
 def _tell(permit: "Permit", outcome: "Reply | ClaudeForceError | None") -> None:

@@ -59,6 +59,7 @@ from claude_force.base.errors import (
 )
 from claude_force.base.pricing import BatchPrices
 from claude_force.base.records import AgentResult, Caching, Execution, PromptCaching, Reply, Request, Savings
+from claude_force.base.spans import NO_SPANS
 from claude_force.base.usage import Usage
 from claude_force.engine.budget import request_usd
 from claude_force.engine.key import request_key
@@ -71,6 +72,8 @@ from claude_force.engine.turn import choice_of, run_prepared
 from claude_force.engine.warming import prefixes
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from claude_force.base.batches import BatchBudget, BatchServer, BatchStore
     from claude_force.base.ports import OnText
     from claude_force.engine.outside import Outside
@@ -117,6 +120,8 @@ class BatchTurn(NamedTuple):
     """Whether whoever collects it, with parts of his own, is to keep the answer in the cache."""
     see_booked: Callable[[Execution], object] | None = None
     """Gets what the ledger has of it already, written by a process that died, or by another one."""
+    place: "AbstractContextManager[object]" = NO_SPANS
+    """Of its spans, among those of who asks."""
 
 
 class BatchWatch(NamedTuple):
@@ -593,7 +598,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             step_id=ask.step_id,
         )
         prepared = msgspec.structs.replace(turn.prepared, fallbacks=()) if turn else ask.prepared
-        return await _outcome(_Replaying(outside, result), parts, task, prepared), book.cost_usd
+        with turn.place if turn else NO_SPANS:
+            return await _outcome(_Replaying(outside, result), parts, task, prepared), book.cost_usd
 
 
 def _taken(answers: dict[str, Outcome], take: Take | None) -> dict[str, Outcome]:

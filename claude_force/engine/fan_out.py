@@ -45,6 +45,7 @@ async def _wait(turn: "Turn", place: "Place") -> None:
     ttl: CacheTtl = "1h" if task.run_s > SHORT_RUN_S else "5m"
     while not warmth.try_send(place, others=others, ttl=ttl, can_wait=can_wait, is_late=now_s >= until_s):
         asked_s = now_s
-        await turn.outside.wait(place.called, timeout_s=until_s - now_s)
+        with turn.spans.span("wait", "prompt cache"):
+            await turn.outside.wait(place.called, timeout_s=until_s - now_s)
         now_s = monotonic()
         turn.warming_s += now_s - asked_s

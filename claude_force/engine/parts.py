@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from claude_force.base.spans import find_none
 from claude_force.engine.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from claude_force.base.config import Config
     from claude_force.base.ports import AgentFinder, Budget, Ledger, Memory, OnRetry, OnText, Pricer, ReplyCache
     from claude_force.base.records import AgentDefinition, Execution, KeptReply, ModelRecommendation, Reply, Request
+    from claude_force.base.spans import Spans
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Task
 
@@ -38,6 +40,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """Gives what agents did before; called by who wants it."""
     choose: "Choose | None" = None
     """The router, for where nobody names a model; `None` where it is off. It reads the ledger, so it may stall."""
+    find_spans: "Callable[[], Spans]" = find_none
+    """Gives where the spans of a piece of work go; called as it begins."""
     aliases: Mapping[str, str] = msgspec.field(default_factory=dict)
     server: str = ""
     """Who answers, as far as it decides the answer: empty for Claude itself."""
@@ -83,6 +87,7 @@ class Turn(msgspec.Struct, kw_only=True):
 
     outside: "Outside"
     parts: Parts
+    spans: "Spans"
     task: "Task"
     watch: Watch
     model: str

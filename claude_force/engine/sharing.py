@@ -8,6 +8,7 @@ nobody does                             -> ask, keep the answer, and give it to 
 
 import copy
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from claude_force.base.errors import ClaudeForceError, InvalidOutputError
@@ -34,7 +35,12 @@ async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Rep
     if use_cache is False:
         return await ask_models(turn, requests), turn.replies[-1]
     key = _key(turn, requests[0])
-    if cache and use_cache != "refresh" and (kept := _fitting(turn, cache.recall(key, agent=turn.task.agent_name))):
+    agent = turn.task.agent_name
+    if (
+        cache
+        and use_cache != "refresh"
+        and (kept := _looked_up(turn, "memory", lambda: cache.recall(key, agent=agent)))
+    ):
         return _given(turn, kept)
     models = (request.model for request in requests[1:])  # who takes no other model's answer must not be given one
     kind = "refresh" if use_cache == "refresh" else ""
@@ -48,7 +54,8 @@ async def _share(turn: "Turn", requests: "Sequence[Request]", key: str, *, fligh
     outcome: KeptReply | ClaudeForceError | None = None
     try:
         if not seat.leads:
-            await turn.outside.wait(seat.called, timeout_s=max(turn.left_s, 0.0))
+            with turn.spans.span("wait", "the same request"):
+                await turn.outside.wait(seat.called, timeout_s=max(turn.left_s, 0.0))
             if seat.outcome is None and turn.left_s <= 0:
                 raise deadline(turn)
         if seat.leads:
@@ -76,7 +83,7 @@ async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits:
     try:
         while turn.task.use_cache != "refresh" and not release:
             release = cache.claim(key, agent=agent, is_blocking=is_blocking) if waits else None
-            if kept := _fitting(turn, cache.find(key, agent=agent, counts=is_first)):
+            if kept := _looked_up(turn, "cache", partial(cache.find, key, agent=agent, counts=is_first)):
                 return _given(turn, kept)[0], kept
             if not waits:
                 break
@@ -95,7 +102,8 @@ async def _rest(turn: "Turn") -> None:
     """Wait until it is time to look again whether somebody has the answer."""
     if turn.left_s <= LOOK_EVERY_S:
         raise deadline(turn)
-    await turn.outside.pause(LOOK_EVERY_S)
+    with turn.spans.span("wait", "the same request"):
+        await turn.outside.pause(LOOK_EVERY_S)
 
 
 def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
@@ -110,6 +118,14 @@ def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
 
 def _key(turn: "Turn", request: "Request") -> str:
     return request_key(request, server=turn.parts.server)
+
+
+def _looked_up(turn: "Turn", where: str, look: "Callable[[], KeptReply | None]") -> KeptReply | None:
+    """What is there that fits."""
+    with turn.spans.span("lookup", where) as span:
+        kept = _fitting(turn, look())
+        span.tell(kept)
+    return kept
 
 
 def _fitting(turn: "Turn", kept: KeptReply | None) -> KeptReply | None:

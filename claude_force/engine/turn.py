@@ -62,6 +62,7 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
     turn = Turn(
         outside=outside,
         parts=parts,
+        spans=parts.find_spans(),
         task=task,
         watch=watch.guarded(),
         model=prepared.request.model,
@@ -71,25 +72,28 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
         started_s=parts.clock.monotonic() - max((now - begun_at).total_seconds(), 0.0),
         timestamp=begun_at,
     )
-    try:
-        for warning in prepared.warnings:
-            turn.warn(warning)
-        text, reply = await answer(turn, (prepared.request, *prepared.fallbacks))
-        books.close(turn)
-    except WatcherError as error:
-        turn.failure = type(error.error).__name__
-        raise error.error from error.error.__cause__
-    except Exception as error:
-        turn.failure = type(error).__name__
-        raise
-    finally:
-        if turn.execution is not None:
-            execution = turn.execution
-        elif turn.kept is None:
-            execution = await outside.finish(partial(books.enter, turn))
-        else:  # nothing was paid, so nobody has to wait until it is written down
-            execution = books.execution_of(turn)
-            outside.later(partial(parts.ledger.record, execution))
+    ids = {"workflow": task.workflow_id, "run_id": task.run_id, "step_id": task.step_id}
+    with turn.spans.span("turn", task.agent_name, **ids) as span:
+        try:
+            for warning in prepared.warnings:
+                turn.warn(warning)
+            text, reply = await answer(turn, (prepared.request, *prepared.fallbacks))
+            books.close(turn)
+        except WatcherError as error:
+            turn.failure = type(error.error).__name__
+            raise error.error from error.error.__cause__
+        except Exception as error:
+            turn.failure = type(error).__name__
+            raise
+        finally:
+            if turn.execution is not None:
+                execution = turn.execution
+            elif turn.kept is None:
+                execution = await outside.finish(partial(books.enter, turn))
+            else:  # nothing was paid, so nobody has to wait until it is written down
+                execution = books.execution_of(turn)
+                outside.later(partial(parts.ledger.record, execution))
+            span.tell(execution)
     return AgentResult(
         text,
         agent_name=task.agent_name,

@@ -73,7 +73,7 @@ class LiveTransport:
 
         Else it makes the cheaper plain call.
         """
-        messages = self.client.messages  # the first call imports the SDK: a second that is no fault of the server's
+        messages = _messages(self.client)  # the first call imports the SDK: a second that is no fault of the server's
         deadline = time.monotonic() + timeout_s
         parameters = to_parameters(request, caching) | {"timeout": _attempt_timeout(deadline - time.monotonic())}
         if not _streams(request, on_text, caching):
@@ -203,7 +203,7 @@ class AsyncLiveTransport:
         on_text: "OnText | None",
         caching: "Caching | None",
     ) -> "Reply":
-        messages = self.client.messages
+        messages = _messages(self.client)
         parameters = to_parameters(request, caching) | {"timeout": _attempt_timeout(timeout_s)}
         if not _streams(request, on_text, caching):
             with translated(request):
@@ -286,6 +286,24 @@ class ThreadedTransport:
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""
         self._transport.close()
+
+
+def _messages(client: Any) -> Any:  # noqa: ANN401 - the SDK's, whose sync and async classes have no common one
+    """Its calls, without the SDK's own span where somebody traces: ours has the tokens, and they must not count twice.
+
+    The trace goes along in the headers that the SDK would have sent.
+    """
+    from opentelemetry import trace  # noqa: PLC0415 - the SDK has loaded it
+
+    if not trace.get_current_span().get_span_context().is_valid:
+        return client.messages
+    headers: dict[str, str] = {}
+    with suppress(Exception):  # OTEL_PROPAGATORS may name one that cannot be loaded
+        from opentelemetry import propagate  # noqa: PLC0415 - only who traces needs it
+
+        if client.open_telemetry["propagation"]:
+            propagate.inject(headers)
+    return client.with_options(open_telemetry={"traces": False}, default_headers=headers).messages
 
 
 def _streams(request: "Request", on_text: "OnText | None", caching: "Caching | None") -> bool:

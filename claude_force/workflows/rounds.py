@@ -14,6 +14,7 @@ Steps go on one after the other, in both faces: what takes long is the batch, an
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,9 @@ class Rounds:
         self.batching = batching
         self._live_fallback, self._watch = live_fallback, watch
         self._is_over = is_over
-        self._ready: deque[Work] = deque()
-        self._waiting: deque[Work] = deque()
+        # Each in a context of its own, as if it were a task: what one has there, the others must not see.
+        self._ready: deque[tuple[Work, Context]] = deque()
+        self._waiting: deque[tuple[Work, Context]] = deque()
         self._turns: list[BatchTurn] = []
         """What those that wait have to be told, in their order."""
         self._outcomes: dict[int, Outcome] = {}
@@ -62,17 +64,17 @@ class Rounds:
 
     def start(self, work: "Work") -> None:
         """See `Crew.start`."""
-        self._ready.append(work)
+        self._ready.append((work, copy_context()))
 
     async def ended(self) -> "Unit":
         """See `Crew.ended`."""
         while True:
             while self._ready:
-                work = self._ready.popleft()
-                unit = await _gone_on(work)
+                work, context = self._ready.popleft()
+                unit = await _gone_on(work, context)
                 if unit is not None:
                     return unit
-                self._waiting.append(work)
+                self._waiting.append((work, context))
             await self._round()
 
     async def turn(self, make: "MakeTurn") -> "AgentResult":
@@ -83,7 +85,8 @@ class Rounds:
         """See `Crew.cancel`. What was sent goes on at the server."""
         for waiting in (self._ready, self._waiting):
             while waiting:
-                waiting.popleft().close()
+                work, context = waiting.popleft()
+                context.run(work.close)
 
     async def answer(self, turn: "BatchTurn") -> "Outcome | None":
         """How the turn ended in the batch of its round; `None` if the run was over before that was sent."""
@@ -121,12 +124,12 @@ def _round() -> "Generator[object, None, None]":
 
 
 @coroutine
-def _gone_on(work: "Work") -> "Generator[Any, Any, Unit | None]":
+def _gone_on(work: "Work", context: Context) -> "Generator[Any, Any, Unit | None]":
     """Have it go on until it ends, or waits for the round: then it is `None`. Whatever else it waits for, we do."""
     error: BaseException | None = None
     while True:
         try:
-            awaited = work.send(None) if error is None else work.throw(error)
+            awaited = context.run(work.send, None) if error is None else context.run(work.throw, error)
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return] # StopIteration is not generic
         if awaited is _ROUND:

@@ -115,6 +115,7 @@ class Run:
         self._expected_s = known_s if seconds else 0.0
         self._uses = Counter(self._kin(step, step.agent, step.model) for step in plan.steps.values())
         """Steps that have not ended, by whom they ask."""
+        self._spans = parts.find_spans()
         self._started_s = parts.clock.monotonic()
         self._results: dict[str, StepResult] = {}
         self._order: list[str] = []
@@ -144,6 +145,12 @@ class Run:
 
     async def execute(self) -> WorkflowResult:
         """Do all that can be done. Raises only what is no failure of a step: a cancellation, a Ctrl-C, a defect."""
+        with self._spans.span("run", self.plan.name, run_id=self._journal.run_id) as span:
+            result = await self._executed()
+            span.tell(result)
+        return result
+
+    async def _executed(self) -> WorkflowResult:
         try:
             self._tell("run_started")
             while True:
@@ -359,14 +366,17 @@ class Run:
 
     async def _do(self, unit: Unit) -> Unit:
         """One unit, to its end, however that is."""
-        try:
-            unit.result = await self._answered(unit)
-        except (BudgetError, NotRunError) as error:
-            unit.result = self._facts(unit, status="not_run", reason=_line(error), error=error)
-        except ClaudeForceError as error:
-            if error is self._defect:
-                raise
-            unit.result = self._facts(unit, status="failed", reason=_line(error), error=error)
+        run_id, agent = self._journal.run_id, unit.step.agent
+        with self._spans.span("step", unit.name, run_id=run_id, agent=agent) as span:
+            try:
+                unit.result = await self._answered(unit)
+            except (BudgetError, NotRunError) as error:
+                unit.result = self._facts(unit, status="not_run", reason=_line(error), error=error)
+            except ClaudeForceError as error:
+                if error is self._defect:
+                    raise
+                unit.result = self._facts(unit, status="failed", reason=_line(error), error=error)
+            span.tell(unit.result)
         return unit
 
     async def _answered(self, unit: Unit) -> StepResult:
@@ -458,7 +468,8 @@ class Run:
         """The turn's answer, kept or from the batch of its round; what may be better next time is in the next, too."""
         batching = msgspec.structs.replace(rounds.batching, parts=parts)
         (asked,) = await rounds.outside.call(lambda: batching.prepare([task]))
-        turn = asked._replace(keeps=cache.is_shared, see_booked=unit.ledger.executions.append)
+        see_booked, place = unit.ledger.executions.append, self._spans.here()
+        turn = asked._replace(keeps=cache.is_shared, see_booked=see_booked, place=place)
         cache.key = cache.key or turn.key
         for warning in turn.prepared.warnings:
             self._warn(unit, warning)
