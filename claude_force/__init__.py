@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from claude_force.engine.breaker import CircuitBreaker
     from claude_force.engine.cascade import CascadeResult
     from claude_force.hybrid_orchestrator import CostEstimate, HybridOrchestrator, ModelRecommendation
+    from claude_force.insight.logs import JsonFormatter
     from claude_force.insight.models import ModelStats
     from claude_force.insight.rollup import Rollup
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
@@ -115,6 +116,7 @@ __all__ = [
     "InvalidOutputError",
     "InvalidRequestError",
     "JournalError",
+    "JsonFormatter",
     "LoadedSkills",
     "Material",
     "MetricsError",
@@ -170,6 +172,7 @@ _HOMES = {
     "CircuitBreaker": "engine.breaker",
     "CostEstimate": "hybrid_orchestrator",
     "HybridOrchestrator": "hybrid_orchestrator",
+    "JsonFormatter": "insight.logs",
     "LoadedSkills": "base.briefing",
     "Material": "base.records",
     "ModelRecommendation": "hybrid_orchestrator",

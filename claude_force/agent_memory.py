@@ -304,7 +304,9 @@ class Recollection:
             import logging  # noqa: PLC0415 - 10 ms that only a failure pays
 
             self._has_complained = True
-            logging.getLogger("claude_force.memory").warning("nothing is remembered: %s", error)
+            logging.getLogger("claude_force.memory").warning(
+                "nothing is remembered: %s", error, extra={"path": str(self._memory.path)}
+            )
 
 
 def _end(session: Session) -> str:

@@ -6,6 +6,7 @@ after retries, 6 refusal, 130 and 143 interrupted (Ctrl-C, SIGTERM).
 
 import atexit
 import gc
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -42,6 +43,10 @@ COMMANDS = {
     "simulator": "Serve the Messages API on loopback, without a model.",
     "workflows": "See, check, draw and plan the workflows that can be run.",
 }
+
+
+_TRACED = {"batch", "cache", "execute", "run-workflow"}
+"""Those that may ask a model."""
 
 
 class LazyGroup(click.Group):
@@ -83,8 +88,29 @@ class LazyGroup(click.Group):
     epilog='\b\nWithout a key:\n  claude-force execute python-expert "What does this do?" --file main.py --offline',
 )
 @click.version_option(__version__, prog_name="claude-force", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    envvar="CLAUDE_FORCE_LOG_LEVEL",
+    help="Log what happens, from this level on, to stderr. [env: CLAUDE_FORCE_LOG_LEVEL]",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    envvar="CLAUDE_FORCE_LOG_FORMAT",
+    help="How, with --log-level info unless that is given. [env: CLAUDE_FORCE_LOG_FORMAT]",
+)
+@click.pass_context
+def cli(ctx: click.Context, log_level: str | None, log_format: str | None) -> None:
     """Run your .claude/agents from the shell: make, for Claude agents."""
+    if log_level or log_format:
+        from claude_force.apps.telemetry import log  # noqa: PLC0415 - 10 ms that only a log pays
+
+        log(log_level or "info", log_format or "text")
+    if ctx.invoked_subcommand in _TRACED and any(name.startswith("OTEL_") for name in os.environ):
+        from claude_force.apps.telemetry import trace  # noqa: PLC0415 - as above
+
+        ctx.call_on_close(trace(os.environ))
 
 
 def main() -> NoReturn:

@@ -28,7 +28,7 @@ from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
-from claude_force.insight.tracing import find_spans
+from claude_force.insight.spans import find_spans
 from claude_force.library.materials import read_material
 from claude_force.library.project import (
     agent_library,

@@ -201,7 +201,7 @@ class PerformanceTracker:
             self._has_complained = True
             reason = getattr(error, "strerror", None) or error
             logging.getLogger("claude_force.metrics").warning(
-                "executions are not written down: %s: %s", self.path, reason
+                "executions are not written down: %s: %s", self.path, reason, extra={"path": str(self.path)}
             )
 
 

@@ -623,7 +623,7 @@ class ResponseCache:
             self._said.add(what)
         import logging  # noqa: PLC0415 - 10 ms that only a failure pays
 
-        logging.getLogger("claude_force.cache").warning("%s: %s", what, why)
+        logging.getLogger("claude_force.cache").warning("%s: %s", what, why, extra={"path": str(self.cache_dir)})
 
     def _after_fork(self) -> None:
         self._lock, self._opening = threading.Lock(), threading.Lock()

@@ -1,6 +1,7 @@
 """What all tests share: nothing of this machine reaches them, and nothing real is called."""
 
 import asyncio
+import logging
 import os
 import signal
 import subprocess
@@ -104,6 +105,24 @@ def nursery() -> Iterator[str]:
 def _from_nursery(nursery: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its programs are found before all others, and this Python's before the rest."""
     monkeypatch.setenv("PATH", os.pathsep.join([nursery, str(Path(sys.executable).parent), os.environ["PATH"]]))
+
+
+@pytest.fixture
+def unobserved() -> Iterator[None]:
+    """This process as if nobody had set traces or logs up, afterwards as well: both are set up once, and for good."""
+    from opentelemetry import trace
+    from opentelemetry.util._once import Once
+
+    logger = logging.getLogger("claude_force")
+
+    def reset() -> None:
+        trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = None, Once()
+        logger.handlers.clear()
+        logger.setLevel(logging.NOTSET)
+
+    reset()
+    yield
+    reset()
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from contextlib import suppress
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
-from claude_force.base.records import Execution, KeptReply, Reply
-from claude_force.base.spans import NO_SPANS, Span, SpanKind, Spans
+from claude_force.base.spans import Span, SpanKind, Spans
+from claude_force.insight.facts import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from opentelemetry.util.types import AttributeValue
 
     from claude_force.base.spans import Outcome
-    from claude_force.base.usage import Usage
 
 _TITLES: dict[SpanKind, str] = {
     "run": "invoke_workflow {}",
@@ -38,24 +37,47 @@ _KINDS: "dict[SpanKind, tuple[str, dict[str, AttributeValue]]]" = {
     "attempt": ("gen_ai.request.model", {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "anthropic"}),
 }
 """What the name of one is, and what else is said of all of that kind."""
-_ATTRIBUTES = {"effort": "gen_ai.request.reasoning.level", "max_tokens": "gen_ai.request.max_tokens"}
-"""Facts that the conventions have a name for."""
+_ATTRIBUTES = {
+    "cache_read_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "cache_write_tokens": "gen_ai.usage.cache_write.input_tokens",
+    "effort": "gen_ai.request.reasoning.level",
+    "error_type": "error.type",
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "model": "gen_ai.response.model",
+    "output_tokens": "gen_ai.usage.output_tokens",
+    "request_id": "anthropic.request.id",  # as the SDK's own spans have it
+    "stop_reason": "gen_ai.response.finish_reasons",
+    "streamed": "gen_ai.request.stream",
+    "thinking_tokens": "gen_ai.usage.reasoning.output_tokens",
+    "ttft_s": "gen_ai.response.time_to_first_chunk",
+}
+"""Facts that others have a name for."""
 
 
-def find_spans() -> Spans:
-    """Where the application has set up that they go, if it has; asked for each piece of work, as it may do so late.
+def find_tracer() -> Spans | None:
+    """Where the application has set up that spans go, if it has.
 
     The SDK of Claude loads OpenTelemetry's interface whether somebody traces or not: that alone says nothing.
     """
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
-        return NO_SPANS
+        return None
     try:
         provider = trace.get_tracer_provider()
         is_there = not isinstance(provider, trace.ProxyTracerProvider)
-        return _OpenSpans(provider.get_tracer("claude_force")) if is_there else NO_SPANS
+        return _OpenSpans(provider.get_tracer("claude_force")) if is_there else None
     except Exception:  # noqa: BLE001 - a thread is still loading it, or the environment names one that cannot be loaded
-        return NO_SPANS
+        return None
+
+
+def current_ids() -> dict[str, str]:
+    """Those of the trace and the span that are under way here, as they are written everywhere; none where none are."""
+    trace = sys.modules.get("opentelemetry.trace")
+    context = trace and trace.get_current_span().get_span_context()
+    if not context or not context.is_valid:
+        return {}
+    return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 class _OpenSpans:
@@ -120,14 +142,14 @@ class _OpenSpan:
     def tell(self, outcome: "Outcome") -> None:
         """See `Span.tell`."""
         with suppress(Exception):
-            self._span.set_attributes(_said(_attributes_of(outcome)))
-            if error := getattr(outcome, "error", None):  # of a step or a run, whose errors are no exceptions
-                self._fail(type(error).__name__)
+            said = _said(facts_of(outcome))
+            self._span.set_attributes(said)
+            if "error.type" in said:
+                self._fail()
 
-    def _fail(self, error_type: str) -> None:
+    def _fail(self) -> None:
         from opentelemetry import trace  # noqa: PLC0415 - there, where there is a tracer
 
-        self._span.set_attribute("error.type", error_type)
         self._span.set_status(trace.Status(trace.StatusCode.ERROR))
 
     def __exit__(self, *ending: object) -> None:
@@ -136,7 +158,8 @@ class _OpenSpan:
             if self._place:
                 self._place.__exit__()
             if isinstance(error, Exception):
-                self._fail(type(error).__name__)
+                self._span.set_attribute("error.type", type(error).__name__)
+                self._fail()
             elif error is not None:  # to be stopped is no failure
                 self._span.set_attribute("claude_force.interrupted", value=True)
             self._span.end()
@@ -145,49 +168,13 @@ class _OpenSpan:
 def _said(facts: "Mapping[str, object]") -> "dict[str, AttributeValue]":
     """What these say, in OpenTelemetry's words."""
     return {
-        _ATTRIBUTES.get(name, name if "." in name else f"claude_force.{name}"): _plain(value)
+        _ATTRIBUTES.get(name, f"claude_force.{name}"): _plain(name, value)
         for name, value in facts.items()
         if value is not None
     }
 
 
-def _plain(value: Any) -> "AttributeValue":  # noqa: ANN401 - a fact
+def _plain(name: str, value: Any) -> "AttributeValue":  # noqa: ANN401 - a fact
+    if name == "stop_reason":  # there may be several answers, if not from Claude
+        return (value,)
     return float(value) if isinstance(value, Decimal) else value
-
-
-def _attributes_of(outcome: "Outcome") -> dict[str, object]:
-    match outcome:
-        case Reply():
-            return {
-                "gen_ai.response.model": outcome.model,
-                "gen_ai.response.finish_reasons": (outcome.stop_reason or "error",),
-                "gen_ai.response.time_to_first_chunk": outcome.ttft_s,
-                "gen_ai.request.stream": None if outcome.ttft_s is None else True,
-                "anthropic.request.id": outcome.request_id,  # as the SDK names it
-                "simulated": outcome.simulated,
-                **_tokens(outcome.usage),
-            }
-        case Execution():
-            return {
-                "attempts": outcome.attempts,
-                "cached": outcome.cached,
-                "cost_usd": outcome.cost_usd,
-                "saved_usd": outcome.saved_usd,
-            }
-        case KeptReply() | None:
-            return {"hit": outcome is not None}
-        case _:
-            return {"status": outcome.status, "cost_usd": outcome.cost_usd, "saved_usd": outcome.saved_usd}
-
-
-def _tokens(usage: "Usage | None") -> dict[str, object]:
-    """The prompt's as a whole, as the conventions count; what its cache had, and what was thought, are parts."""
-    if usage is None:
-        return {}
-    return {
-        "gen_ai.usage.input_tokens": usage.prompt_tokens,
-        "gen_ai.usage.output_tokens": usage.output_tokens,
-        "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens or None,
-        "gen_ai.usage.cache_write.input_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens or None,
-        "gen_ai.usage.reasoning.output_tokens": usage.thinking_tokens,
-    }

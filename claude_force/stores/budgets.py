@@ -231,7 +231,9 @@ class _Hold(NamedTuple):
             import logging  # noqa: PLC0415 - 10 ms that only a failure pays
 
             logging.getLogger("claude_force.budgets").warning(
-                "what a request has cost is not written down, so its worst case stays set aside: %s", error
+                "what a request has cost is not written down, so its worst case stays set aside: %s",
+                error,
+                extra={"path": str(self.file.path)},
             )
 
 

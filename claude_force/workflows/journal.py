@@ -99,7 +99,7 @@ class Journal:
     def _warn(self, line: str, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
-            logging.getLogger("claude_force.runs").warning(line, self.run_id, error)
+            logging.getLogger("claude_force.runs").warning(line, self.run_id, error, extra={"run_id": self.run_id})
 
 
 class RunCache:

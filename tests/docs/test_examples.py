@@ -176,7 +176,7 @@ def test_console(block: Block, empty: Path) -> None:
         assert doctest.OutputChecker().check_output(said, got, doctest.ELLIPSIS), f"{said}\n--- but got:\n{got}"
 
 
-@pytest.mark.usefixtures("_simulated")
+@pytest.mark.usefixtures("_simulated", "unobserved")
 @pytest.mark.parametrize("block", rows("python"))
 def test_python(block: Block, empty: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python that a page or a docstring shows runs as it stands."""

@@ -14,7 +14,6 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.util._once import Once
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator, RateLimitError
 from claude_force.testing import ApiFault, Hang, Rule, SeenRequest, Simulator
@@ -29,13 +28,12 @@ LOOKED = ["look up memory", "look up cache"]
 
 
 @pytest.fixture
-def provider() -> Iterator[TracerProvider]:
-    """What an application sets up; for this process as if it never had been, afterwards."""
+def provider(unobserved: None) -> Iterator[TracerProvider]:  # noqa: ARG001 - before and after
+    """What an application sets up."""
     provider = TracerProvider()
     trace.set_tracer_provider(provider)
     yield provider
     provider.shutdown()
-    trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = None, Once()
 
 
 @pytest.fixture
