@@ -303,10 +303,12 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
                 batch_id=record.batch_id or "",
             ) from error
 
-    async def finish(self, outside: "Outside", watch: BatchWatch, *, wanted: Collection[str] = ()) -> None:
+    async def finish(
+        self, outside: "Outside", watch: BatchWatch, *, wanted: Collection[str] = (), ended_run: str | None = None
+    ) -> None:
         """Collect to the end what a crash has left in the middle: its last answers may be all that is missing.
 
-        What has a `wanted` key is left to who wants it.
+        What has a `wanted` key is left to who wants it. Nobody wants those of `ended_run`, which has all it needs.
         """
         for record in await outside.call(lambda: self.store.records(self.parts.server)):
             if record.stage != "sent" or not record.is_begun:
@@ -320,7 +322,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             ):
                 continue
             try:
-                await self.collect(outside, record)
+                await self.collect(outside, record, ended_run=ended_run)
             except ClaudeForceError as error:
                 watch.warn(f"the batch {record.batch_id} is not collected to its end: {error}")
 
@@ -502,12 +504,13 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         *,
         wanted: Mapping[str, BatchTurn] = _NOBODY,
         take: Take | None = None,
+        ended_run: str | None = None,
     ) -> dict[str, Outcome]:
         """How each entry of a batch that has ended did, by key; one process at a time accounts for it.
 
         Each is given to `take` before the batch is forgotten. Where nobody takes them, answers that are not kept would
-        be lost: the batch stays to be collected, which is a `BatchError`. Of a batch that was collected already, only
-        the `wanted` ones are given, from what the server still has.
+        be lost, but for those of `ended_run`: the batch stays to be collected, which is a `BatchError`. Of a batch that
+        was collected already, only the `wanted` ones are given, from what the server still has.
         """
         batch_id, id_ = record.batch_id or "", record.id
         results = await outside.apart(lambda: self.server.results(batch_id))
@@ -530,7 +533,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             for entry, asked in zip(entries, _asked(entries), strict=True):
                 answers[entry.key], cost_usd = await self._answer(outside, entry, results, record, booked, wanted)
                 spent[entry.agent] += self._at_most(asked, record) if cost_usd is None else cost_usd
-            if take is None and not await outside.apart(lambda: self._are_kept(entries, answers)):
+            if take is None and not await outside.apart(lambda: self._are_kept(entries, answers, ended_run)):
                 raise BatchError(
                     f"not all answers of the batch {batch_id} are kept in the cache, so it stays to be collected; the"
                     " command that sent it gives them",
@@ -542,13 +545,14 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         finally:
             release()
 
-    def _are_kept(self, entries: Sequence[BatchEntry], answers: Mapping[str, Outcome]) -> bool:
-        """Whether the cache has all whole answers: it may be off, full, or not asked to keep them."""
+    def _are_kept(self, entries: Sequence[BatchEntry], answers: Mapping[str, Outcome], ended_run: str | None) -> bool:
+        """Whether the cache has all whole answers that are wanted: it may be off, full, or not asked to keep them."""
         cache = self.parts.cache
         return all(
-            cache is not None and _decode(entry).keeps and cache.peek(entry.key, agent=entry.agent) is not None
+            cache is not None and ask.keeps and cache.peek(entry.key, agent=entry.agent) is not None
             for entry in entries
             if isinstance(answer := answers[entry.key], AgentResult) and answer.is_whole
+            if (ask := _decode(entry)).run_id is None or ask.run_id != ended_run
         )
 
     def _at_most(self, asked: Asked, record: BatchRecord) -> Decimal:

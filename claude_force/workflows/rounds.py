@@ -95,10 +95,10 @@ class Rounds:
         await _round()
         return outcomes.get(place)
 
-    async def finish(self) -> None:
-        """Account for what a crash has left of a batch; to be called once the run wants nothing more of any."""
+    async def finish(self, run_id: str) -> None:
+        """Account for what a crash has left of a batch; to be called once this run wants nothing more of any."""
         try:
-            await self.batching.finish(self.outside, self._watch)
+            await self.batching.finish(self.outside, self._watch, ended_run=run_id)
         except ClaudeForceError as error:
             self._watch.warn(f"a batch of before may not be accounted for: {error}")
 

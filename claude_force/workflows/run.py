@@ -159,7 +159,7 @@ class Run:
                     break
                 self._end(await self._crew.ended())
             if self._rounds and not self._is_over():
-                await self._rounds.finish()
+                await self._rounds.finish(self._journal.run_id)
         except BaseException:
             self._is_stopped = True
             try:
