@@ -74,7 +74,10 @@ def print_json(value: object) -> None:
 
     plain = msgspec.to_builtins(value, enc_hook=str)
     takes_all = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-    click.echo(json.dumps(plain, indent=2, ensure_ascii=not takes_all))
+    text = json.dumps(plain, indent=2, ensure_ascii=not takes_all)
+    if any("\ud800" <= char <= "\udfff" for char in text):  # the name of a file that is not UTF-8
+        text = json.dumps(plain, indent=2)
+    click.echo(text)
 
 
 _DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")

@@ -157,6 +157,8 @@ class AgentFileError(AgentError):
     line: int | None = None
     """Counted from 1."""
     reason: str = ""
+    kind: str = ""
+    """What `agents validate` counts it as, such as "bad-yaml"."""
 
 
 class SkillError(InputError):

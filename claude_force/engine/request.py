@@ -92,7 +92,8 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
         given=task.skills,
         project_context=task.project_context,
     )
-    warnings = [*agent.warnings, *told.warnings, *suspicions(task.materials, config.security.injection)]
+    # As plain texts, which can be kept: those of files know more, such as their kind.
+    warnings = [*map(str, (*agent.warnings, *told.warnings)), *suspicions(task.materials, config.security.injection)]
     named = named_model(task, agent)
     choice = None if named else task.choice
     default = config.defaults.model or DEFAULT_ALIAS

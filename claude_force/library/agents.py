@@ -31,6 +31,7 @@ from claude_force.library.definition import (
     read_definition,
 )
 from claude_force.library.disk import File, Unusable, Walk, resolved
+from claude_force.library.remarks import Remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -281,7 +282,7 @@ class _Tree(msgspec.Struct):
             return first
         hidden = " and ".join(repr(str(other.path)) for other in others)
         warning = f"{name!r} is defined by {str(first.path)!r}, which counts, and by {hidden}; rename or remove one"
-        return msgspec.structs.replace(first, warnings=(*first.warnings, warning))
+        return msgspec.structs.replace(first, warnings=(*first.warnings, Remark(warning, "duplicate-name")))
 
 
 class _Survey(msgspec.Struct):
@@ -309,14 +310,15 @@ def _configured(outcome: Outcome, name: str, entry: ConfiguredAgent) -> Outcome:
     """The agent of a file, as the config has it: under its name there, and with the keywords from there."""
     if fault := name_fault(name):
         reason = f"the config calls it {name!r}, which is no agent name: {fault}; rename it"
-        return file_error(entry.path, reason, agent=name)
+        return file_error(entry.path, reason, agent=name, kind="bad-name")
     if outcome is None:
         reason = "it has neither 'name' nor 'description'; write them as front matter"
-        return file_error(entry.path, reason, agent=name)
+        return file_error(entry.path, reason, agent=name, kind="empty")
     if isinstance(outcome, AgentFileError):
-        return file_error(entry.path, outcome.reason, line=outcome.line, agent=name)
+        return file_error(entry.path, outcome.reason, line=outcome.line, agent=name, kind=outcome.kind)
     keywords = tuple(dict.fromkeys((*outcome.keywords, *entry.keywords)))
     warnings = outcome.warnings
     if outcome.name != name:
-        warnings += (f"the config calls this agent {name!r}, its file {outcome.name!r}; use one name for both",)
+        both = f"the config calls this agent {name!r}, its file {outcome.name!r}; use one name for both"
+        warnings += (Remark(both, "unusual-name"),)
     return msgspec.structs.replace(outcome, name=name, keywords=keywords, warnings=warnings)

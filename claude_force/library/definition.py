@@ -40,17 +40,24 @@ _NAME_LINE = re.compile(rb"^[ \t]*name[ \t]*:([^\r\n]+)", re.MULTILINE)
 def read_definition(data: bytes, *, path: "Path", source: AgentSource) -> Outcome:
     """What the bytes of the file at `path` define."""
     try:
-        document = read_document(data, known_keys=_KNOWN_KEYS)
+        document = read_document(data, known_keys=KNOWN_KEYS)
     except FrontMatterError as error:
         name_line = _NAME_LINE.search(data)
         if name_line is None and _is_documentation(path):
             return None
         name = name_line[1].decode(errors="replace").strip(" \t\"'") if name_line else None
-        return file_error(path, error.reason, line=error.line, agent=name)
+        return file_error(path, error.reason, line=error.line, agent=name, kind=error.kind)
     return _definition(document, path=path, source=source)
 
 
-def file_error(path: "Path", reason: str, *, line: int | None = None, agent: str | None = None) -> AgentFileError:
+def file_error(
+    path: "Path",
+    reason: str,
+    *,
+    line: int | None = None,
+    agent: str | None = None,
+    kind: str = "unreadable",
+) -> AgentFileError:
     """The error for a file that cannot be used; unless `agent` is given, the file's name is the agent's."""
     where = str(path) if line is None else f"{path}:{line}"
     return AgentFileError(
@@ -59,6 +66,7 @@ def file_error(path: "Path", reason: str, *, line: int | None = None, agent: str
         path=str(path),
         line=line,
         reason=reason,
+        kind=kind,
     )
 
 
@@ -69,19 +77,25 @@ def _is_documentation(path: "Path") -> bool:
 def _definition(document: Document, *, path: "Path", source: AgentSource) -> Outcome:
     fields = _AgentFields(document)
     name, description = fields.text("name"), fields.text("description")
-    if name is None and (_is_documentation(path) or (document.meta and not _KNOWN_KEYS & document.meta.keys())):
+    if name is None and (_is_documentation(path) or (document.meta and not KNOWN_KEYS & document.meta.keys())):
         return None
     prompt = without_blank_edges(document.body)
     identity = name or path.stem
-    if fault := _prompt_fault(prompt) or name_fault(identity):
-        return file_error(path, fault, agent=identity)
+    if fault := _prompt_fault(prompt):
+        return file_error(path, fault, agent=identity, kind="too-large" if prompt else "empty")
+    if fault := name_fault(identity):
+        return file_error(path, fault, agent=identity, kind="bad-name")
     if not document.has_front_matter:
-        fields.warn("there is no front matter, so the file's name and first paragraph describe it; add 'description'")
+        fields.warn(
+            "there is no front matter, so the file's name and first paragraph describe it; add 'description'",
+            "no-front-matter",
+        )
     elif name is None:
-        fields.warn(f"there is no 'name', so the file's name was taken; write 'name: {identity}'")
+        fields.warn(f"there is no 'name', so the file's name was taken; write 'name: {identity}'", "no-name")
     if document.has_front_matter and description is None:
         fields.warn(
-            "there is no 'description', so the first paragraph was taken; Claude Code skips such a file: add one"
+            "there is no 'description', so the first paragraph was taken; Claude Code skips such a file: add one",
+            "no-description",
         )
     description = description or first_paragraph(prompt)
     _warn_of_habits(fields, identity, description)
@@ -121,11 +135,16 @@ _USUAL_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 def _warn_of_habits(fields: "_AgentFields", name: str, description: str) -> None:
     if len(name) > USUAL_NAME_CHARS:
-        fields.warn(f"the name is longer than {USUAL_NAME_CHARS} characters; shorten it")
+        fields.warn(f"the name is longer than {USUAL_NAME_CHARS} characters; shorten it", "unusual-name")
     if not _USUAL_NAME.fullmatch(name):
-        fields.warn(f"the name {name!r} is unusual; lower-case letters, digits and hyphens work everywhere")
+        fields.warn(
+            f"the name {name!r} is unusual; lower-case letters, digits and hyphens work everywhere", "unusual-name"
+        )
     if len(description) > USUAL_DESCRIPTION_CHARS:
-        fields.warn(f"the description is longer than {USUAL_DESCRIPTION_CHARS:,} characters; move examples to the body")
+        fields.warn(
+            f"the description is longer than {USUAL_DESCRIPTION_CHARS:,} characters; move examples to the body",
+            "long-description",
+        )
 
 
 # ------------------------------------------------------------ names
@@ -167,7 +186,7 @@ _FIELDS = ("name", "description", "tools", "disallowedTools", "model", "permissi
            "memory", "effort", "color", "keywords", "examples", "fallback_models")  # fmt: skip
 _KEPT_FIELDS = ("mcpServers", "hooks", "background", "isolation", "initialPrompt")  # known, but without a place of ours
 _MISSPELT_TOOLS = ("allowed-tools", "allowedTools")
-_KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})
+KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})
 _PERMISSION_MODES = ("default", "manual", "acceptEdits", "auto", "dontAsk", "bypassPermissions", "plan")
 # Text, because a start must not compile what it does not use: `re` compiles a pattern once, when it is used.
 _TOOL = r"(?s)[A-Z]\w*(?:\(.*\))?|mcp__\S+|\*"
@@ -180,7 +199,7 @@ class _AgentFields(Fields):
     def __init__(self, document: Document) -> None:
         super().__init__(document)
         for key in self.meta.keys() & _MISSPELT_TOOLS:
-            self.warn(f"{key!r} is no field of an agent and has no effect; did you mean 'tools'?")
+            self.warn(f"{key!r} is no field of an agent and has no effect; did you mean 'tools'?", "misspelt-field")
 
     def tools(self) -> tuple[str, ...] | None:
         """The allowed tools; `None` for all."""
@@ -189,7 +208,8 @@ class _AgentFields(Fields):
             return None
         if foreign := [tool for tool in tools if not re.fullmatch(_TOOL, tool)]:
             self.warn(
-                f"'tools' has names that are none of Claude's tools: {', '.join(foreign)}; use names such as 'Read'"
+                f"'tools' has names that are none of Claude's tools: {', '.join(foreign)}; use names such as 'Read'",
+                "unknown-tool",
             )
         return tools
 
@@ -199,7 +219,7 @@ class _AgentFields(Fields):
         if model is None or model.lower() == "inherit":
             return None
         if not re.fullmatch(_MODEL, model):
-            self.warn(f"{model!r} is no model's id; write an alias such as 'sonnet', or an id")
+            self.warn(f"{model!r} is no model's id; write an alias such as 'sonnet', or an id", "unknown-model")
         return model
 
     def extra(self) -> dict[str, Any]:

@@ -73,12 +73,28 @@ def skills_in(entries: "list[os.DirEntry[str]]") -> "list[os.DirEntry[str]]":
     return [entry for entry in open_ones if not entry.name.endswith(".md") and _is_wanted(entry)]
 
 
+def agents_of_any_tree(entries: "list[os.DirEntry[str]]") -> "list[os.DirEntry[str]]":
+    """As `agents_in`, but also below `.claude`, and without what Claude keeps beside agents: commands and skills."""
+    if any(entry.name in SKILL_FILES for entry in entries):
+        return []
+    open_ones = (entry for entry in entries if not entry.name.startswith(".") or entry.name == ".claude")
+    return [entry for entry in open_ones if entry.name not in _NO_AGENTS and _is_wanted(entry)]
+
+
 class Walk:
     """One pass over the trees: each file once, whatever links lead to it."""
 
-    def __init__(self, listing: Listing = agents_in, *, what: str = "agent", max_folders: int = MAX_FOLDERS) -> None:
+    def __init__(
+        self,
+        listing: Listing = agents_in,
+        *,
+        what: str = "agent",
+        max_files: int = MAX_FILES,
+        max_folders: int = MAX_FOLDERS,
+    ) -> None:
         self._listing = listing
         self._what = what
+        self._max_files = max_files
         self._max_folders = max_folders
         self._seen: set[Path] = set()
 
@@ -106,14 +122,14 @@ class Walk:
                 yield Unusable(path, _reason(error))
                 continue
             files += 1
-            if files > MAX_FILES:
+            if files > self._max_files:
                 break
             yield file
-        if files > MAX_FILES or folders > self._max_folders:
-            limits = f"{MAX_FILES:,} {self._what} files or {self._max_folders:,} folders"
+        if files > self._max_files or folders > self._max_folders:
+            limits = f"{self._max_files:,} {self._what} files or {self._max_folders:,} folders"
             yield Unusable(folder, f"it has more than {limits}, and the rest was left out; split it")
 
-    def file(self, path: "Path", *, root: "Path | None", source: "AgentSource") -> File | Unusable:
+    def file(self, path: "Path", *, root: "Path | None", source: "AgentSource" = "project") -> File | Unusable:
         """The Markdown file at `path`, which no tree gives again; it must lie inside `root`, if there is one."""
         real = resolved(path)
         if root is not None and not real.is_relative_to(resolved(root)):
@@ -174,6 +190,7 @@ def _file(path: "Path", real: "Path", source: "AgentSource", info: os.stat_resul
 
 
 _SKIPPED_FOLDERS = frozenset({"node_modules"})
+_NO_AGENTS = frozenset({"commands", "skills"})
 _SKILL_PLACES = frozenset({".claude", ".agents"})
 
 

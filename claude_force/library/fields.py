@@ -6,6 +6,8 @@ Agents and skills are read by it alike; which keys there are, and what they mean
 import re
 from typing import TYPE_CHECKING, Any
 
+from claude_force.library.remarks import Remark, WarningKind
+
 if TYPE_CHECKING:
     from claude_force.library.frontmatter import Document
 
@@ -25,9 +27,9 @@ class Fields:
         self.warnings = list(document.warnings)
         self.meta = document.meta
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, kind: WarningKind = "wrong-value") -> None:
         """Keep a warning for the reader of the definition."""
-        self.warnings.append(text)
+        self.warnings.append(Remark(text, kind))
 
     def text(self, key: str) -> str | None:
         """A text; numbers and lists are written out."""
@@ -104,6 +106,12 @@ def without_blank_edges(text: str) -> str:
     lines = text.split("\n")
     filled = [i for i, line in enumerate(lines) if line.strip()]
     return "\n".join(lines[filled[0] : filled[-1] + 1]) if filled else ""
+
+
+def first_sentence(text: str) -> str:
+    """What fits on one line of a list."""
+    head, dot, _ = " ".join(text.split()).partition(". ")
+    return head + dot.strip()
 
 
 def first_paragraph(text: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 import msgspec
 
+from claude_force.library.remarks import ErrorKind, Remark
+
 MAX_FILE_BYTES = 1024 * 1024  # five times the longest body that `agents` takes: more is no prompt, but a mistake
 MAX_FRONT_MATTER_CHARS = 64 * 1024  # ten times the longest description among 9,980 real files
 MAX_DEPTH = (
@@ -53,17 +55,18 @@ class Document(msgspec.Struct, frozen=True):
     body: str
     """All below the front matter, with a newline between lines, otherwise untouched."""
     has_front_matter: bool
-    warnings: tuple[str, ...]
+    warnings: tuple[Remark, ...]
     """What was repaired or looks like a mistake, each with line, key and fix."""
 
 
 class FrontMatterError(ValueError):
     """The file cannot be taken apart: `reason` says why and what to do, `line` (from 1) where, if it is one line."""
 
-    def __init__(self, reason: str, line: int | None = None) -> None:
-        super().__init__(reason, line)
+    def __init__(self, reason: str, line: int | None = None, kind: ErrorKind = "bad-yaml") -> None:
+        super().__init__(reason, line, kind)
         self.reason = reason
         self.line = line
+        self.kind = kind
 
     def __str__(self) -> str:
         return self.reason if self.line is None else f"line {self.line}: {self.reason}"
@@ -80,19 +83,22 @@ def read_document(data: bytes, *, known_keys: Collection[str]) -> Document:
         data: The file as it lies on the disk.
         known_keys: Keys that the caller understands; in a broken file they end the value above them.
     """
-    warnings: list[str] = []
+    warnings: list[Remark] = []
     lines = _dedented(_decoded(data, warnings).split("\n"), warnings)
     opening = next((i for i, line in enumerate(lines) if line.strip()), None)
     if opening is None or lines[opening].rstrip() != "---":
         return Document(meta={}, body="\n".join(lines), has_front_matter=False, warnings=tuple(warnings))
     closing = next((i for i in range(opening + 1, len(lines)) if re.match(_CLOSING, lines[i])), None)
     if closing is None:
-        raise FrontMatterError("'---' opens a front matter that nothing closes; add '---' below its keys", opening + 1)
+        raise FrontMatterError(
+            "'---' opens a front matter that nothing closes; add '---' below its keys", opening + 1, "unclosed"
+        )
     front = _Front(lines[opening + 1 : closing], first_line=opening + 2)
     if len(front.source) > MAX_FRONT_MATTER_CHARS:
         raise FrontMatterError(
             f"the front matter is longer than {MAX_FRONT_MATTER_CHARS:,} characters; move text into the body",
             opening + 1,
+            "too-large",
         )
     meta = _mapping(_printable(front, warnings), known_keys, warnings)
     return Document(meta=meta, body="\n".join(lines[closing + 1 :]), has_front_matter=True, warnings=tuple(warnings))
@@ -103,7 +109,7 @@ def read_yaml(data: bytes) -> dict[str, Any]:
 
     Raises `FrontMatterError`.
     """
-    warnings: list[str] = []
+    warnings: list[Remark] = []
     front = _Front(_decoded(data, warnings).split("\n"), first_line=1)
     try:
         meta = _load(front, warnings)
@@ -128,14 +134,16 @@ class _Front(msgspec.Struct, frozen=True):
         return _Front(self.lines[start:end], self.first_line + start)
 
 
-def _decoded(data: bytes, warnings: list[str]) -> str:
+def _decoded(data: bytes, warnings: list[Remark]) -> str:
     if len(data) > MAX_FILE_BYTES:
-        raise FrontMatterError(f"the file is larger than {MAX_FILE_BYTES:,} bytes; keep to the instructions")
+        raise FrontMatterError(
+            f"the file is larger than {MAX_FILE_BYTES:,} bytes; keep to the instructions", kind="too-large"
+        )
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise FrontMatterError("the file is UTF-16; save it as UTF-8")
+        raise FrontMatterError("the file is UTF-16; save it as UTF-8", kind="not-text")
     if (at := data.find(b"\0")) >= 0:
         raise FrontMatterError(
-            "the file holds NUL bytes, so it is no text; save it as UTF-8", data.count(b"\n", 0, at) + 1
+            "the file holds NUL bytes, so it is no text; save it as UTF-8", data.count(b"\n", 0, at) + 1, "not-text"
         )
     data = data.removeprefix(b"\xef\xbb\xbf")
     try:
@@ -144,21 +152,23 @@ def _decoded(data: bytes, warnings: list[str]) -> str:
         # Windows-1252 is what editors write that do not write UTF-8, and it has Latin-1's letters in the same places.
         text = data.decode("cp1252", errors="replace")
         line = data.count(b"\n", 0, error.start) + 1
-        warnings.append(f"line {line}: the file is not UTF-8 and was read as Windows-1252; save it as UTF-8")
+        read_as = f"line {line}: the file is not UTF-8 and was read as Windows-1252; save it as UTF-8"
+        warnings.append(Remark(read_as, "encoding"))
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _dedented(lines: list[str], warnings: list[str]) -> list[str]:
+def _dedented(lines: list[str], warnings: list[Remark]) -> list[str]:
     """The lines without the indentation that all of them share, where it hides a front matter."""
     first = next((line for line in lines if line.strip()), "")
     indent = first[: len(first) - len(first.lstrip())]
     if not indent or first.strip() != "---" or any(line.strip() and not line.startswith(indent) for line in lines):
         return lines
-    warnings.append("the whole file is indented; the indentation was taken off, move its lines to the left margin")
+    taken_off = "the whole file is indented; the indentation was taken off, move its lines to the left margin"
+    warnings.append(Remark(taken_off, "indented"))
     return [line.removeprefix(indent) for line in lines]
 
 
-def _printable(front: _Front, warnings: list[str]) -> _Front:
+def _printable(front: _Front, warnings: list[Remark]) -> _Front:
     """The lines without characters that YAML refuses everywhere, such as the remains of a wrong encoding."""
     if all(line.isascii() and line.isprintable() for line in front.lines):
         return front
@@ -167,8 +177,11 @@ def _printable(front: _Front, warnings: list[str]) -> _Front:
     if not bad:
         return front
     warnings.append(
-        f"line {front.first_line + bad[0]}: the front matter holds control characters, which were replaced by "
-        "'\ufffd'; type them anew"
+        Remark(
+            f"line {front.first_line + bad[0]}: the front matter holds control characters, which were replaced by "
+            "'\ufffd'; type them anew",
+            "control-characters",
+        )
     )
     return _Front([not_in_yaml.sub("\ufffd", line) for line in front.lines], front.first_line)
 
@@ -184,7 +197,7 @@ def _plain_mapping(front: _Front) -> dict[str, Any] | None:
     return meta if len(meta) == len(front.lines) > 0 and not words & _NO_TEXT_IN_YAML else None
 
 
-def _mapping(front: _Front, known_keys: Collection[str], warnings: list[str]) -> dict[str, Any]:
+def _mapping(front: _Front, known_keys: Collection[str], warnings: list[Remark]) -> dict[str, Any]:
     """What the front matter says, repaired if it must be."""
     if (plain := _plain_mapping(front)) is not None:
         return plain
@@ -212,7 +225,7 @@ class _Repair:
        one below it that is broken, too, shows that the text went on: then it is the known one that grows.
     """
 
-    def __init__(self, front: _Front, known_keys: Collection[str], warnings: list[str]) -> None:
+    def __init__(self, front: _Front, known_keys: Collection[str], warnings: list[Remark]) -> None:
         self._front = _Front(_without_tabs(front, warnings), front.first_line)
         self._known = known_keys
         self._warnings = warnings
@@ -259,8 +272,11 @@ class _Repair:
 
     def _quote_line(self, start: int, end: int, fault: str) -> None:
         self._warnings.append(
-            f"line {self._front.first_line + start}: the value of {self._keys[start]!r} is no valid YAML ({fault}) and "
-            "was read as text; put it in quotes"
+            Remark(
+                f"line {self._front.first_line + start}: the value of {self._keys[start]!r} is no valid YAML ({fault}) "
+                "and was read as text; put it in quotes",
+                "needs-quotes",
+            )
         )
         self._quote(start, end)
 
@@ -271,8 +287,11 @@ class _Repair:
             return
         key, first_line = self._keys[start], self._front.first_line
         self._warnings.append(
-            f"line {first_line + start}: the value of {key!r} up to line {first_line + end - 1} is no valid YAML "
-            f"({fault}) and was read as one text; write '{key}: |' and indent the lines below it"
+            Remark(
+                f"line {first_line + start}: the value of {key!r} up to line {first_line + end - 1} is no valid YAML "
+                f"({fault}) and was read as one text; write '{key}: |' and indent the lines below it",
+                "not-indented",
+            )
         )
         self._quote(start, end)
 
@@ -282,12 +301,15 @@ class _Repair:
         self._lines[start + 1 : end] = [""] * (end - start - 1)  # line numbers stay true
 
 
-def _without_tabs(front: _Front, warnings: list[str]) -> list[str]:
+def _without_tabs(front: _Front, warnings: list[Remark]) -> list[str]:
     """The lines, indented by spaces."""
     if tabbed := [i for i, line in enumerate(front.lines) if re.match(_LEADING_TAB, line)]:
         warnings.append(
-            f"line {front.first_line + tabbed[0]}: YAML does not take tabs as indentation, so each was read as two "
-            "spaces; indent with spaces"
+            Remark(
+                f"line {front.first_line + tabbed[0]}: YAML does not take tabs as indentation, so each was read as two "
+                "spaces; indent with spaces",
+                "tabs",
+            )
         )
     return [re.sub(_LEADING_TAB, lambda m: m[0].replace("\t", "  "), line, count=1) for line in front.lines]
 
@@ -328,7 +350,7 @@ def _loader() -> Any:  # noqa: ANN401 - PyYAML's own loaders have no common type
     return type("_Loader", (base,), {"yaml_implicit_resolvers": resolvers})
 
 
-def _load(front: _Front, warnings: list[str]) -> dict[str, Any]:
+def _load(front: _Front, warnings: list[Remark]) -> dict[str, Any]:
     """The mapping that the lines hold, by YAML's rules alone."""
     import yaml  # noqa: PLC0415 - as in `_loader`
 
@@ -387,7 +409,7 @@ def _refuse_bombs(front: _Front) -> None:
             )
 
 
-def _checked(root: Any, front: _Front) -> Iterator[str]:  # noqa: ANN401 - a tree of PyYAML's nodes
+def _checked(root: Any, front: _Front) -> Iterator[Remark]:  # noqa: ANN401 - a tree of PyYAML's nodes
     """Warnings about a tree that YAML accepts, after a check that it is a mapping with words as keys."""
     import yaml  # noqa: PLC0415 - as in `_loader`
 
@@ -402,9 +424,10 @@ def _checked(root: Any, front: _Front) -> Iterator[str]:  # noqa: ANN401 - a tre
         is_plain = isinstance(value, yaml.ScalarNode) and not value.style
         if is_plain and _CUT_OFF.match(front.source, value.end_mark.index):
             line = front.first_line + value.end_mark.line
-            yield (
+            yield Remark(
                 f"line {line}: YAML takes the ' #' in {key.value!r} as the start of a comment and leaves it out; put "
-                "the value in quotes if it belongs there"
+                "the value in quotes if it belongs there",
+                "cut-off",
             )
     nodes: list[Any] = [root]
     for node in nodes:  # grows while it is walked
@@ -413,7 +436,8 @@ def _checked(root: Any, front: _Front) -> Iterator[str]:  # noqa: ANN401 - a tre
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
                 if key.value in names:
                     line = front.first_line + key.start_mark.line
-                    yield f"line {line}: the key {key.value!r} stands there again, and the last one counts; keep one"
+                    again = f"line {line}: the key {key.value!r} stands there again, and the last one counts; keep one"
+                    yield Remark(again, "duplicate-key")
                 names.add(key.value)
             nodes += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):

@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import asdict
 
+from claude_force.apps.collection import (
+    counted,
+    note_problems,
+    print_kinds,
+    print_total,
+    report_as_json,
+)
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
-from claude_force.apps.findings import show_findings
 from claude_force.apps.stdin import read_stdin
 from claude_force.base.briefing import NO_SKILLS
 from claude_force.base.config import current_folder, load_settings
 from claude_force.engine.briefing import brief
 from claude_force.insight.estimate import tokens_of
-from claude_force.library.agents import AgentFolder, AgentLibrary
+from claude_force.library.agents import AgentLibrary
+from claude_force.library.collection import AGENTS, Problem, Report, examine
+from claude_force.library.fields import first_sentence
 from claude_force.library.project import agent_library, briefed_agents
 from claude_force.orchestrator import Project
 
@@ -40,7 +48,7 @@ def list_(config_path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json([_facts(agent) for agent in agents])
         return
-    rows = [(agent.name, agent.model or "default", agent.source, _first_sentence(agent)) for agent in agents]
+    rows = [(agent.name, agent.model or "default", agent.source, first_sentence(agent.description)) for agent in agents]
     print_table(("agent", "model", "from", "when to call it"), rows)
     if not agents:
         note("no agents here; `claude-force init` writes a starter set, or put files into .claude/agents")
@@ -73,26 +81,55 @@ def show(agent: str, config_path: Path | None, as_json: bool) -> None:
     click.echo(f"\n{harmless(found.prompt)}")
 
 
-@command.command(epilog=example("claude-force agents validate .claude/agents"))
-@click.argument(
-    "folder",
-    required=False,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Check the files of this folder instead.",
+@command.command(
+    epilog=example(
+        "claude-force agents validate drafts/ --strict",
+    )
 )
+@click.argument(
+    "paths",
+    nargs=-1,
+    metavar="[DIR|FILE]...",
+    type=click.Path(exists=True, path_type=Path),
+    help="Check these files, and all below these folders, instead.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
 @config_option
 @json_option
-def validate(folder: Path | None, config_path: Path | None, as_json: bool) -> None:
+def validate(paths: tuple[Path, ...], strict: bool, config_path: Path | None, as_json: bool) -> None:
     """Check every agent file: what cannot be used, what had to be repaired, what is hidden.
 
-    The exit code is 1 if a file cannot be used; warnings alone are fine.
+    The exit code is 1 if a file cannot be used; warnings alone are fine, unless --strict is given.
     """
-    if folder is None:
-        library = agent_library(load_settings(config_path), start=current_folder())
+    if paths:
+        report = Report()
+        for file in counted(examine(paths, AGENTS), "files"):
+            report.add(file.path, file.outcome)
     else:
-        library = AgentLibrary([AgentFolder(path=folder, source="project", root=folder)])
-    code = show_findings("agent", library.load_all(), library.problems(), library.shadowed(), as_json=as_json)
-    raise SystemExit(code)
+        report = _in_use(agent_library(load_settings(config_path), start=current_folder()))
+    if as_json:
+        print_json(report_as_json(report))
+    else:
+        if paths:
+            print_kinds(report.problems)
+        note_problems(report.problems)
+        if not report.usable and not report.unusable:
+            note("no agent files there; give a folder that holds some, such as .claude/agents", kind="warning")
+        print_total(report)
+    raise SystemExit(1 if report.unusable or (strict and report.problems) else 0)
+
+
+def _in_use(library: AgentLibrary) -> Report:
+    """The agents that can be called, with what is hidden by what."""
+    report = Report()
+    for problem in library.problems():
+        report.add(Path(problem.path), problem)
+    for agent in library.load_all():
+        report.add(agent.path or Path(), agent)
+    report.problems += (
+        Problem(path=shadow.hidden, kind="duplicate-name", reason=str(shadow)) for shadow in library.shadowed()
+    )
+    return report
 
 
 @command.command(epilog=example('claude-force agents recommend "our tests are flaky" --explain'))
@@ -151,10 +188,3 @@ def _facts(agent: "AgentDefinition") -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in {"prompt", "briefing"}} | {
         "path": agent.path and str(agent.path)
     }
-
-
-def _first_sentence(agent: "AgentDefinition") -> str:
-    """What fits into a table."""
-    text = " ".join(agent.description.split())
-    head, dot, _ = text.partition(". ")
-    return head + dot.strip()

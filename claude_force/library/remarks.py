@@ -1,0 +1,32 @@
+"""What kinds of problems files have, so that those of thousands of files can be counted.
+
+A problem is told by a sentence: a file that cannot be used by its error's `reason`, everything else by a warning. What
+kind it is stands beside the sentence, because nobody should have to read a kind out of words.
+"""
+
+from typing import Literal, Self
+
+ErrorKind = Literal["unreadable", "not-text", "too-large", "unclosed", "bad-yaml", "bad-name", "empty"]
+WarningKind = Literal[
+    "needs-quotes", "not-indented", "cut-off", "duplicate-key", "tabs", "control-characters", "encoding", "indented",
+    "no-front-matter", "no-name", "no-description", "unusual-name", "long-description", "misspelt-field", "wrong-value",
+    "unknown-tool", "unknown-model", "duplicate-name",
+]  # fmt: skip
+Kind = ErrorKind | WarningKind
+
+
+class Remark(str):
+    """A warning that knows its kind. To all who only want the sentence it is that."""
+
+    __slots__ = ("kind",)
+
+    kind: WarningKind
+
+    def __new__(cls, text: str, kind: WarningKind) -> Self:
+        """The sentence `text`, of this kind."""
+        remark = super().__new__(cls, text)
+        remark.kind = kind
+        return remark
+
+    def __reduce__(self) -> tuple[type["Remark"], tuple[str, WarningKind]]:
+        return Remark, (str(self), self.kind)

@@ -1,0 +1,83 @@
+"""Collections from the shell: validated, repaired into a copy, imported."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+AGENT = "---\nname: scout\ndescription: Looks ahead.\n---\nYou look ahead.\n"
+BROKEN = "---\ndescription: See: this\nallowed-tools: Read Grep\n---\nYou look ahead.\n"
+
+
+def write(path: Path, text: str = AGENT) -> Path:
+    """A file with this text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def agents(*args: str, cwd: Path, code: int) -> subprocess.CompletedProcess[str]:
+    """`claude-force agents ...`, which ends with this code and never with a traceback."""
+    done = subprocess.run(
+        ["claude-force", "agents", *args], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert code == done.returncode, done.stderr
+    return done
+
+
+def as_json(*args: str, cwd: Path, code: int) -> Any:
+    """The same, with `--json`."""
+    return json.loads(agents(*args, "--json", cwd=cwd, code=code).stdout)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What lies in a folder, hidden files included."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# ---------------------------------------------------------------- validate
+
+
+def test_no_tree_is_too_odd_to_be_validated(tmp_path: Path) -> None:
+    """Pipes, rings of links, huge, empty, binary and hostile files are each one problem; no name moves the cursor."""
+    tree = tmp_path / "tree"
+    write(tree / "scout.md")
+    write(tree / "README.md", "# Agents")
+    os.mkfifo(tree / "pipe.md")
+    (tree / "ring").symlink_to(tree)
+    (tree / "self.md").symlink_to(tree / "self.md")
+    (tree / "out.md").symlink_to(write(tmp_path / "secret.md"))
+    write(tree / "empty.md", "")
+    with write(tree / "huge.md").open("r+b") as file:
+        file.truncate(50 * 1024 * 1024)
+    (tree / "utf16.md").write_bytes(AGENT.encode("utf-16"))
+    (tree / "nul.md").write_bytes(b"---\nname: a\n---\nBody\0")
+    (tree / "latin.md").write_bytes("---\nname: latin\ndescription: Prüft.\n---\nÄ.".encode("latin-1"))
+    write(tree / "deep.md", f"---\nname: deep\nx: {'[' * 5000}\n---\nBody.")
+    write(tree / "bomb.md", "---\nname: bomb\na: &a [x, x]\nb: &b [*a, *a]\n---\nBody.")
+    write(tree / "a\nb\x1b[2J.md", "---\nmodel: opus\n---\nBody.")
+    Path(os.fsdecode(bytes(tree) + b"/\xff\xfe.md")).write_text("---\nmodel: opus\n---\nBody.")
+    done = agents("validate", "tree", cwd=tmp_path, code=1)
+    assert "\x1b[2J" not in done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "2 usable, 11 not, 1 warnings, 1 documentation"
+    assert done.stdout.split("\t")[:3] == ["error", "unreadable", "3"]
+    assert len(done.stderr.splitlines()) == 12
+    report = as_json("validate", "tree", cwd=tmp_path, code=1)
+    counts = {count["kind"]: count["files"] for count in report["kinds"]}
+    assert counts == {
+        "unreadable": 3, "bad-name": 2, "bad-yaml": 2, "not-text": 2, "empty": 1, "too-large": 1, "encoding": 1
+    }  # fmt: skip
+
+
+def test_strict_makes_warnings_count(tmp_path: Path) -> None:
+    """Warnings alone are fine, unless `--strict` is given; several folders and files may be given at once."""
+    write(tmp_path / "a/broken.md", BROKEN)
+    b = write(tmp_path / "b.md")
+    assert agents("validate", "a", str(b), cwd=tmp_path, code=0).stdout == (
+        "warning\tmisspelt-field\t1\ta/broken.md\nwarning\tneeds-quotes\t1\ta/broken.md\n"
+        "warning\tno-name\t1\ta/broken.md\n2 usable, 0 not, 3 warnings\n"
+    )
+    agents("validate", "a", "--strict", cwd=tmp_path, code=1)
+    agents("validate", "b.md", "--strict", cwd=tmp_path, code=0)
