@@ -1,14 +1,24 @@
-"""A collection on the screen. What is wrong with its files is found by `library.collection`."""
+"""A collection at work: how it stands, on the screen, and repaired or imported files on the disk.
 
+Files are written one by one, each whole or not at all, and none is replaced that was not meant to be. What is wrong
+with files, and how they are repaired, is found by `library.collection` and `library.repair`.
+"""
+
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import msgspec
 
 from claude_force.apps.console import is_terminal, note, print_table
-from claude_force.library.collection import Problem, Report, kinds, worst_first
+from claude_force.base.errors import InputError
+from claude_force.library.collection import Examined, Format, Problem, Report, kinds, worst_first
+from claude_force.library.disk import resolved
+from claude_force.library.repair import Repaired, repair
+from claude_force.stores.files import write_once
 
 # A hostile or a very broken tree can hold thousands; nobody reads them on a screen.
 MOST_LINES = 200
@@ -70,3 +80,63 @@ def print_total(report: Report) -> None:
     """The last line."""
     pages = f", {report.documentation} documentation" if report.documentation else ""
     click.echo(f"{report.usable} usable, {report.unusable} not, {len(report.warnings)} warnings{pages}")
+
+
+# ------------------------------------------------------------ what is written
+
+
+class Written(msgspec.Struct, kw_only=True):
+    """What became of the files of a collection."""
+
+    unchanged: int = 0
+    repaired: list[Repaired] = msgspec.field(default_factory=list)
+    """Without their bytes."""
+    left_out: list[Problem] = msgspec.field(default_factory=list)
+
+    def as_json(self, target: Path) -> dict[str, Any]:
+        """All of it, in JSON's types."""
+        return {
+            "output": target,
+            "unchanged": self.unchanged,
+            "repaired": [{"path": file.path, "fixed": file.fixed, "left": file.left} for file in self.repaired],
+            "left_out": self.left_out,
+        }
+
+
+def write_copy(files: Iterable[Examined], format_: Format, *, source: Path, target: Path) -> Written:
+    """Each usable file, repaired, at its place below `target`: a new or empty folder that lies outside of `source`.
+
+    Raises `InputError`, where the disk refuses as well.
+    """
+    if resolved(target).is_relative_to(resolved(source)):
+        raise InputError(f"{str(target)!r} lies inside {str(source)!r}; give a folder outside of it")
+    written = Written()
+    with _refused_by_disk(target):
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise InputError(f"{str(target)!r} is there already and not empty; give a new folder")
+        for file in files:
+            result = repair(file, format_)
+            if isinstance(result, Problem):
+                written.left_out.append(result)
+            elif result is not None:
+                _write_new(target / result.path.relative_to(source), result.data)
+                written.unchanged += not result.fixed
+                if result.fixed or result.left:
+                    written.repaired.append(msgspec.structs.replace(result, data=b""))
+    return written
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    if not write_once(path, data):
+        raise InputError(f"{str(path)!r} has just been written by somebody else; look at it, and start again")
+
+
+@contextlib.contextmanager
+def _refused_by_disk(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or type(fault).__name__
+        raise InputError(
+            f"cannot write to {str(target)!r}: {reason}; the files that are there are whole, the others missing"
+        ) from fault

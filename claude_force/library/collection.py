@@ -1,7 +1,8 @@
 """Collections: any folders and files, by the thousand, and what is wrong with them by kind of problem.
 
 `agents` knows which file counts for a project; here every file is looked at for itself, once, and nothing but what is
-wrong with it is kept. Which kinds of files there are to be looked at, and how one is read, is a `Format`.
+wrong with it is kept. Which kinds of files there are to be looked at, and how one is read, is a `Format`; how one is
+repaired: `repair`.
 """
 
 import os

@@ -57,6 +57,10 @@ class Document(msgspec.Struct, frozen=True):
     has_front_matter: bool
     warnings: tuple[Remark, ...]
     """What was repaired or looks like a mistake, each with line, key and fix."""
+    front: tuple[str, ...] = ()
+    """The front matter's lines as they were read: repaired, and blank where the line above has what they said."""
+    first_line: int = 0
+    """Where in the file they start, from 1."""
 
 
 class FrontMatterError(ValueError):
@@ -100,8 +104,15 @@ def read_document(data: bytes, *, known_keys: Collection[str]) -> Document:
             opening + 1,
             "too-large",
         )
-    meta = _mapping(_printable(front, warnings), known_keys, warnings)
-    return Document(meta=meta, body="\n".join(lines[closing + 1 :]), has_front_matter=True, warnings=tuple(warnings))
+    meta, front = _mapping(_printable(front, warnings), known_keys, warnings)
+    return Document(
+        meta=meta,
+        body="\n".join(lines[closing + 1 :]),
+        has_front_matter=True,
+        warnings=tuple(warnings),
+        front=tuple(front.lines),
+        first_line=front.first_line,
+    )
 
 
 def read_yaml(data: bytes) -> dict[str, Any]:
@@ -197,15 +208,16 @@ def _plain_mapping(front: _Front) -> dict[str, Any] | None:
     return meta if len(meta) == len(front.lines) > 0 and not words & _NO_TEXT_IN_YAML else None
 
 
-def _mapping(front: _Front, known_keys: Collection[str], warnings: list[Remark]) -> dict[str, Any]:
-    """What the front matter says, repaired if it must be."""
+def _mapping(front: _Front, known_keys: Collection[str], warnings: list[Remark]) -> tuple[dict[str, Any], _Front]:
+    """What the front matter says, and the lines that say so, repaired if they must be."""
     if (plain := _plain_mapping(front)) is not None:
-        return plain
+        return plain, front
     try:
-        return _load(front, warnings)
+        return _load(front, warnings), front
     except _YamlError as fault:
         try:
-            return _load(_Repair(front, known_keys, warnings).repaired(), warnings)
+            repaired = _Repair(front, known_keys, warnings).repaired()
+            return _load(repaired, warnings), repaired
         except _YamlError:
             # The first fault, because it is about the text that its author wrote.
             raise FrontMatterError(
@@ -296,8 +308,7 @@ class _Repair:
         self._quote(start, end)
 
     def _quote(self, start: int, end: int) -> None:
-        text = re.sub(_TO_ESCAPE, lambda match: f"\\U{ord(match[0]):08x}", _value(self._front.lines[start:end]))
-        self._lines[start] = f'{self._keys[start]}: "{text}"'
+        self._lines[start] = f"{self._keys[start]}: {_quoted(_value(self._front.lines[start:end]))}"
         self._lines[start + 1 : end] = [""] * (end - start - 1)  # line numbers stay true
 
 
@@ -332,6 +343,21 @@ def _value(lines: list[str]) -> str:
     text = f"{'' if re.match(_BLOCK_HEADER, head) else head}\n{rest}".strip()
     is_quoted = len(text) > 1 and text[0] in _QUOTES and text.find(text[0], 1) == len(text) - 1
     return text[1:-1] if is_quoted else text
+
+
+_SHORT_ESCAPES = {"\n": r"\n", "\t": r"\t", '"': r"\"", "\\": r"\\"}
+
+
+def _quoted(text: str) -> str:
+    """The text in double quotes, on one line."""
+    escaped = re.sub(_TO_ESCAPE, lambda match: _SHORT_ESCAPES.get(match[0], f"\\U{ord(match[0]):08x}"), text)
+    return f'"{escaped}"'
+
+
+def written(key: str, text: str) -> str:
+    """The line that says so in a front matter: in quotes, unless all who read it take it for plain text."""
+    line = f"{key}: {text}"
+    return line if _plain_mapping(_Front([line], 1)) == {key: text} else f"{key}: {_quoted(text)}"
 
 
 @cache

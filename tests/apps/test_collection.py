@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,3 +82,54 @@ def test_strict_makes_warnings_count(tmp_path: Path) -> None:
     )
     agents("validate", "a", "--strict", cwd=tmp_path, code=1)
     agents("validate", "b.md", "--strict", cwd=tmp_path, code=0)
+
+
+# ---------------------------------------------------------------- validate --fix
+
+
+def test_a_repaired_copy_validates_clean(tmp_path: Path) -> None:
+    """Every usable agent is in it, what was done is said, the source is as it was, and a copy of it is equal."""
+    tree = tmp_path / "tree"
+    write(tree / "sub/broken.md", BROKEN)
+    write(tree / "scout.md")
+    write(tree / "plain.md", "Just text.")
+    write(tree / "README.md", "# Agents")
+    before = files(tree)
+    report = as_json("validate", "tree", "--fix", "--output", "copy", cwd=tmp_path, code=1)
+    assert (report["unchanged"], [problem["kind"] for problem in report["left_out"]]) == (1, ["no-front-matter"])
+    (repaired,) = report["repaired"]
+    assert [problem["kind"] for problem in repaired["fixed"]] == ["needs-quotes", "misspelt-field", "no-name"]
+    assert files(tree) == before
+    assert files(tmp_path / "copy") == {
+        "scout.md": AGENT.encode(),
+        "sub/broken.md": b'---\nname: broken\ndescription: "See: this"\ntools: Read, Grep\n---\nYou look ahead.\n',
+    }
+    agents("validate", "copy", "--strict", cwd=tmp_path, code=0)
+    done = agents("validate", "copy", "--fix", "--output", "again", "--strict", cwd=tmp_path, code=0)
+    assert done.stdout == "again: 0 repaired, 2 as they were, 0 left out\n"
+    assert files(tmp_path / "again") == files(tmp_path / "copy")
+
+
+def test_a_copy_never_replaces_anything(tmp_path: Path) -> None:
+    """A folder that holds something, a file, or a place inside the source is refused before anything is written."""
+    write(tmp_path / "tree/broken.md", BROKEN)
+    write(tmp_path / "full/x")
+    before = files(tmp_path)
+    for output, words in (("full", "not empty"), ("full/x", "not empty"), ("tree/copy", "inside"), ("tree", "inside")):
+        assert words in agents("validate", "tree", "--fix", "--output", output, cwd=tmp_path, code=2).stderr
+    agents("validate", "tree", "--fix", cwd=tmp_path, code=2)
+    agents("validate", "--fix", "--output", "copy", cwd=tmp_path, code=2)
+    assert files(tmp_path) == before
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
+    """Where the disk refuses, the command says so, and every file that is there is whole."""
+    write(tmp_path / "tree/a.md")
+    write(tmp_path / "tree/b.md", AGENT + "x" * 5_000)
+    limited = f"ulimit -f 1; exec {sys.executable} -m claude_force agents validate tree --fix --output copy"
+    done = subprocess.run(
+        ["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "cannot write to 'copy'" in done.stderr
+    assert files(tmp_path / "copy") == {"a.md": AGENT.encode()}

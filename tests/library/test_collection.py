@@ -1,20 +1,127 @@
-"""Collections: what is wrong with their files, by kind."""
+"""Collections: what is wrong with their files, and how far those can be put in order without a person."""
 
 import pickle
 from pathlib import Path
 from typing import get_args
 
-from hypothesis import given
+import msgspec
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from claude_force.library.collection import AGENTS, Examined, Report, examine, kinds, worst_first
+from claude_force.base.records import AgentDefinition
+from claude_force.library.collection import AGENTS, Examined, Problem, Report, examine, kinds, worst_first
 from claude_force.library.remarks import ErrorKind, Remark, WarningKind
+from claude_force.library.repair import Repaired, repair
+
+BODY = b"You look ahead.\r\n\n---\n\tAnd back: \xc3\xa9.\r\nNo newline at the end"
 
 
 def looked_at(data: bytes, name: str = "scout.md") -> Examined:
     """A file with these bytes."""
     path = Path("drafts", name)
     return Examined(path, data, AGENTS.read(data, path))
+
+
+def repaired(data: bytes, name: str = "scout.md") -> Repaired:
+    """The file, which can be repaired."""
+    result = repair(looked_at(data, name), AGENTS)
+    assert isinstance(result, Repaired), result
+    return result
+
+
+# ------------------------------------------------------------ a front matter repaired
+
+
+@pytest.mark.parametrize(
+    ("front", "expected", "fixed"),
+    [
+        pytest.param("name: a\ndescription: b: c", 'name: a\ndescription: "b: c"', ["needs-quotes"], id="quotes"),
+        pytest.param(
+            "description: d\nname: a\nskills: @b", 'description: d\nname: a\nskills: "@b"', ["needs-quotes"], id="sign"
+        ),
+        pytest.param(
+            "name: a\ndescription: See: this.\nuser: go: now\nmodel: opus",
+            'name: a\ndescription: "See: this.\\nuser: go: now"\nmodel: opus',
+            ["not-indented"],
+            id="lines",
+        ),
+        pytest.param("name: a\ndescription: d\nx:\n\t- y", "name: a\ndescription: d\nx:\n  - y", ["tabs"], id="tabs"),
+        pytest.param("description: d # c\nx: y", "name: scout\ndescription: d # c\nx: y", ["no-name"], id="name"),
+        pytest.param("name: ../x\ndescription: d", "name: scout\ndescription: d", ["bad-name"], id="path"),
+        pytest.param("name: a\nx: y", "name: a\ndescription: You look ahead.\nx: y", ["no-description"], id="text"),
+        pytest.param("name: a\ndescription:", "name: a\ndescription: You look ahead.", ["no-description"], id="empty"),
+        pytest.param(
+            "name: a\ndescription: d\nallowed-tools: Read Bash(git add:*)",
+            'name: a\ndescription: d\ntools: "Read, Bash(git add:*)"',
+            ["misspelt-field"],
+            id="tools",
+        ),
+        pytest.param(
+            "name: a\ndescription: d\nallowedTools:\n- Read\n- Grep",
+            "name: a\ndescription: d\ntools:\n- Read\n- Grep",
+            ["misspelt-field"],
+            id="tools-list",
+        ),
+        pytest.param(
+            "name: a\ndescription: |\n  Old.\n\n  Text.\nmodel: haiku\ndescription: New.",
+            "name: a\nmodel: haiku\ndescription: New.",
+            ["duplicate-key"],
+            id="twice",
+        ),
+        pytest.param(
+            "model: opus\nmodel: haiku\nallowed-tools: Read\ndescription: No: quotes",
+            'name: scout\nmodel: haiku\ntools: Read\ndescription: "No: quotes"',
+            ["needs-quotes", "duplicate-key", "misspelt-field", "no-name"],
+            id="all-at-once",
+        ),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+def test_a_repair_touches_what_is_wrong_and_nothing_else(front: str, expected: str, fixed: list[str], end: str) -> None:
+    """Lines that are in order, their ends and the body stay byte for byte, and the result validates clean."""
+
+    def file(text: str) -> bytes:
+        return b"\xef\xbb\xbf" + f"---\n{text}\n".replace("\n", end).encode() + b"--- \n" + BODY
+
+    result = repaired(file(front))
+    assert file(expected) == result.data
+    assert fixed == [problem.kind for problem in result.fixed]
+    assert {"cut-off"} >= {problem.kind for problem in result.left}  # whether a ' #' belongs there nobody can know
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"---\nname: a\n", "unclosed"),
+        (b"---\nname: &a b\n---\nBody.", "bad-yaml"),
+        (b"---\nname: a\n---\n \n", "empty"),
+        (b"---\nname: a\n---\nBod\0y.", "not-text"),
+        (b"\xff\xfe-\0-\0", "not-text"),
+        (b"x" * 1_048_577, "too-large"),
+        (b"Just text.", "no-front-matter"),
+    ],
+)
+def test_what_cannot_be_repaired_is_said(data: bytes, kind: str) -> None:
+    """A file that no machine can mend is a problem of its kind, not a guess."""
+    result = repair(looked_at(data), AGENTS)
+    assert isinstance(result, Problem)
+    assert (result.kind, result.is_error) == (kind, True)
+
+
+def test_what_only_a_person_can_decide_is_left() -> None:
+    """Unknown values, tools and models stay as they are, and are said; so does a file that would have to be moved."""
+    data = b"---\nname: a\ndescription: d\neffort: hihg\ntools: search\nmodel: 'No Model'\n---\nBody."
+    result = repaired(data)
+    assert (result.data, result.fixed) == (data, ())
+    assert [problem.kind for problem in result.left] == ["unknown-model", "wrong-value", "unknown-tool"]
+    indented = b"  ---\n  name: a\n  description: b: c\n  ---\n  Body.\n"
+    assert repaired(indented).data == indented
+
+
+def test_documentation_is_not_repaired() -> None:
+    """A README without a name stays what it is."""
+    assert repair(looked_at(b"---\ntitle: x\n---\nText.", "README.md"), AGENTS) is None
 
 
 # ------------------------------------------------------------ laws
@@ -55,6 +162,30 @@ BYTES = st.one_of(
 NAMES = st.sampled_from(
     ["scout.md", "SqlReviewer.md", "a\nb.md", "\x1b[31m.md", "\udcff.md", "..md", "评审.md", "README.md"]
 )
+
+
+@given(BYTES, NAMES)
+@example(b"---\nallowed-tools: &a b\ndescription: x\n---\nx", "scout.md")
+def test_a_repaired_file_says_what_it_said_and_stays_repaired(data: bytes, name: str) -> None:
+    """What is written can be used, says what the file said, and a second repair changes nothing."""
+    file = looked_at(data, name)
+    result = repair(file, AGENTS)
+    if not isinstance(result, Repaired):
+        return
+    after = AGENTS.read(result.data, file.path)
+    assert isinstance(after, AgentDefinition)
+    if isinstance(file.outcome, AgentDefinition):
+        before = file.outcome
+        same = msgspec.structs.replace(
+            after, name=before.name, tools=before.tools, warnings=before.warnings, extra=before.extra
+        )
+        assert before == same
+        assert (after.tools, after.extra) == (before.tools, before.extra) or "misspelt-field" in {
+            p.kind for p in result.fixed
+        }
+    again = repair(Examined(file.path, result.data, after), AGENTS)
+    assert isinstance(again, Repaired)
+    assert (again.data, again.fixed) == (result.data, ())
 
 
 @given(BYTES, NAMES)

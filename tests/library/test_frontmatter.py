@@ -5,6 +5,7 @@ import pickle
 import textwrap
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import example, given, settings
@@ -34,6 +35,11 @@ def front(yaml: str) -> Document:
     return read(f"---\n{yaml}\n---\nBody.")
 
 
+def said(document: Document) -> Document:
+    """What a document says, wherever in its file that stands."""
+    return msgspec.structs.replace(document, front=(), first_line=0)
+
+
 # ------------------------------------------------------------ taking a file apart
 
 
@@ -53,7 +59,7 @@ def front(yaml: str) -> Document:
 def test_takes_well_formed_files_apart_without_a_warning(data: bytes) -> None:
     """Byte order marks, line ends and the length of the dashes make no difference."""
     expected = Document(meta={"name": "a"}, body="Body.", has_front_matter=True, warnings=())
-    assert expected == read(data)
+    assert expected == said(read(data))
 
 
 def test_leaves_the_body_as_it_is() -> None:
@@ -69,12 +75,12 @@ def test_leaves_the_body_as_it_is() -> None:
 )
 def test_a_file_without_front_matter_is_all_body(text: str) -> None:
     """Nothing is taken for front matter that does not open with three dashes on its first line."""
-    assert Document(meta={}, body=text, has_front_matter=False, warnings=()) == read(text)
+    assert Document(meta={}, body=text, has_front_matter=False, warnings=()) == said(read(text))
 
 
 def test_an_empty_front_matter_is_one() -> None:
     """Two dashed lines with nothing between them say nothing, and are no mistake."""
-    assert Document(meta={}, body="Body.", has_front_matter=True, warnings=()) == read("---\n---\nBody.")
+    assert Document(meta={}, body="Body.", has_front_matter=True, warnings=()) == said(read("---\n---\nBody."))
 
 
 def test_a_file_that_is_indented_as_a_whole_is_read_with_a_warning() -> None:
@@ -382,10 +388,9 @@ def test_a_well_formed_file_keeps_name_description_and_body(name: str, descripti
     """What was written is what is read, in every script, without a warning."""
     quoted = [value.replace("'", "''") for value in (name, description)]
     document = read("---\nname: '{}'\ndescription: '{}'\n---\n".format(*quoted) + body)
-    assert (
-        Document(meta={"name": name, "description": description}, body=body, has_front_matter=True, warnings=())
-        == document
-    )
+    assert Document(
+        meta={"name": name, "description": description}, body=body, has_front_matter=True, warnings=()
+    ) == said(document)
 
 
 @example(": a")

@@ -12,6 +12,8 @@ from claude_force.apps.collection import (
     print_kinds,
     print_total,
     report_as_json,
+    shown,
+    write_copy,
 )
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
@@ -84,6 +86,7 @@ def show(agent: str, config_path: Path | None, as_json: bool) -> None:
 @command.command(
     epilog=example(
         "claude-force agents validate drafts/ --strict",
+        "claude-force agents validate drafts/ --fix --output repaired/",
     )
 )
 @click.argument(
@@ -94,13 +97,23 @@ def show(agent: str, config_path: Path | None, as_json: bool) -> None:
     help="Check these files, and all below these folders, instead.",
 )
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
+@click.option("--fix", is_flag=True, help="Write a copy of the folder's agents with their front matter repaired.")
+@click.option("--output", type=click.Path(path_type=Path), help="With --fix: where to, a new folder.")
 @config_option
 @json_option
-def validate(paths: tuple[Path, ...], strict: bool, config_path: Path | None, as_json: bool) -> None:
+def validate(
+    paths: tuple[Path, ...], strict: bool, fix: bool, output: Path | None, config_path: Path | None, as_json: bool
+) -> None:
     """Check every agent file: what cannot be used, what had to be repaired, what is hidden.
 
     The exit code is 1 if a file cannot be used; warnings alone are fine, unless --strict is given.
+
+    With --fix, nothing is changed in place: the copy has every agent that can be used, its text byte for byte.
     """
+    if fix or output:
+        if not fix or output is None or len(paths) != 1 or not paths[0].is_dir():
+            raise click.UsageError("--fix takes one folder, and --output, where the copy goes; give both")
+        raise SystemExit(_fix(paths[0], output, strict=strict, as_json=as_json))
     if paths:
         report = Report()
         for file in counted(examine(paths, AGENTS), "files"):
@@ -180,6 +193,24 @@ def _explained(explanation: "Explanation") -> "Iterator[str]":
     for rest, what in ((explanation.meaning, "meaning"), (explanation.history, "history")):
         if rest:
             yield f"  {rest:5.2f}  {what}"
+
+
+def _fix(source: Path, target: Path, *, strict: bool, as_json: bool) -> int:
+    written = write_copy(counted(examine([source], AGENTS), "files"), AGENTS, source=source, target=target)
+    fixed = [problem for file in written.repaired for problem in file.fixed]
+    left = written.left_out + [problem for file in written.repaired for problem in file.left]
+    if as_json:
+        print_json(written.as_json(target))
+    else:
+        print_kinds(fixed, label="fixed")
+        print_kinds(left)
+        note_problems(fixed, label="fixed")
+        note_problems(left)
+        changed = sum(bool(file.fixed) for file in written.repaired)
+        click.echo(
+            f"{shown(target)}: {changed} repaired, {written.unchanged} as they were, {len(written.left_out)} left out"
+        )
+    return 1 if written.left_out or (strict and left) else 0
 
 
 def _facts(agent: "AgentDefinition") -> dict[str, Any]:
