@@ -5,6 +5,7 @@ with files, and how they are repaired, is found by `library.collection` and `lib
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,10 +16,11 @@ import msgspec
 
 from claude_force.apps.console import is_terminal, note, print_table
 from claude_force.base.errors import InputError
-from claude_force.library.collection import Examined, Format, Problem, Report, kinds, worst_first
+from claude_force.library.agents import AgentFolder, AgentLibrary
+from claude_force.library.collection import Examined, Format, Problem, Report, error, kinds, worst_first
 from claude_force.library.disk import resolved
 from claude_force.library.repair import Repaired, repair
-from claude_force.stores.files import write_once
+from claude_force.stores.files import write_atomically, write_once
 
 # A hostile or a very broken tree can hold thousands; nobody reads them on a screen.
 MOST_LINES = 200
@@ -126,9 +128,57 @@ def write_copy(files: Iterable[Examined], format_: Format, *, source: Path, targ
     return written
 
 
+def conflicts(files: Sequence[Repaired], target: Path, *, force: bool) -> list[Problem]:
+    """Which of the files cannot be put into `target`, each as `NAME.md`, because something is in their way."""
+    taken = {
+        agent.name: agent.path
+        for agent in AgentLibrary([AgentFolder(path=target, source="project", root=target)]).load_all()
+    }
+    found, placed = [], dict[str, Path]()
+    for file in files:
+        path = target / f"{file.name}.md"
+        first = placed.setdefault(file.name.casefold(), file.path)
+        holder = taken.get(file.name, path)
+        if first != file.path:
+            reason = f"{str(first)!r} makes {file.name!r} as well; rename one"
+        elif holder != path:
+            reason = f"{str(holder)!r} defines {file.name!r} already; rename or remove one"
+        elif os.path.lexists(path) and not force and not _has(path, file.data):
+            reason = f"{str(path)!r} is there already; --force replaces it"
+        else:
+            continue
+        found.append(error(file.path, "conflict", reason))
+    return found
+
+
+def write_imported(files: Sequence[Repaired], target: Path, *, force: bool) -> int:
+    """Each file as `NAME.md` in `target`; how many were not there already.
+
+    Raises `InputError`, where another process was faster as well.
+    """
+    written = 0
+    with _refused_by_disk(target):
+        for file in files:
+            path = target / f"{file.name}.md"
+            if _has(path, file.data):
+                continue
+            if force:
+                write_atomically(path, file.data)
+            else:
+                _write_new(path, file.data)
+            written += 1
+    return written
+
+
 def _write_new(path: Path, data: bytes) -> None:
     if not write_once(path, data):
         raise InputError(f"{str(path)!r} has just been written by somebody else; look at it, and start again")
+
+
+def _has(path: Path, data: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return path.is_file() and path.read_bytes() == data
+    return False
 
 
 @contextlib.contextmanager

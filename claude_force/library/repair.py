@@ -15,6 +15,7 @@ import msgspec
 from claude_force.base.errors import AgentFileError
 from claude_force.library.collection import Examined, Format, Outcome, Problem, error, kinds_of, problems_of
 from claude_force.library.definition import USUAL_NAME_CHARS, name_fault
+from claude_force.library.fields import first_sentence
 from claude_force.library.frontmatter import Document, FrontMatterError, read_document, written
 
 _BOM = b"\xef\xbb\xbf"
@@ -57,6 +58,42 @@ def repair(file: Examined, format_: Format) -> Repaired | Problem | None:
     return _result(file, data, outcome)
 
 
+def convert(
+    file: Examined, format_: Format, *, name: str | None = None, keywords: tuple[str, ...] = ()
+) -> Repaired | Problem | None:
+    """The file with a front matter, written where it has none and repaired where it has one.
+
+    The name is the given one, else it is made of the file's or of its first heading; the description is its first
+    sentence.
+    """
+    if "no-front-matter" not in kinds_of(file.outcome) and not _has_bad_name_only(file, format_):
+        return repair(file, format_)
+    document = read_document(file.data, known_keys=format_.keys)
+    body = document.body.encode() if document.warnings else file.data.removeprefix(_BOM)
+    heading = re.search(_HEADING, document.body)
+    name = name or _name_from(format_.own_name(file.path), heading[1] if heading else "")
+    if name is None:
+        return error(file.path, "bad-name", "neither its name nor its heading makes a name; rename the file")
+    named = format_.read(_with_front(body, name=name), file.path)
+    if named is None or isinstance(named, AgentFileError):
+        return _result(file, file.data, named)
+    fields = {"name": name, "description": first_sentence(named.description)}
+    if keywords:
+        fields["keywords"] = ", ".join(keywords)
+    data = _with_front(body, **fields)
+    return _result(file, data, format_.read(data, file.path))
+
+
+def _has_bad_name_only(file: Examined, format_: Format) -> bool:
+    is_bad = kinds_of(file.outcome) == ["bad-name"]
+    return is_bad and not read_document(file.data, known_keys=format_.keys).has_front_matter
+
+
+def _with_front(body: bytes, **fields: str) -> bytes:
+    lines = "\n".join(written(key, text) for key, text in fields.items())
+    return f"---\n{lines}\n---\n\n".encode() + body
+
+
 def _result(file: Examined, data: bytes, outcome: Outcome) -> Repaired | Problem | None:
     if outcome is None:
         return None
@@ -65,7 +102,7 @@ def _result(file: Examined, data: bytes, outcome: Outcome) -> Repaired | Problem
         return left[0]
     kinds = {problem.kind for problem in left}
     if "no-front-matter" in kinds:
-        return error(file.path, "no-front-matter", "it has no front matter to repair; write one")
+        return error(file.path, "no-front-matter", "it has no front matter to repair; `agents import` writes one")
     fixed = tuple(problem for problem in problems_of(file.path, file.outcome) if problem.kind not in kinds)
     return Repaired(path=file.path, data=data, name=outcome.name, fixed=fixed, left=tuple(left))
 

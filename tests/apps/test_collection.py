@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 AGENT = "---\nname: scout\ndescription: Looks ahead.\n---\nYou look ahead.\n"
 BROKEN = "---\ndescription: See: this\nallowed-tools: Read Grep\n---\nYou look ahead.\n"
 
@@ -133,3 +135,53 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "cannot write to 'copy'" in done.stderr
     assert files(tmp_path / "copy") == {"a.md": AGENT.encode()}
+
+
+# ---------------------------------------------------------------- import
+
+
+def test_import_makes_agents_of_texts(tmp_path: Path) -> None:
+    """Texts become agents that validate clean and can be called; a second import finds them done."""
+    write(tmp_path / "texts/SQL Reviewer.md", "Reviews SQL. All of it.\n")
+    write(tmp_path / "texts/scout.md")
+    planned = agents("import", "texts", "--dry-run", cwd=tmp_path, code=0)
+    assert planned.stdout.endswith("\n0 written, 0 conflicts, 0 left out\n")
+    assert not (tmp_path / ".claude").exists()
+    for written in (2, 0):
+        done = agents("import", "texts", cwd=tmp_path, code=0)
+        assert done.stdout == (
+            "sql-reviewer\ttexts/SQL Reviewer.md\t.claude/agents/sql-reviewer.md\n"
+            f"scout\ttexts/scout.md\t.claude/agents/scout.md\n{written} written, 0 conflicts, 0 left out\n"
+        )
+    agents("validate", ".claude/agents", "--strict", cwd=tmp_path, code=0)
+    assert agents("show", "sql-reviewer", cwd=tmp_path, code=0).stdout.startswith("name: sql-reviewer\n")
+
+
+@pytest.mark.parametrize(
+    ("there", "words", "forced"),
+    [
+        ({"agents/a.md": "Mine."}, "is there already; --force replaces it", True),
+        ({"agents/x/other.md": "---\nname: a\n---\nMine."}, "defines 'a' already", False),
+        ({"texts/sub/A.md": "Another."}, "makes 'a' as well", False),
+    ],
+    ids=["file", "name", "twice"],
+)
+def test_import_writes_all_or_nothing(tmp_path: Path, there: dict[str, str], words: str, *, forced: bool) -> None:
+    """What is in the way is listed and nothing is written; `--force` replaces a file, and nothing else."""
+    write(tmp_path / "texts/a.md", "Does A.\n")
+    write(tmp_path / "texts/b.md", "Does B.\n")
+    for name, text in there.items():
+        write(tmp_path / name, text)
+    before = files(tmp_path)
+    done = agents("import", "texts", "--to", "agents", cwd=tmp_path, code=1)
+    assert words in done.stderr
+    assert files(tmp_path) == before
+    agents("import", "texts", "--to", "agents", "--force", cwd=tmp_path, code=0 if forced else 1)
+    assert (files(tmp_path) == before) is not forced
+
+
+def test_import_needs_the_config_of_claude_force_2(tmp_path: Path) -> None:
+    """Without a `claude.json` that can be read, nothing is guessed."""
+    write(tmp_path / "agents/a.md", "Does A.")
+    done = agents("import", ".", "--from", "claude-force-v2", cwd=tmp_path, code=2)
+    assert "no config file at 'claude.json'" in done.stderr

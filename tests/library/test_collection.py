@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from claude_force.base.records import AgentDefinition
 from claude_force.library.collection import AGENTS, Examined, Problem, Report, examine, kinds, worst_first
+from claude_force.library.importing import imported
 from claude_force.library.remarks import ErrorKind, Remark, WarningKind
-from claude_force.library.repair import Repaired, repair
+from claude_force.library.repair import Repaired, convert, repair
 
 BODY = b"You look ahead.\r\n\n---\n\tAnd back: \xc3\xa9.\r\nNo newline at the end"
 
@@ -190,7 +191,7 @@ def test_a_repaired_file_says_what_it_said_and_stays_repaired(data: bytes, name:
 
 @given(BYTES, NAMES)
 def test_no_file_crashes_a_collection(data: bytes, name: str) -> None:
-    """Every outcome can be counted and sorted."""
+    """Every outcome can be counted and sorted, and a conversion makes an agent or says why not."""
     file = looked_at(data, name)
     report = Report()
     report.add(file.path, file.outcome)
@@ -198,6 +199,14 @@ def test_no_file_crashes_a_collection(data: bytes, name: str) -> None:
     assert {problem.kind for problem in report.problems} <= {*get_args(ErrorKind), *get_args(WarningKind)}
     assert worst_first(report.problems) == report.problems
     assert sum(count.files for count in kinds(report.problems)) == len({p.kind for p in report.problems})
+    result = convert(file, AGENTS)
+    if isinstance(result, Repaired):
+        assert isinstance(AGENTS.read(result.data, file.path), AgentDefinition)
+        left = {problem.kind for problem in result.left}
+        assert "no-front-matter" not in left
+        assert "no-name" not in left or "encoding" in left  # which may have no letters for it
+    else:
+        assert (result is None) == (file.outcome is None)
 
 
 def test_a_warning_keeps_its_kind_when_it_is_sent_to_another_process() -> None:
@@ -244,3 +253,66 @@ def test_a_report_tells_kinds_and_the_worst_files(tmp_path: Path) -> None:
     counts = [(count.kind, count.files) for count in kinds(report.problems)]
     assert counts[:3] == [("empty", 1), ("no-name", 2), ("duplicate-name", 1)]
     assert [problem.path.name for problem in worst_first(report.problems)][:4] == ["d.md", "c.md", "c.md", "c.md"]
+
+
+# ------------------------------------------------------------ other layouts
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "name", "description"),
+    [
+        ("SQL Reviewer.md", "# About\n\nReviews SQL: all of it. And more.", "sql-reviewer", "Reviews SQL: all of it."),
+        ("sub/ApiDesigner.md", "You design APIs", "api-designer", "You design APIs"),
+        ("评.md", "# Code Judge\n\nYes", "code-judge", "Yes"),
+        ("评.md", "Yes.", "评", "Yes."),
+        ("no.md", "no", "no", "no"),
+        ("a;b.md", "Body.", "a-b", "Body."),
+    ],
+)
+def test_a_plain_file_becomes_an_agent(tmp_path: Path, file: str, text: str, name: str, description: str) -> None:
+    """Name and description are made of the file, and the file itself follows byte for byte."""
+    write(tmp_path / file, text)
+    (result,) = imported(tmp_path, "plain")
+    assert isinstance(result, Repaired)
+    agent = AGENTS.read(result.data, Path("any.md"))
+    assert isinstance(agent, AgentDefinition)
+    assert (agent.name, agent.description, agent.tools, agent.model) == (name, description, None, None)
+    assert result.data.endswith(b"---\n\n" + text.encode())
+    assert all(problem.kind == "unusual-name" for problem in result.left)
+
+
+def test_a_project_of_claude_force_2_becomes_agents(tmp_path: Path) -> None:
+    """The config's name counts, domains become keywords, the contract follows the text, and paths stay inside."""
+    base = tmp_path / ".claude"
+    agents = {
+        "python-expert": {
+            "file": "agents/python-expert.md",
+            "contract": "contracts/python-expert.contract",
+            "domains": ["python", "cli"],
+            "priority": 2,
+        },
+        "renamed": {"file": "agents/other.md", "contract": "contracts/gone.contract"},
+        "thief": {"file": "../secret.md"},
+        "spy": {"file": "agents/spy.md", "contract": "../secret.txt"},
+        "bad;name": {"file": "agents/bad.md"},
+        "gone": {"file": "agents/gone.md"},
+        "odd": ["agents/odd.md"],
+    }
+    write(base / "claude.json", msgspec.json.encode({"version": "2.2.0", "agents": agents}).decode())
+    write(base / "agents/python-expert.md", "# Python Expert Agent\n\n## Role\nWrites Python. Well.\n")
+    write(base / "contracts/python-expert.contract", "# Contract\n\n**FULL**: scripts\n")
+    write(tmp_path / "secret.txt", "secret")
+    write(tmp_path / "secret.md", "A secret.")
+    for name in ("other", "spy", "bad", "unlisted"):
+        write(base / f"agents/{name}.md", f"The {name} one.")
+    for folder in (tmp_path, base):
+        results = list(imported(folder, "claude-force-v2"))
+        made = {result.name: result.data.decode() for result in results if isinstance(result, Repaired)}
+        problems = [result.path.name for result in results if isinstance(result, Problem)]
+        assert made == {
+            "python-expert": "---\nname: python-expert\ndescription: Writes Python.\nkeywords: python, cli\n---\n\n"
+            "# Python Expert Agent\n\n## Role\nWrites Python. Well.\n\n# Contract\n\n**FULL**: scripts\n",
+            "renamed": "---\nname: renamed\ndescription: The other one.\n---\n\nThe other one.",
+            "unlisted": "---\nname: unlisted\ndescription: The unlisted one.\n---\n\nThe unlisted one.",
+        }
+        assert problems == ["secret.md", "secret.txt", "bad.md", "gone.md", "claude.json"]

@@ -1,12 +1,13 @@
 """`claude-force agents`: what can be called, what it says, and what is wrong with it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from msgspec.structs import asdict
 
 from claude_force.apps.collection import (
+    conflicts,
     counted,
     note_problems,
     print_kinds,
@@ -14,6 +15,7 @@ from claude_force.apps.collection import (
     report_as_json,
     shown,
     write_copy,
+    write_imported,
 )
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json, print_table
@@ -25,7 +27,9 @@ from claude_force.insight.estimate import tokens_of
 from claude_force.library.agents import AgentLibrary
 from claude_force.library.collection import AGENTS, Problem, Report, examine
 from claude_force.library.fields import first_sentence
+from claude_force.library.importing import Layout, imported
 from claude_force.library.project import agent_library, briefed_agents
+from claude_force.library.repair import Repaired
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
@@ -211,6 +215,61 @@ def _fix(source: Path, target: Path, *, strict: bool, as_json: bool) -> int:
             f"{shown(target)}: {changed} repaired, {written.unchanged} as they were, {len(written.left_out)} left out"
         )
     return 1 if written.left_out or (strict and left) else 0
+
+
+@command.command(
+    "import",
+    epilog=example(
+        "claude-force agents import prompts/ --dry-run",
+        "claude-force agents import ../old-project --from claude-force-v2",
+    ),
+)
+@click.argument(
+    "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where the files are now."
+)
+@click.option(
+    "--to",
+    "target",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".claude", "agents"),
+    show_default=True,
+    help="Where the agents go.",
+)
+@click.option(
+    "--from",
+    "layout",
+    type=click.Choice(get_args(Layout)),
+    default="plain",
+    show_default=True,
+    help="How the files are kept now.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be written; write nothing.")
+@click.option("--force", is_flag=True, help="Replace files that are there and differ.")
+@json_option
+def import_(folder: Path, target: Path, layout: Layout, dry_run: bool, force: bool, as_json: bool) -> None:
+    """Make agents of Markdown files: each gets a front matter with a name and a description.
+
+    The name is made of the file's name or its heading, the description is its first sentence; its text stays as it is.
+
+    Where something is in the way, nothing is written; the exit code is 1 then, and if a file makes no agent.
+    """
+    results = list(counted(imported(folder, layout), "files"))
+    agents = [result for result in results if isinstance(result, Repaired)]
+    problems = [result for result in results if isinstance(result, Problem)]
+    in_the_way = conflicts(agents, target, force=force)
+    written = 0 if dry_run or in_the_way else write_imported(agents, target, force=force)
+    if as_json:
+        places = [{"agent": agent.name, "from": agent.path, "to": target / f"{agent.name}.md"} for agent in agents]
+        print_json({"written": written, "agents": places, "conflicts": in_the_way, "problems": problems})
+    else:
+        print_table(
+            ("agent", "from", "to"), [(one.name, shown(one.path), shown(target / f"{one.name}.md")) for one in agents]
+        )
+        note_problems(in_the_way + problems)
+        click.echo(f"{written} written, {len(in_the_way)} conflicts, {len(problems)} left out")
+        if not results:
+            note("no Markdown files there that could be agents", kind="warning")
+    raise SystemExit(1 if in_the_way or problems else 0)
 
 
 def _facts(agent: "AgentDefinition") -> dict[str, Any]:
