@@ -9,17 +9,18 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 import msgspec
 
-from claude_force.apps.console import is_terminal, note, print_table
-from claude_force.base.errors import InputError
-from claude_force.library.agents import AgentFolder, AgentLibrary
-from claude_force.library.collection import Examined, Format, Problem, Report, error, kinds, worst_first
+from claude_force.apps.console import Command, is_terminal, note, print_json, print_table
+from claude_force.base.errors import AgentFileError, InputError, SkillFileError
+from claude_force.library.agents import AgentFolder, AgentLibrary, ShadowedAgent
+from claude_force.library.collection import Examined, Format, Problem, Report, error, examine, kinds, worst_first
 from claude_force.library.disk import resolved
 from claude_force.library.repair import Repaired, repair
+from claude_force.library.skills import ShadowedSkill
 from claude_force.stores.files import write_atomically, write_once
 
 # A hostile or a very broken tree can hold thousands; nobody reads them on a screen.
@@ -40,7 +41,86 @@ def counted(items: Iterable[Item], what: str) -> Iterator[Item]:
         click.echo("\r\033[K", err=True, nl=False)
 
 
+def collection_options(command: Command) -> Command:
+    """What is to be validated, and how: the parameters that agents and skills share."""
+    options = (
+        click.argument(
+            "paths",
+            nargs=-1,
+            metavar="[DIR|FILE]...",
+            type=click.Path(exists=True, path_type=Path),
+            help="Check these files, and all below these folders, instead.",
+        ),
+        click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too."),
+        click.option(
+            "--fix", is_flag=True, help="Write a copy of the folder's files with their front matter repaired."
+        ),
+        click.option("--output", type=click.Path(path_type=Path), help="With --fix: where to, a new folder."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 # ------------------------------------------------------------ how it stands
+
+
+class Named(Protocol):
+    """An agent or a skill that can be called."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def description(self) -> str:
+        """When to use it."""
+
+    @property
+    def path(self) -> Path | None:
+        """Its file."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is not as it should be."""
+
+
+def read_collection(paths: Sequence[Path], format_: Format) -> Report:
+    """All files at and below the paths."""
+    report = Report()
+    for file in counted(examine(paths, format_), "files"):
+        report.add(file.path, file.outcome)
+    return report
+
+
+def report_in_use(
+    usable: Sequence[Named],
+    problems: Sequence[AgentFileError | SkillFileError],
+    hidden: Sequence[ShadowedAgent | ShadowedSkill],
+) -> Report:
+    """What can be called here, with what is hidden by what."""
+    report = Report()
+    for problem in problems:
+        report.add(Path(problem.path), problem)
+    for each in usable:
+        report.add(each.path or Path(), each)
+    report.problems += (Problem(path=one.hidden, kind="duplicate-name", reason=str(one)) for one in hidden)
+    return report
+
+
+def show_report(report: Report, format_: Format, *, is_tree: bool, strict: bool, as_json: bool) -> int:
+    """Print it; gives the exit code."""
+    if as_json:
+        print_json(report_as_json(report))
+    else:
+        if is_tree:
+            print_kinds(report.problems)
+        note_problems(report.problems)
+        if not report.usable and not report.unusable:
+            what = format_.what
+            note(f"no {what} files there; give a folder that holds some, such as .claude/{what}s", kind="warning")
+        print_total(report)
+    return 1 if report.unusable or (strict and report.problems) else 0
 
 
 def report_as_json(report: Report) -> dict[str, Any]:
@@ -85,6 +165,27 @@ def print_total(report: Report) -> None:
 
 
 # ------------------------------------------------------------ what is written
+
+
+def fix_collection(paths: Sequence[Path], format_: Format, target: Path | None, *, strict: bool, as_json: bool) -> int:
+    """Write the repaired copy and say what was done; gives the exit code."""
+    if target is None or len(paths) != 1 or not paths[0].is_dir():
+        raise click.UsageError("--fix takes one folder, and --output, where the copy goes; give both")
+    written = write_copy(counted(examine(paths, format_), "files"), format_, source=paths[0], target=target)
+    fixed = [problem for file in written.repaired for problem in file.fixed]
+    left = written.left_out + [problem for file in written.repaired for problem in file.left]
+    if as_json:
+        print_json(written.as_json(target))
+    else:
+        print_kinds(fixed, label="fixed")
+        print_kinds(left)
+        note_problems(fixed, label="fixed")
+        note_problems(left)
+        changed = sum(bool(file.fixed) for file in written.repaired)
+        click.echo(
+            f"{shown(target)}: {changed} repaired, {written.unchanged} as they were, {len(written.left_out)} left out"
+        )
+    return 1 if written.left_out or (strict and left) else 0
 
 
 class Written(msgspec.Struct, kw_only=True):

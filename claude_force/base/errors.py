@@ -180,6 +180,8 @@ class SkillFileError(SkillError):
     path: str = ""
     line: int | None = None
     reason: str = ""
+    kind: str = ""
+    """What `skills validate` counts it as, such as "bad-yaml"."""
 
 
 class InjectionError(InputError):

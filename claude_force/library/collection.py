@@ -12,10 +12,12 @@ from typing import Protocol
 
 import msgspec
 
-from claude_force.base.errors import AgentFileError
-from claude_force.library.definition import KNOWN_KEYS, file_error, read_definition
-from claude_force.library.disk import File, Unusable, Walk, agents_of_any_tree
+from claude_force.base.errors import AgentFileError, SkillFileError
+from claude_force.library.definition import KNOWN_KEYS, file_error, name_from, read_definition
+from claude_force.library.disk import File, Unusable, Walk, agents_of_any_tree, skills_in
 from claude_force.library.remarks import Remark
+from claude_force.library.skills import KNOWN_KEYS as SKILL_KEYS
+from claude_force.library.skills import read_skill, skill_error
 
 MAX_FILES = 100_000  # in one tree: ten times what is looked at for every call
 MAX_FOLDERS = 100_000  # likewise; each skill is a folder of its own
@@ -40,7 +42,7 @@ class Readable(Protocol):
         ...
 
 
-Outcome = Readable | AgentFileError | None
+Outcome = Readable | AgentFileError | SkillFileError | None
 """What a file turned out to be; `None` is documentation."""
 
 
@@ -55,10 +57,10 @@ class Format(msgspec.Struct, frozen=True, kw_only=True):
     """Those of its front matter that are known; in a broken one they end the value above them."""
     read: Callable[[bytes, Path], Outcome]
     """What the bytes of the file at a path say. Never fails."""
-    error: Callable[[Path, str], AgentFileError]
+    error: Callable[[Path, str], AgentFileError | SkillFileError]
     """For a file that cannot even be read, with the reason."""
-    own_name: Callable[[Path], str]
-    """What names the file where it does not do so itself."""
+    own_name: Callable[[Path], str | None]
+    """What a file at this path is to be called where it does not say so itself."""
 
 
 AGENTS = Format(
@@ -67,7 +69,15 @@ AGENTS = Format(
     keys=KNOWN_KEYS,
     read=lambda data, path: read_definition(data, path=path, source="project"),
     error=file_error,
-    own_name=lambda path: path.stem,
+    own_name=lambda path: name_from(path.stem),
+)
+SKILLS = Format(
+    what="skill",
+    walk=lambda: Walk(skills_in, what="skill", max_files=MAX_FILES, max_folders=MAX_FOLDERS),
+    keys=SKILL_KEYS,
+    read=lambda data, path: read_skill(data, path=path, source="project"),
+    error=lambda path, reason: skill_error(path, reason, name=path.absolute().parent.name),
+    own_name=lambda path: path.absolute().parent.name,
 )
 
 
@@ -120,7 +130,7 @@ class Report(msgspec.Struct, kw_only=True):
         """Count one more file."""
         if outcome is None:
             self.documentation += 1
-        elif isinstance(outcome, AgentFileError):
+        elif isinstance(outcome, AgentFileError | SkillFileError):
             self.unusable += 1
             self.problems += problems_of(path, outcome)
         else:
@@ -189,7 +199,7 @@ def problems_of(path: Path, outcome: Outcome) -> list[Problem]:
     """What is wrong with one file."""
     if outcome is None:
         return []
-    if isinstance(outcome, AgentFileError):
+    if isinstance(outcome, AgentFileError | SkillFileError):
         return [Problem(path=path, line=outcome.line, kind=outcome.kind, reason=outcome.reason, is_error=True)]
     return [
         Problem(path=path, kind=warning.kind if isinstance(warning, Remark) else "other", reason=str(warning))

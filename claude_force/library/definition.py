@@ -81,7 +81,7 @@ def _definition(document: Document, *, path: "Path", source: AgentSource) -> Out
         return None
     prompt = without_blank_edges(document.body)
     identity = name or path.stem
-    if fault := _prompt_fault(prompt):
+    if fault := prompt_fault(prompt):
         return file_error(path, fault, agent=identity, kind="too-large" if prompt else "empty")
     if fault := name_fault(identity):
         return file_error(path, fault, agent=identity, kind="bad-name")
@@ -122,7 +122,8 @@ def _definition(document: Document, *, path: "Path", source: AgentSource) -> Out
     )
 
 
-def _prompt_fault(prompt: str) -> str | None:
+def prompt_fault(prompt: str) -> str | None:
+    """Why this cannot be the instructions of an agent or a skill; `None` where it can."""
     if not prompt:
         return "it holds no instructions; write them below the front matter"
     if len(prompt) > MAX_BODY_CHARS:
@@ -165,6 +166,21 @@ def name_fault(name: str) -> str | None:
         (shell_char, f"it holds {shell_char!r}, which means something to a shell"),
     )
     return next((fault for is_there, fault in faults if is_there), None)
+
+
+def name_from(*texts: str) -> str | None:
+    """The first of the texts that makes a name, brought to the usual form if it can be."""
+    usual = next(filter(None, map(_slug, texts)), None)
+    return usual or next((text for text in texts if not name_fault(text)), None)
+
+
+def _slug(text: str) -> str:
+    """`SQL Reviewer` and `SqlReviewer` as `sql-reviewer`."""
+    import unicodedata  # noqa: PLC0415 - a library of its own, which only a repair needs
+
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", plain).lower()
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")[:USUAL_NAME_CHARS].strip("-")
 
 
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")

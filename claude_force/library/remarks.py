@@ -10,7 +10,7 @@ ErrorKind = Literal["unreadable", "not-text", "too-large", "unclosed", "bad-yaml
 WarningKind = Literal[
     "needs-quotes", "not-indented", "cut-off", "duplicate-key", "tabs", "control-characters", "encoding", "indented",
     "no-front-matter", "no-name", "no-description", "unusual-name", "long-description", "misspelt-field", "wrong-value",
-    "unknown-tool", "unknown-model", "duplicate-name",
+    "unknown-tool", "unknown-model", "duplicate-name", "other-name", "long-body", "unknown-key",
 ]  # fmt: skip
 Kind = ErrorKind | WarningKind
 

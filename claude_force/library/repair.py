@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from claude_force.base.errors import AgentFileError
+from claude_force.base.errors import AgentFileError, SkillFileError
 from claude_force.library.collection import Examined, Format, Outcome, Problem, error, kinds_of, problems_of
-from claude_force.library.definition import USUAL_NAME_CHARS, name_fault
+from claude_force.library.definition import name_from
 from claude_force.library.fields import first_sentence
 from claude_force.library.frontmatter import Document, FrontMatterError, read_document, written
 
@@ -71,11 +71,11 @@ def convert(
     document = read_document(file.data, known_keys=format_.keys)
     body = document.body.encode() if document.warnings else file.data.removeprefix(_BOM)
     heading = re.search(_HEADING, document.body)
-    name = name or _name_from(format_.own_name(file.path), heading[1] if heading else "")
+    name = name or name_from(file.path.stem, heading[1] if heading else "")
     if name is None:
         return error(file.path, "bad-name", "neither its name nor its heading makes a name; rename the file")
     named = format_.read(_with_front(body, name=name), file.path)
-    if named is None or isinstance(named, AgentFileError):
+    if named is None or isinstance(named, AgentFileError | SkillFileError):
         return _result(file, file.data, named)
     fields = {"name": name, "description": first_sentence(named.description)}
     if keywords:
@@ -98,28 +98,13 @@ def _result(file: Examined, data: bytes, outcome: Outcome) -> Repaired | Problem
     if outcome is None:
         return None
     left = problems_of(file.path, outcome)
-    if isinstance(outcome, AgentFileError):
+    if isinstance(outcome, AgentFileError | SkillFileError):
         return left[0]
     kinds = {problem.kind for problem in left}
     if "no-front-matter" in kinds:
         return error(file.path, "no-front-matter", "it has no front matter to repair; `agents import` writes one")
     fixed = tuple(problem for problem in problems_of(file.path, file.outcome) if problem.kind not in kinds)
     return Repaired(path=file.path, data=data, name=outcome.name, fixed=fixed, left=tuple(left))
-
-
-def _name_from(*texts: str) -> str | None:
-    """The first of the texts that makes a name, brought to the usual form if it can be."""
-    usual = next(filter(None, map(_slug, texts)), None)
-    return usual or next((text for text in texts if not name_fault(text)), None)
-
-
-def _slug(text: str) -> str:
-    """`SQL Reviewer` and `SqlReviewer` as `sql-reviewer`."""
-    import unicodedata  # noqa: PLC0415 - a library of its own, which only a repair needs
-
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", plain).lower()
-    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")[:USUAL_NAME_CHARS].strip("-")
 
 
 # ------------------------------------------------------------ the lines of a front matter
@@ -211,25 +196,25 @@ def _end_of(line: bytes) -> bytes:
 # ------------------------------------------------------------ what is done about which kind
 
 
-def _write_as_read(front: _Front, _outcome: Outcome, _own_name: str) -> None:
+def _write_as_read(front: _Front, _outcome: Outcome, _own_name: str | None) -> None:
     front.write_as_read()
 
 
-def _keep_last(front: _Front, _outcome: Outcome, _own_name: str) -> None:
+def _keep_last(front: _Front, _outcome: Outcome, _own_name: str | None) -> None:
     front.keep_last()
 
 
-def _name(front: _Front, _outcome: Outcome, own_name: str) -> None:
-    if name := _name_from(own_name):
-        front.put("name", name)
+def _name(front: _Front, _outcome: Outcome, own_name: str | None) -> None:
+    if own_name:
+        front.put("name", own_name)
 
 
-def _describe(front: _Front, outcome: Outcome, _own_name: str) -> None:
-    if outcome is not None and not isinstance(outcome, AgentFileError):
+def _describe(front: _Front, outcome: Outcome, _own_name: str | None) -> None:
+    if outcome is not None and not isinstance(outcome, AgentFileError | SkillFileError):
         front.put("description", outcome.description, at=front.after("name"))
 
 
-def _spell_tools(front: _Front, _outcome: Outcome, _own_name: str) -> None:
+def _spell_tools(front: _Front, _outcome: Outcome, _own_name: str | None) -> None:
     """`allowed-tools` is what skills and commands have; there, blanks may stand between the names."""
     misspelt = [key for key in ("allowed-tools", "allowedTools") if key in front.expected]
     if len(misspelt) != 1 or "tools" in front.expected:
@@ -241,7 +226,7 @@ def _spell_tools(front: _Front, _outcome: Outcome, _own_name: str) -> None:
         front.rename(misspelt[0], "tools")
 
 
-_FIXES: dict[str, Callable[[_Front, Outcome, str], None]] = {
+_FIXES: dict[str, Callable[[_Front, Outcome, str | None], None]] = {
     "needs-quotes": _write_as_read,
     "not-indented": _write_as_read,
     "tabs": _write_as_read,
@@ -249,6 +234,7 @@ _FIXES: dict[str, Callable[[_Front, Outcome, str], None]] = {
     "duplicate-key": _keep_last,
     "bad-name": _name,
     "no-name": _name,
+    "other-name": _name,
     "no-description": _describe,
     "misspelt-field": _spell_tools,
 }

@@ -25,10 +25,11 @@ from claude_force.base.briefing import LoadedSkills, Skill, SkillResource
 from claude_force.base.config import home_folder, project_folders
 from claude_force.base.errors import SkillError, SkillFileError, SkillNotFoundError
 from claude_force.library.agents import SETTLED_NS
-from claude_force.library.definition import MAX_BODY_CHARS, name_fault
+from claude_force.library.definition import name_fault, prompt_fault
 from claude_force.library.disk import MAX_FILES, File, Unusable, Walk, read_text, resolved, skills_in
 from claude_force.library.fields import USUAL_DESCRIPTION_CHARS, Fields, first_paragraph, plain, without_blank_edges
 from claude_force.library.frontmatter import Document, FrontMatterError, read_document
+from claude_force.library.remarks import ErrorKind, Remark
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -125,13 +126,13 @@ class SkillLibrary:
     def _read(self, file: File | Unusable) -> Skill | SkillFileError:
         """What it says; a file that is as it was, and old enough not to have changed unseen, is not read again."""
         if isinstance(file, Unusable):
-            return _error(file.path, file.reason, name=_name_of(file))
+            return skill_error(file.path, file.reason, name=_name_of(file))
         kept = self._kept.get(file.path)
         if kept is not None and kept[0] == file:
             return kept[1]
         data = file.data()
         if isinstance(data, Unusable):  # not kept: rights can change without a trace in the file
-            return _error(data.path, data.reason, name=_name_of(file))
+            return skill_error(data.path, data.reason, name=_name_of(file))
         found = read_skill(data, path=file.path, source=file.source)
         if time.time_ns() - file.modified_ns > SETTLED_NS:
             self._kept[file.path] = (file, found)
@@ -226,7 +227,7 @@ _CLAUDE_KEYS = ("when_to_use", "argument-hint", "arguments", "disable-model-invo
                 "disallowed-tools", "model", "effort", "context", "agent", "background", "hooks", "paths",
                 "shell")  # fmt: skip
 _OWN_KEYS = ("keywords",)
-_KNOWN_KEYS = frozenset({*_STANDARD_KEYS, *_CLAUDE_KEYS, *_OWN_KEYS})
+KNOWN_KEYS = frozenset({*_STANDARD_KEYS, *_CLAUDE_KEYS, *_OWN_KEYS})
 _READ_KEYS = frozenset({*_STANDARD_KEYS, *_OWN_KEYS, "when_to_use", "disable-model-invocation"})
 # As text: `re` compiles a pattern once, when it is used. A word, or a name with what stands in its brackets.
 _TOOL = r"[^\s,(]+(?:\([^)]*\))?"
@@ -241,19 +242,21 @@ def read_skill(data: bytes, *, path: Path, source: "Source") -> Skill | SkillFil
     """What the bytes of the `SKILL.md` at `path` say."""
     name = path.absolute().parent.name
     try:
-        document = read_document(data, known_keys=_KNOWN_KEYS)
+        document = read_document(data, known_keys=KNOWN_KEYS)
     except FrontMatterError as error:
-        return _error(path, error.reason, name=name, line=error.line)
+        return skill_error(path, error.reason, name=name, line=error.line, kind=error.kind)
     body = without_blank_edges(document.body)
-    fault = "it holds no instructions; write them below the front matter" if not body else name_fault(name)
-    if len(body) > MAX_BODY_CHARS:
-        fault = f"its instructions are longer than {MAX_BODY_CHARS:,} characters; move reference material into files"
-    if fault:
-        return _error(path, fault, name=name)
+    if fault := prompt_fault(body):
+        return skill_error(path, fault, name=name, kind="too-large" if body else "empty")
+    if fault := name_fault(name):
+        return skill_error(path, fault, name=name, kind="bad-name")
     fields = Fields(document)
     description = fields.text("description")
     if description is None:
-        fields.warn("there is no 'description', so the first paragraph was taken; other clients skip such a skill")
+        fields.warn(
+            "there is no 'description', so the first paragraph was taken; other clients skip such a skill",
+            "no-description",
+        )
     metadata = _metadata(fields)
     keywords = Fields(msgspec.structs.replace(document, meta=dict(metadata), warnings=())).names("keywords")
     skill = Skill(
@@ -274,10 +277,13 @@ def read_skill(data: bytes, *, path: Path, source: "Source") -> Skill | SkillFil
     return msgspec.structs.replace(skill, warnings=(*fields.warnings, *_deviations(skill, document)))
 
 
-def _error(path: Path, reason: str, *, name: str, line: int | None = None) -> SkillFileError:
+def skill_error(
+    path: Path, reason: str, *, name: str, line: int | None = None, kind: ErrorKind = "unreadable"
+) -> SkillFileError:
+    """The error for a file that cannot be used."""
     where = str(path) if line is None else f"{path}:{line}"
     message = f"{where!r} cannot be used as a skill: {reason}"
-    return SkillFileError(message, skill=name, path=str(path), line=line, reason=reason)
+    return SkillFileError(message, skill=name, path=str(path), line=line, reason=reason, kind=kind)
 
 
 def _metadata(fields: Fields) -> dict[str, str]:
@@ -295,23 +301,32 @@ def _tools(fields: Fields) -> tuple[str, ...]:
     return tuple(tool for text in texts if text for tool in re.findall(_TOOL, text))
 
 
-def _deviations(skill: Skill, document: Document) -> "Iterator[str]":
+def _deviations(skill: Skill, document: Document) -> "Iterator[Remark]":
     """Where it is not as https://agentskills.io/specification has it."""
     written = document.meta.get("name")
-    if written is None:
-        yield f"there is no 'name', so the folder's counts; write 'name: {skill.name}'"
+    if not document.has_front_matter:
+        yield Remark("there is no front matter and no 'name', so the folder's counts; write both", "no-front-matter")
+    elif written is None:
+        yield Remark(f"there is no 'name', so the folder's counts; write 'name: {skill.name}'", "no-name")
     elif written != skill.name:
-        yield f"the name {written!r} is not that of its folder, {skill.name!r}, which counts; use one for both"
+        text = f"the name {written!r} is not that of its folder, {skill.name!r}, which counts; use one for both"
+        yield Remark(text, "other-name")
     is_usual = re.fullmatch(_STANDARD_NAME, skill.name) and skill.name == skill.name.lower()
     if not is_usual or len(skill.name) > USUAL_NAME_CHARS:
-        yield f"the name {skill.name!r} is not of the standard; use up to 64 lower-case letters, digits and hyphens"
+        text = f"the name {skill.name!r} is not of the standard; use up to 64 lower-case letters, digits and hyphens"
+        yield Remark(text, "unusual-name")
     if len(skill.description) > USUAL_DESCRIPTION_CHARS:
-        yield f"the description is longer than {USUAL_DESCRIPTION_CHARS:,} characters; move a part into the body"
+        text = f"the description is longer than {USUAL_DESCRIPTION_CHARS:,} characters; move a part into the body"
+        yield Remark(text, "long-description")
     if len(skill.compatibility or "") > USUAL_COMPATIBILITY_CHARS:
-        yield f"'compatibility' is longer than {USUAL_COMPATIBILITY_CHARS} characters; shorten it"
+        yield Remark(
+            f"'compatibility' is longer than {USUAL_COMPATIBILITY_CHARS} characters; shorten it", "wrong-value"
+        )
     if isinstance(document.meta.get("allowed-tools"), list):
-        yield "'allowed-tools' is a list; the standard wants the names with blanks between"
+        yield Remark("'allowed-tools' is a list; the standard wants the names with blanks between", "wrong-value")
     if skill.body.count("\n") >= USUAL_BODY_LINES:
-        yield f"the body has more than {USUAL_BODY_LINES} lines; move details into files that it names"
+        text = f"the body has more than {USUAL_BODY_LINES} lines; move details into files that it names"
+        yield Remark(text, "long-body")
     if others := [key for key in document.meta if key not in _STANDARD_KEYS]:
-        yield f"{', '.join(map(repr, others))}: no key of the standard; Claude Code may know it, others refuse it"
+        text = f"{', '.join(map(repr, others))}: no key of the standard; Claude Code may know it, others refuse it"
+        yield Remark(text, "unknown-key")

@@ -137,6 +137,31 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     assert files(tmp_path / "copy") == {"a.md": AGENT.encode()}
 
 
+def test_skills_are_a_collection_as_well(tmp_path: Path) -> None:
+    """Kinds, `--strict` and `--fix` hold for skills, whose name is that of their folder."""
+    write(tmp_path / "tree/.claude/skills/pdf/SKILL.md", "---\nname: PDF\ndescription: Read: PDFs\n---\nOpen it.\n")
+    write(tmp_path / "tree/csv/SKILL.md", "---\nname: csv\ndescription: Reads CSV.\n---\nOpen it.\n")
+    write(tmp_path / "tree/csv/scripts/notes.md", "Not a skill.")
+    write(tmp_path / "tree/empty/SKILL.md", "")
+
+    def skills(*args: str) -> subprocess.CompletedProcess[str]:
+        command = ["claude-force", "skills", "validate", *args]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+    done = skills("tree")
+    assert done.returncode == 1
+    assert done.stdout == (
+        "error\tempty\t1\ttree/empty/SKILL.md\nwarning\tneeds-quotes\t1\ttree/.claude/skills/pdf/SKILL.md\n"
+        "warning\tother-name\t1\ttree/.claude/skills/pdf/SKILL.md\n2 usable, 1 not, 2 warnings\n"
+    )
+    assert skills("tree", "--fix", "--output", "copy").returncode == 1
+    assert files(tmp_path / "copy") == {
+        ".claude/skills/pdf/SKILL.md": b'---\nname: pdf\ndescription: "Read: PDFs"\n---\nOpen it.\n',
+        "csv/SKILL.md": b"---\nname: csv\ndescription: Reads CSV.\n---\nOpen it.\n",
+    }
+    assert (skills("copy", "--strict").returncode, skills("tree/csv/SKILL.md").returncode) == (0, 0)
+
+
 # ---------------------------------------------------------------- import
 
 

@@ -9,8 +9,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from claude_force.base.briefing import Skill
 from claude_force.base.records import AgentDefinition
-from claude_force.library.collection import AGENTS, Examined, Problem, Report, examine, kinds, worst_first
+from claude_force.library.collection import (
+    AGENTS,
+    SKILLS,
+    Examined,
+    Problem,
+    Report,
+    examine,
+    kinds,
+    problems_of,
+    worst_first,
+)
 from claude_force.library.importing import imported
 from claude_force.library.remarks import ErrorKind, Remark, WarningKind
 from claude_force.library.repair import Repaired, convert, repair
@@ -127,6 +138,8 @@ def test_documentation_is_not_repaired() -> None:
 
 # ------------------------------------------------------------ laws
 
+KINDS = {*get_args(ErrorKind), *get_args(WarningKind)}
+
 LINES = st.sampled_from(
     [
         *(
@@ -196,7 +209,7 @@ def test_no_file_crashes_a_collection(data: bytes, name: str) -> None:
     report = Report()
     report.add(file.path, file.outcome)
     assert report.usable + report.unusable + report.documentation == 1
-    assert {problem.kind for problem in report.problems} <= {*get_args(ErrorKind), *get_args(WarningKind)}
+    assert {problem.kind for problem in report.problems} <= KINDS
     assert worst_first(report.problems) == report.problems
     assert sum(count.files for count in kinds(report.problems)) == len({p.kind for p in report.problems})
     result = convert(file, AGENTS)
@@ -207,6 +220,23 @@ def test_no_file_crashes_a_collection(data: bytes, name: str) -> None:
         assert "no-name" not in left or "encoding" in left  # which may have no letters for it
     else:
         assert (result is None) == (file.outcome is None)
+
+
+@given(BYTES)
+def test_a_repaired_skill_says_what_it_said_and_stays_repaired(data: bytes) -> None:
+    """As for agents; a skill's name is its folder's, so that stays, too."""
+    path = Path("pdf", "SKILL.md")
+    file = Examined(path, data, SKILLS.read(data, path))
+    assert {problem.kind for problem in problems_of(path, file.outcome)} <= KINDS
+    result = repair(file, SKILLS)
+    if isinstance(result, Repaired):
+        after = SKILLS.read(result.data, path)
+        assert isinstance(file.outcome, Skill)
+        assert isinstance(after, Skill)
+        assert file.outcome == msgspec.structs.replace(after, warnings=file.outcome.warnings)
+        again = repair(Examined(path, result.data, after), SKILLS)
+        assert isinstance(again, Repaired)
+        assert (again.data, again.fixed) == (result.data, ())
 
 
 def test_a_warning_keeps_its_kind_when_it_is_sent_to_another_process() -> None:

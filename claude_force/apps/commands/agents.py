@@ -7,14 +7,15 @@ import click
 from msgspec.structs import asdict
 
 from claude_force.apps.collection import (
+    collection_options,
     conflicts,
     counted,
+    fix_collection,
     note_problems,
-    print_kinds,
-    print_total,
-    report_as_json,
+    read_collection,
+    report_in_use,
+    show_report,
     shown,
-    write_copy,
     write_imported,
 )
 from claude_force.apps.commands.execute import complete_agent
@@ -24,8 +25,7 @@ from claude_force.base.briefing import NO_SKILLS
 from claude_force.base.config import current_folder, load_settings
 from claude_force.engine.briefing import brief
 from claude_force.insight.estimate import tokens_of
-from claude_force.library.agents import AgentLibrary
-from claude_force.library.collection import AGENTS, Problem, Report, examine
+from claude_force.library.collection import AGENTS, Problem
 from claude_force.library.fields import first_sentence
 from claude_force.library.importing import Layout, imported
 from claude_force.library.project import agent_library, briefed_agents
@@ -93,16 +93,7 @@ def show(agent: str, config_path: Path | None, as_json: bool) -> None:
         "claude-force agents validate drafts/ --fix --output repaired/",
     )
 )
-@click.argument(
-    "paths",
-    nargs=-1,
-    metavar="[DIR|FILE]...",
-    type=click.Path(exists=True, path_type=Path),
-    help="Check these files, and all below these folders, instead.",
-)
-@click.option("--strict", is_flag=True, help="Exit with 1 for warnings, too.")
-@click.option("--fix", is_flag=True, help="Write a copy of the folder's agents with their front matter repaired.")
-@click.option("--output", type=click.Path(path_type=Path), help="With --fix: where to, a new folder.")
+@collection_options
 @config_option
 @json_option
 def validate(
@@ -115,38 +106,13 @@ def validate(
     With --fix, nothing is changed in place: the copy has every agent that can be used, its text byte for byte.
     """
     if fix or output:
-        if not fix or output is None or len(paths) != 1 or not paths[0].is_dir():
-            raise click.UsageError("--fix takes one folder, and --output, where the copy goes; give both")
-        raise SystemExit(_fix(paths[0], output, strict=strict, as_json=as_json))
+        raise SystemExit(fix_collection(paths, AGENTS, output if fix else None, strict=strict, as_json=as_json))
     if paths:
-        report = Report()
-        for file in counted(examine(paths, AGENTS), "files"):
-            report.add(file.path, file.outcome)
+        report = read_collection(paths, AGENTS)
     else:
-        report = _in_use(agent_library(load_settings(config_path), start=current_folder()))
-    if as_json:
-        print_json(report_as_json(report))
-    else:
-        if paths:
-            print_kinds(report.problems)
-        note_problems(report.problems)
-        if not report.usable and not report.unusable:
-            note("no agent files there; give a folder that holds some, such as .claude/agents", kind="warning")
-        print_total(report)
-    raise SystemExit(1 if report.unusable or (strict and report.problems) else 0)
-
-
-def _in_use(library: AgentLibrary) -> Report:
-    """The agents that can be called, with what is hidden by what."""
-    report = Report()
-    for problem in library.problems():
-        report.add(Path(problem.path), problem)
-    for agent in library.load_all():
-        report.add(agent.path or Path(), agent)
-    report.problems += (
-        Problem(path=shadow.hidden, kind="duplicate-name", reason=str(shadow)) for shadow in library.shadowed()
-    )
-    return report
+        library = agent_library(load_settings(config_path), start=current_folder())
+        report = report_in_use(library.load_all(), library.problems(), library.shadowed())
+    raise SystemExit(show_report(report, AGENTS, is_tree=bool(paths), strict=strict, as_json=as_json))
 
 
 @command.command(epilog=example('claude-force agents recommend "our tests are flaky" --explain'))
@@ -197,24 +163,6 @@ def _explained(explanation: "Explanation") -> "Iterator[str]":
     for rest, what in ((explanation.meaning, "meaning"), (explanation.history, "history")):
         if rest:
             yield f"  {rest:5.2f}  {what}"
-
-
-def _fix(source: Path, target: Path, *, strict: bool, as_json: bool) -> int:
-    written = write_copy(counted(examine([source], AGENTS), "files"), AGENTS, source=source, target=target)
-    fixed = [problem for file in written.repaired for problem in file.fixed]
-    left = written.left_out + [problem for file in written.repaired for problem in file.left]
-    if as_json:
-        print_json(written.as_json(target))
-    else:
-        print_kinds(fixed, label="fixed")
-        print_kinds(left)
-        note_problems(fixed, label="fixed")
-        note_problems(left)
-        changed = sum(bool(file.fixed) for file in written.repaired)
-        click.echo(
-            f"{shown(target)}: {changed} repaired, {written.unchanged} as they were, {len(written.left_out)} left out"
-        )
-    return 1 if written.left_out or (strict and left) else 0
 
 
 @command.command(

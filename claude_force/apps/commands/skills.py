@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import asdict
 
+from claude_force.apps.collection import collection_options, fix_collection, read_collection, report_in_use, show_report
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import (
     beginning,
@@ -17,9 +18,9 @@ from claude_force.apps.console import (
     print_json,
     print_table,
 )
-from claude_force.apps.findings import show_findings
 from claude_force.base.config import current_folder
 from claude_force.insight.estimate import tokens_of
+from claude_force.library.collection import SKILLS
 from claude_force.library.project import skill_library
 from claude_force.library.skills import read_resource, resources_of
 
@@ -91,16 +92,28 @@ def show(skill: str, resource: str | None, as_json: bool) -> None:
     click.echo(f"\n{harmless(found.body)}")
 
 
-@command.command(epilog=example("claude-force skills validate --json"))
+@command.command(
+    epilog=example(
+        "claude-force skills validate --json", "claude-force skills validate drafts/ --fix --output repaired/"
+    )
+)
+@collection_options
 @json_option
-def validate(as_json: bool) -> None:
+def validate(paths: tuple[Path, ...], strict: bool, fix: bool, output: Path | None, as_json: bool) -> None:
     """Check every skill: what cannot be used, what is not as the standard has it, what is hidden.
 
-    The exit code is 1 if a skill cannot be used; warnings alone are fine.
+    The exit code is 1 if a skill cannot be used; warnings alone are fine, unless --strict is given.
+
+    With --fix, nothing is changed in place: the copy has every SKILL.md that can be used, its text byte for byte.
     """
-    library = skill_library(current_folder())
-    code = show_findings("skill", library.load_all(), library.problems(), library.shadowed(), as_json=as_json)
-    raise SystemExit(code)
+    if fix or output:
+        raise SystemExit(fix_collection(paths, SKILLS, output if fix else None, strict=strict, as_json=as_json))
+    if paths:
+        report = read_collection(paths, SKILLS)
+    else:
+        library = skill_library(current_folder())
+        report = report_in_use(library.load_all(), library.problems(), library.shadowed())
+    raise SystemExit(show_report(report, SKILLS, is_tree=bool(paths), strict=strict, as_json=as_json))
 
 
 @command.command(epilog=example('claude-force skills report code-reviewer "Is this migration safe?" -f 0042.sql'))
