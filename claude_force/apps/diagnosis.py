@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from claude_force import __version__
-from claude_force.base.errors import ClaudeForceError
 from claude_force.engine.briefing import context_block
 from claude_force.insight.estimate import tokens_of
-from claude_force.insight.health import Check, Status, check_config, check_folder
+from claude_force.insight.health import Check, Status, check_config, check_credentials, check_folder
 from claude_force.library.project import agent_library, project_context, skill_library
 from claude_force.performance_tracker import metrics_folder
 from claude_force.semantic_selector import SemanticSelector
-from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
     from claude_force.base.config import Settings
@@ -42,7 +40,7 @@ def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
     yield from _skills(start)
     yield from _context(settings, start)
     yield Finding("selection", "ok", f"by {SemanticSelector(config_path, project_dir=start).method}")
-    yield _credentials()
+    yield _finding(check_credentials())
     yield _finding(check_folder("metrics", metrics_folder(start)))
 
 
@@ -97,23 +95,3 @@ def _context(settings: "Settings", start: Path) -> Iterator[Finding]:
         yield Finding("context", "ok", f"{names}: about {tokens:,} tokens in each prompt")
     for warning in found.warnings:
         yield Finding("context", "warning", warning, "or set project_context to false")
-
-
-def _credentials() -> Finding:
-    """As the SDK resolves them, without a request."""
-    transport = LiveTransport()
-    try:
-        client = transport.client
-        if (address := client.base_url).scheme not in {"http", "https"} or not address.host:
-            return Finding("credentials", "error", "the address is no URL", "mend ANTHROPIC_BASE_URL")
-        port = f":{address.port}" if address.port else ""
-        detail = f"for {address.scheme}://{address.host}{port}"  # without user and password: this gets pasted
-        if client.api_key or client.auth_token:
-            return Finding("credentials", "ok", f"a key or token from the environment, {detail}")
-        if client.credentials is not None:
-            return Finding("credentials", "ok", f"a profile or workload identity, {detail}")
-    except ClaudeForceError as error:
-        return Finding("credentials", "error", str(error), "see ANTHROPIC_PROFILE, ANTHROPIC_BASE_URL")
-    finally:
-        transport.close()
-    return Finding("credentials", "warning", "none", "set ANTHROPIC_API_KEY, or use --offline")

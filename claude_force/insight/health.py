@@ -20,10 +20,14 @@ import msgspec
 
 from claude_force.base.clock import Clock, SystemClock
 from claude_force.base.config import Settings, claude_folder, load_settings, project_of
-from claude_force.base.errors import ApiError, ConfigError, OverloadedError, RateLimitError
+from claude_force.base.errors import ApiError, ClaudeForceError, ConfigError, OverloadedError, RateLimitError
 from claude_force.insight.recent import Count, read_recent
-from claude_force.library.project import agent_library
+from claude_force.library.project import agent_library, budgets_file, runs_file
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
+from claude_force.stores.budgets import BudgetFile
+from claude_force.stores.entries import StoreError
+from claude_force.stores.runs import RunStore
+from claude_force.transports.live import LiveTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,12 +74,14 @@ def check_health(
     *,
     start: Path | None = None,
     breakers: "Sequence[Snapshot]" = (),
+    credentials: bool = False,
     live: bool = False,
     clock: Clock | None = None,
 ) -> Health:
     """How things are in the project of the folder `start`, by default that of the config. Never raises for what is ill.
 
-    `breakers` are those of the process that calls, as only it knows them. `live` asks the API for its list of models:
+    `breakers` are those of the process that calls, as only it knows them. `credentials` looks for some, which imports
+    the SDK; without any, nothing can run. `live` asks the API for its list of models:
     no tokens, no cost, at most ten seconds.
     """
     clock = clock or SystemClock()
@@ -85,8 +91,12 @@ def check_health(
     cache = (claude_folder(start) or start) / "cache"
     if os.path.isdir(cache):  # noqa: PTH112 - Path.is_dir() may raise
         checks.append(check_folder("cache", cache))
+    checks.append(_stores(start))
     checks.append(_executions(configured.settings, start, now=clock.now()))
     checks.append(_breakers(breakers))
+    if credentials:
+        found = check_credentials()
+        checks.append(found if found.status == "ok" else msgspec.structs.replace(found, status="failing"))
     if live:
         checks.append(_api(clock))
     return Health(status=_worst(check.status for check in checks), checked_at=clock.now(), checks=tuple(checks))
@@ -151,6 +161,43 @@ def check_folder(name: str, folder: Path) -> Check:
     return Check(name=name, status="ok", detail=detail, facts=facts)
 
 
+def _stores(start: Path) -> Check:
+    """The files that processes of the project share beside the ledger and the cache, as far as they are there."""
+    check = check_folder("stores", runs_file(start).parent)
+    for store in (RunStore(runs_file(start)), BudgetFile(budgets_file(start))):
+        try:
+            store.changes()
+        except StoreError as error:
+            fix = "move that file away; a new one is made"
+            return Check(name="stores", status="degraded", detail=str(error), fix=fix, facts={"path": str(store.path)})
+        finally:
+            store.close()
+    return check
+
+
+def check_credentials() -> Check:
+    """Whether there are any, as the SDK resolves them, without a request. Where there are none, it is degraded."""
+    transport = LiveTransport()
+    try:
+        client = transport.client
+        if (address := client.base_url).scheme not in {"http", "https"} or not address.host:
+            detail, fix = "the address is no URL", "mend ANTHROPIC_BASE_URL"
+            return Check(name="credentials", status="failing", detail=detail, fix=fix)
+        port = f":{address.port}" if address.port else ""
+        detail = f"for {address.scheme}://{address.host}{port}"  # without user and password: this gets pasted
+        if client.api_key or client.auth_token:
+            return Check(name="credentials", status="ok", detail=f"a key or token from the environment, {detail}")
+        if client.credentials is not None:
+            return Check(name="credentials", status="ok", detail=f"a profile or workload identity, {detail}")
+    except ClaudeForceError as error:
+        fix = "see ANTHROPIC_PROFILE, ANTHROPIC_BASE_URL"
+        return Check(name="credentials", status="failing", detail=str(error), fix=fix)
+    finally:
+        transport.close()
+    fix = "set ANTHROPIC_API_KEY, or use --offline"
+    return Check(name="credentials", status="degraded", detail="none", fix=fix)
+
+
 def _executions(settings: Settings, start: Path, *, now: datetime) -> Check:
     if not settings.config.tracking.enabled:
         return Check(name="executions", status="ok", detail="not known: tracking.enabled is false")
@@ -201,8 +248,6 @@ def _breakers(breakers: "Sequence[Snapshot]") -> Check:
 
 
 def _api(clock: Clock) -> Check:
-    from claude_force.transports.live import LiveTransport  # noqa: PLC0415 - only a live check calls
-
     transport = LiveTransport()
     begun = clock.monotonic()
     try:

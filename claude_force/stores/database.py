@@ -62,6 +62,7 @@ class Database:
         self._writing = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._number: int | None = None  # of the file that `changes` has seen
         _ALIVE.add(self)
 
     def close(self) -> None:
@@ -72,6 +73,22 @@ class Database:
                 if connection is not None:
                     with suppress(sqlite3.Error):
                         connection.close()
+
+    def changes(self) -> tuple[int, int] | None:
+        """What is another one after each change by anybody, at the price of a look; `None` where there is no file.
+
+        A file that was put in the place of another is opened here.
+        """
+        try:
+            number = os.lstat(self.path).st_ino
+        except OSError:
+            self.close()
+            return None
+        if number != self._number:
+            self.close()
+            self._number = number
+        ((version,),) = self._rows("PRAGMA data_version")
+        return number, version
 
     def after_fork(self) -> None:
         """In a child process: forget connections, which are the parent's, and locks, which nobody here will release."""

@@ -21,6 +21,7 @@ def test_for_people(run: Run, simulator: Simulator) -> None:
         ["config", "ok"],
         ["agents", "ok"],
         ["metrics", "ok"],
+        ["stores", "ok"],
         ["executions", "ok"],
         ["breakers", "ok"],
     ]

@@ -29,7 +29,14 @@ def test_all_is_well(project: Path) -> None:
     """A project with an agent is ok before anything was executed; each check says what it looked at."""
     health = check_health(start=project)
     assert health.status == "ok"
-    assert [check.name for check in health.checks] == ["config", "agents", "metrics", "executions", "breakers"]
+    assert [check.name for check in health.checks] == [
+        "config",
+        "agents",
+        "metrics",
+        "stores",
+        "executions",
+        "breakers",
+    ]
     assert check(health, "agents").facts == {"found": 1, "broken": 0}
     assert check(health, "metrics").facts["free_bytes"] > 0
     assert datetime.now(UTC) >= health.checked_at

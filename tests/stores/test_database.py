@@ -112,3 +112,27 @@ def test_an_older_file_that_somebody_prepared_is_refused(tmp_path: Path) -> None
     connection.close()
     with pytest.raises(StoreError, match="is no word list of claude-force; move it away"):
         Words(tmp_path / "old", SECOND).all()
+
+
+def test_changes_by_anybody(tmp_path: Path) -> None:
+    """A look tells whether anybody has written since, or has put another file there; and makes none."""
+    path = tmp_path / "words.db"
+    watched, writer = Words(path, FIRST), Words(path, FIRST)
+    assert watched.changes() is None
+    assert not path.exists()
+    writer.add("second")
+    first = watched.changes()
+    assert first is not None
+    assert watched.changes() == first
+    writer.add("third")
+    second = watched.changes()
+    assert second != first
+    watched.add("fourth")
+    assert watched.changes() not in {first, second}
+    third = watched.changes()
+    for file in tmp_path.iterdir():
+        file.rename(file.with_name(f"away-{file.name}"))
+    assert watched.changes() is None
+    made(path, FIRST, "another")
+    assert watched.changes() not in {first, second, third}
+    assert watched.all() == [("first",), ("another",)]
