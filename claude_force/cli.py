@@ -39,8 +39,9 @@ COMMANDS = {
     "models": "Add, see and remove the model that knows what tasks mean.",
     "run-workflow": "Run a workflow: what is ready runs now, and what is paid is kept.",
     "runs": "See, compare and remove the runs of workflows.",
-    "skills": "See and check skills, and what choosing them by task saves.",
+    "serve": "Serve a page with all that runs, and an API, health and metrics.",
     "simulator": "Serve the Messages API on loopback, without a model.",
+    "skills": "See and check skills, and what choosing them by task saves.",
     "workflows": "See, check, draw and plan the workflows that can be run.",
 }
 

@@ -100,6 +100,8 @@ if __name__ == "__main__":
     import aiohttp  # noqa: F401
     import anthropic  # noqa: F401
     import genai_prices.data_snapshot  # noqa: F401
+    import starlette.applications  # noqa: F401
+    import uvicorn  # noqa: F401
 
     become(serve(sys.argv[1]))
     if sys.argv[0] == "-c":

@@ -61,7 +61,7 @@ def selection(chosen: Chosen) -> "Selection":
     from claude_force.insight.counting import Selection  # noqa: PLC0415 - not for --help
 
     return Selection(
-        since=_since(chosen["days"]),
+        since=since(chosen["days"]),
         agent=chosen["agent"],
         model=chosen["model"],
         run=chosen["run"],
@@ -69,7 +69,8 @@ def selection(chosen: Chosen) -> "Selection":
     )
 
 
-def _since(days: float | None) -> datetime | None:
+def since(days: float | None) -> datetime | None:
+    """When so many days began, as of now; `None` is always."""
     if days is None:
         return None
     try:

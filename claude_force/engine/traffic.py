@@ -46,6 +46,12 @@ class Traffic:
                 self._warmth = Warmth(self._clock)
             return self._warmth
 
+    @property
+    def gates(self) -> dict[str, Gate]:
+        """Those that were made so far, by model."""
+        with self._lock:
+            return dict(self._gates)
+
     def gate(self, model: str) -> Gate:
         """The gate of this model, made at the first question."""
         with self._lock:

@@ -47,6 +47,16 @@ class Sketch(msgspec.Struct):
         self.buckets.update(other.buckets)
         self.zeros += other.zeros
 
+    def count_up_to(self, bound: float) -> int:
+        """How many were not above the bound; those within 2 % of it may be on either side."""
+        last = math.ceil(math.log(bound) / _LOG_GROWTH)
+        return self.zeros + sum(count for bucket, count in self.buckets.items() if bucket <= last)
+
+    @property
+    def sum(self) -> float:
+        """Of all numbers, within `ACCURACY`."""
+        return math.fsum(_middle(bucket) * count for bucket, count in self.buckets.items())
+
     def quantile(self, share: float) -> float | None:
         """The number that this share of all is not above; `None` where there is none."""
         rank = share * (self.count - 1)
@@ -58,5 +68,9 @@ class Sketch(msgspec.Struct):
         for bucket in sorted(self.buckets):
             seen += self.buckets[bucket]
             if seen > rank:
-                return 2 * _GROWTH**bucket / (_GROWTH + 1)  # the middle of the bucket
+                return _middle(bucket)
         raise AssertionError("the last bucket ends the count")
+
+
+def _middle(bucket: int) -> float:
+    return 2 * _GROWTH**bucket / (_GROWTH + 1)

@@ -197,10 +197,14 @@ class RunStore(Database):
         )
         return [run_id for (run_id,) in rows]
 
-    def runs(self, *, workflow: str | None = None, limit: int = 50) -> list[RunRecord]:
-        """The newest runs, of this workflow or of all, newest first; without their definitions and inputs."""
-        rows = self._rows(_THE_RUNS, workflow, workflow, limit)
+    def runs(self, *, workflow: str | None = None, status: str | None = None, limit: int = 50) -> list[RunRecord]:
+        """The newest runs, of this workflow or with this status, newest first; without their definitions and inputs."""
+        rows = self._rows(_THE_RUNS, workflow, workflow, status, status, limit)
         return self._read(RunRecord, _RUN_IN_SHORT, rows)
+
+    def counts(self) -> dict[str, int]:
+        """How many runs there are, by status."""
+        return dict(self._rows(_COUNTS))
 
     def steps(self, run_id: str) -> list[StepRecord]:
         """The steps of a run, in the order in which they were first noted."""
@@ -384,7 +388,11 @@ _NOTE = (
 
 _ANSWER = f"SELECT CAST(sealed AS BLOB) FROM answers WHERE run = {_THIS_RUN} AND key = ?"
 _THE_RUN = f"SELECT {_selected(_RUN)} FROM runs WHERE id = ?"
-_THE_RUNS = f"SELECT {_selected(_RUN_IN_SHORT)} FROM runs WHERE ? IS NULL OR workflow = ? {_NEWEST} LIMIT ?"
+_THE_RUNS = (
+    f"SELECT {_selected(_RUN_IN_SHORT)} FROM runs WHERE (? IS NULL OR workflow = ?) AND (? IS NULL OR status = ?)"
+    f" {_NEWEST} LIMIT ?"
+)
+_COUNTS = "SELECT CAST(status AS TEXT), count(*) FROM runs GROUP BY 1"
 _THE_STEPS = f"SELECT {_selected(_STEP)} FROM steps WHERE run = {_THIS_RUN} ORDER BY number"
 
 _LOOK_BACK = 100  # of 1,000 steps each take 0.1 s

@@ -17,6 +17,8 @@ from claude_force.base.sections import nearest
 from claude_force.stores.entries import StoreError
 from claude_force.stores.runs import RunRecord, RunStore, StepRecord
 from claude_force.workflows.causes import differences, kept_causes
+from claude_force.workflows.choices import KEY
+from claude_force.workflows.definition import Workflow, read_workflow
 from claude_force.workflows.journal import Journal
 
 if TYPE_CHECKING:
@@ -47,10 +49,27 @@ class History:
         self._store = store
         self._seals = seals
 
-    def runs(self, *, workflow: str | None = None, limit: int) -> list[RunRecord]:
+    def runs(self, *, workflow: str | None = None, status: str | None = None, limit: int) -> list[RunRecord]:
         """The newest runs, newest first; without their definitions and inputs."""
         with self._reading():
-            return self._store.runs(workflow=workflow, limit=limit)
+            return self._store.runs(workflow=workflow, status=status, limit=limit)
+
+    def counts(self) -> dict[str, int]:
+        """How many runs there are, by status."""
+        with self._reading():
+            return self._store.counts()
+
+    def changes(self) -> tuple[int, int] | None:
+        """What is another one after each change of the journal; `None` where there is none. See `Database.changes`."""
+        with self._reading():
+            return self._store.changes()
+
+    def workflow(self, run: RunRecord) -> Workflow:
+        """The workflow as it was run, as far as it can be read."""
+        with self._reading():
+            definition = msgspec.json.decode(run.definition, type=dict[str, Any])
+        definition.pop(KEY, None)
+        return read_workflow(definition)[0]
 
     def find(self, wanted: str, *, workflow: str | None = None) -> RunRecord:
         """The run with this id, or the one whose id begins so; or the "last" one. Raises `RunNotFoundError`."""

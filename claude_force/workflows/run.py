@@ -141,6 +141,11 @@ class Run:
         live_fallback = self._options.live_fallback
         return Rounds(self._crew.outside, batching, live_fallback=live_fallback, watch=watch, is_over=self._is_over)
 
+    @property
+    def run_id(self) -> str:
+        """Its id in the journal."""
+        return self._journal.run_id
+
     # ------------------------------------------------------------ the loop
 
     async def execute(self) -> WorkflowResult:

@@ -1,0 +1,1 @@
+"""The web server of `claude-force serve`: a page, an API, health, metrics. Needs the `dashboard` extra."""

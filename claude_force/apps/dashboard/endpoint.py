@@ -1,0 +1,113 @@
+"""One route: what it takes, what it gives, who answers; and how a request becomes a call, and its result a response."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from claude_force.apps.dashboard.problems import http_problem, problem_of
+from claude_force.base.errors import ClaudeForceError
+
+if TYPE_CHECKING:
+    from claude_force.apps.dashboard.service import Service
+
+MAX_BODY_BYTES = 16 << 20
+"""Above the most material that a task may have by default."""
+
+JSON = "application/json"
+EVENTS = "text/event-stream"
+
+
+class Endpoint(NamedTuple):
+    """One route."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    answer: Callable[..., Any]
+    """A method of `Service`: takes the query, then the body, where there are any. One that is not async may block."""
+    does: str
+    gives: type[msgspec.Struct] | None = None
+    """`None` for what is no JSON document."""
+    asks: type[msgspec.Struct] | None = None
+    """The query together with what stands in the path."""
+    takes: type[msgspec.Struct] | None = None
+    """The body; who has one acts, which has to be allowed."""
+    status: int = 200
+    media_type: str = JSON
+    also: int | None = None
+    """Another status that the same document may come with."""
+
+    @property
+    def name(self) -> str:
+        """Of the operation."""
+        return self.answer.__name__
+
+    @property
+    def in_path(self) -> frozenset[str]:
+        """The parameters that stand in the path."""
+        return frozenset(re.findall(r"{(\w+)", self.path))
+
+
+def handler(endpoint: Endpoint, service: "Service") -> Callable[[Request], Awaitable[Response]]:
+    """What Starlette calls for this route."""
+
+    async def handle(request: Request) -> Response:
+        try:
+            if endpoint.takes is not None and (refusal := service.refusal()):
+                return http_problem(403, refusal)
+            arguments: list[Any] = []
+            if endpoint.asks is not None:
+                arguments.append(_asked(endpoint.asks, request))
+            if endpoint.takes is not None:
+                arguments.append(await _taken(endpoint.takes, request))
+            if endpoint.media_type == EVENTS:
+                arguments.append(request.headers.get("last-event-id"))
+            if asyncio.iscoroutinefunction(endpoint.answer):
+                found = await endpoint.answer(service, *arguments)
+            else:
+                found = await asyncio.to_thread(endpoint.answer, service, *arguments)
+        except ClaudeForceError as error:
+            return problem_of(error)
+        except _BadRequestError as error:
+            return http_problem(error.status, str(error))
+        if isinstance(found, msgspec.Struct):
+            return Response(msgspec.json.encode(found), endpoint.status, media_type=JSON)
+        response: Response = found
+        return response
+
+    return handle
+
+
+class _BadRequestError(Exception):
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def _asked(kind: type[msgspec.Struct], request: Request) -> msgspec.Struct:
+    try:
+        return msgspec.convert({**request.query_params, **request.path_params}, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _BadRequestError(400, f"the query is wrong: {error}") from error
+
+
+async def _taken(kind: type[msgspec.Struct], request: Request) -> msgspec.Struct:
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != JSON:  # which no form of another page can send
+        raise _BadRequestError(415, f"the body is no {JSON}; send JSON, and say so")
+    body = bytearray()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_BODY_BYTES:
+                raise _BadRequestError(413, f"the body has more than {MAX_BODY_BYTES >> 20} MB")
+    except ClientDisconnect as error:
+        raise _BadRequestError(400, "the body broke off") from error
+    try:
+        return msgspec.json.decode(bytes(body), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise _BadRequestError(400, f"the body is wrong: {error}") from error

@@ -1,0 +1,105 @@
+"""Every route of the API, in one table: the server's routes and the OpenAPI document are made of it."""
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from claude_force.apps.dashboard import shapes
+from claude_force.apps.dashboard.endpoint import EVENTS, JSON, Endpoint, handler
+from claude_force.apps.dashboard.openapi import document
+from claude_force.apps.dashboard.service import Service
+from claude_force.insight.health import Health
+
+
+async def openapi(_: Service) -> Response:
+    """What this API is."""
+    return Response(document(ENDPOINTS), media_type=JSON)
+
+
+ENDPOINTS = (
+    Endpoint("GET", "/healthz", Service.alive, "Whether the server answers.", gives=shapes.Alive),
+    Endpoint(
+        "GET",
+        "/readyz",
+        Service.ready,
+        "How things are, as `claude-force health` says; 503 where agents cannot run.",
+        gives=Health,
+        also=503,
+    ),
+    Endpoint("GET", "/metrics", Service.metrics, "Figures for Prometheus.", media_type="text/plain"),
+    Endpoint("GET", "/api/openapi.json", openapi, "This document."),
+    Endpoint(
+        "GET",
+        "/api/overview",
+        Service.overview,
+        "How executions went, and what there is.",
+        gives=shapes.Overview,
+        asks=shapes.OverviewQuery,
+    ),
+    Endpoint("GET", "/api/agents", Service.agents, "The agents that can be called.", gives=shapes.Agents),
+    Endpoint("GET", "/api/workflows", Service.workflows, "The workflows that can be run.", gives=shapes.Workflows),
+    Endpoint("GET", "/api/runs", Service.runs, "The newest runs.", gives=shapes.Runs, asks=shapes.RunsQuery),
+    Endpoint(
+        "GET", "/api/runs/{run}", Service.run, "A run with its steps.", gives=shapes.RunView, asks=shapes.RunQuery
+    ),
+    Endpoint(
+        "GET",
+        "/api/runs/{run}/steps/{step}",
+        Service.step,
+        "What a step answered, and what changed since the run before.",
+        gives=shapes.StepView,
+        asks=shapes.StepQuery,
+    ),
+    Endpoint(
+        "GET",
+        "/api/events",
+        Service.events,
+        "What happens, as server-sent events: of all, or of one run.",
+        asks=shapes.EventsQuery,
+        media_type=EVENTS,
+    ),
+    Endpoint(
+        "POST",
+        "/api/execute",
+        Service.execute,
+        "Have an agent do a task, and wait for its answer.",
+        gives=shapes.Answer,
+        takes=shapes.ExecuteTask,
+    ),
+    Endpoint(
+        "POST",
+        "/api/runs",
+        Service.start,
+        "Start a workflow.",
+        gives=shapes.RunStarted,
+        takes=shapes.StartRun,
+        status=202,
+    ),
+    Endpoint(
+        "POST",
+        "/api/runs/{run}/resume",
+        Service.resume,
+        "Go on with a run: what it has paid for is not asked again.",
+        gives=shapes.RunStarted,
+        asks=shapes.RunQuery,
+        takes=shapes.ResumeRun,
+        status=202,
+    ),
+    Endpoint(
+        "POST",
+        "/api/runs/{run}/cancel",
+        Service.cancel,
+        "Cancel a run that this server does; what was paid for is kept.",
+        gives=shapes.RunStarted,
+        asks=shapes.RunQuery,
+        takes=shapes.Nothing,
+        status=202,
+    ),
+)
+
+
+def routes(service: Service) -> list[BaseRoute]:
+    """What Starlette serves; a path that several methods share is one route for each."""
+    return [
+        Route(endpoint.path, handler(endpoint, service), methods=[endpoint.method], name=endpoint.name)
+        for endpoint in ENDPOINTS
+    ]
