@@ -5,6 +5,7 @@ twice is two intervals. A time without a zone of its own is the machine's.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import Literal
@@ -13,12 +14,14 @@ import msgspec
 
 from claude_force.insight.counting import Selection
 from claude_force.insight.figures import Figures
-from claude_force.insight.ledger import Ledger
+from claude_force.insight.ledger import Ledger, LedgerLine
 
 Interval = Literal["hourly", "daily"]
 DEFAULT_DAYS: dict[Interval, float] = {"hourly": 1, "daily": 30}
 # Who asks for ten thousand days gets what there is, without a line for each day of the Middle Ages.
 MOST_FILLED = 10_000
+# Figures take many lines in a third of the time that they take one by one.
+ADDED_AT_ONCE = 500
 _LENGTH: dict[Interval, timedelta] = {"hourly": timedelta(hours=1), "daily": timedelta(days=1)}
 
 
@@ -49,7 +52,7 @@ def read_trends(
     days = DEFAULT_DAYS[interval] if days is None else days
     begins = _grid(until, days, interval, zone)
     trends = Trends(interval=interval, intervals={begin: Figures() for begin in begins})
-    ledger = Ledger(path)
+    ledger, waiting = Ledger(path), defaultdict[datetime, list[LedgerLine]](list)
     for line in ledger.lines(since=max(begins[0], selection.since or begins[0])):
         if not selection.takes(line) or line.begun_at < begins[0]:
             continue
@@ -57,7 +60,12 @@ def read_trends(
             trends.left_out += 1
             continue
         # Ten times as fast as asking the time zone; what a wrong clock put into the future is in the last interval.
-        trends.intervals[begins[bisect_right(begins, line.begun_at) - 1]].add(line)
+        begin = begins[bisect_right(begins, line.begun_at) - 1]
+        waiting[begin].append(line)
+        if len(waiting[begin]) == ADDED_AT_ONCE:
+            trends.intervals[begin].add(*waiting.pop(begin))
+    for begin, lines in waiting.items():
+        trends.intervals[begin].add(*lines)
     trends.unreadable_lines = ledger.unreadable_lines
     return trends
 
