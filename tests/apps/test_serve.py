@@ -141,8 +141,9 @@ def test_figures_are_those_of_analytics(serve: Serve, run: Run, project: Path) -
 
     of_one = server.get("/api/overview", params={"agent": "agent-1", "days": "0.5"})
     assert of_one["total"]["executions"] == 14  # 1, 4, ... 40
-    assert server.client.get("/api/overview", params={"days": "-1"}).status_code == 400
-    assert server.client.get("/api/overview", params={"day": "1"}).status_code == 400
+    for wrong in ("days=-1", "days=0", "days=null", "days=nan", "days=", "day=1", "days=1&days=2", "simulated=2"):
+        assert server.client.get(f"/api/overview?{wrong}").status_code == 400, wrong
+    assert server.get("/api/overview?days=1e300")["total"] == shown["total"]
 
 
 def test_a_run_of_another_process(serve: Serve, run: Run) -> None:
@@ -294,6 +295,7 @@ def test_only_shows(serve: Serve, simulator: Simulator) -> None:
             response = server.post(path, {"agent": "reviewer", "task": "x"})
             assert (response.status_code, "--allow-runs" in response.json()["detail"]) == (403, True)
         response = server.client.delete(path)
+        assert endpoint.method in response.headers["allow"]
         assert (response.status_code, response.headers["content-type"]) == (405, "application/problem+json")
     assert simulator.stats.calls == {}
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 16 << 20
 """Above the most material that a task may have by default."""
 
+Handler = Callable[[Request], Awaitable[Response]]
+
 JSON = "application/json"
 EVENTS = "text/event-stream"
 
@@ -52,7 +54,7 @@ class Endpoint(NamedTuple):
         return frozenset(re.findall(r"{(\w+)", self.path))
 
 
-def handler(endpoint: Endpoint, service: "Service") -> Callable[[Request], Awaitable[Response]]:
+def handler(endpoint: Endpoint, service: "Service") -> Handler:
     """What Starlette calls for this route."""
 
     async def handle(request: Request) -> Response:
@@ -89,8 +91,11 @@ class _BadRequestError(Exception):
 
 
 def _asked(kind: type[msgspec.Struct], request: Request) -> msgspec.Struct:
+    given = request.query_params.multi_items()
+    if len(dict(given)) < len(given):
+        raise _BadRequestError(400, "the query says something twice; say it once")
     try:
-        return msgspec.convert({**request.query_params, **request.path_params}, kind, strict=False)
+        return msgspec.convert(dict(given) | request.path_params, kind, strict=False)
     except msgspec.ValidationError as error:
         raise _BadRequestError(400, f"the query is wrong: {error}") from error
 

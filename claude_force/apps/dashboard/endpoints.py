@@ -1,10 +1,13 @@
 """Every route of the API, in one table: the server's routes and the OpenAPI document are made of it."""
 
+from collections import defaultdict
+
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from claude_force.apps.dashboard import shapes
-from claude_force.apps.dashboard.endpoint import EVENTS, JSON, Endpoint, handler
+from claude_force.apps.dashboard.endpoint import EVENTS, JSON, Endpoint, Handler, handler
 from claude_force.apps.dashboard.openapi import document
 from claude_force.apps.dashboard.service import Service
 from claude_force.insight.health import Health
@@ -98,8 +101,15 @@ ENDPOINTS = (
 
 
 def routes(service: Service) -> list[BaseRoute]:
-    """What Starlette serves; a path that several methods share is one route for each."""
-    return [
-        Route(endpoint.path, handler(endpoint, service), methods=[endpoint.method], name=endpoint.name)
-        for endpoint in ENDPOINTS
-    ]
+    """What Starlette serves: a route for each path, which says of other methods what it takes."""
+    by_path = defaultdict[str, dict[str, Handler]](dict)
+    for endpoint in ENDPOINTS:
+        by_path[endpoint.path][endpoint.method] = handler(endpoint, service)
+    return [Route(path, _dispatcher(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
+
+
+def _dispatcher(handlers: dict[str, Handler]) -> Handler:
+    async def dispatch(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return dispatch

@@ -259,7 +259,8 @@ class _Ledger(msgspec.Struct, kw_only=True):
 
 
 def _read_ledger(path: Path, query: OverviewQuery, now: datetime) -> _Ledger:
-    chosen = Selection(since=since(query.days), agent=query.agent, model=query.model, simulated=query.simulated)
+    within = None if query.days is msgspec.UNSET else query.days
+    chosen = Selection(since=since(within), agent=query.agent, model=query.model, simulated=query.simulated)
     by_agent, by_model = (read_summary(path, chosen, by=by) for by in ("agent", "model"))
     all_agents, all_models, everything = by_agent, by_model, Selection(simulated=query.simulated)
     if chosen != everything:
@@ -270,13 +271,13 @@ def _read_ledger(path: Path, query: OverviewQuery, now: datetime) -> _Ledger:
     if chosen.since is not None:  # which may be later than midnight
         two_days = msgspec.structs.replace(chosen, since=now - timedelta(days=2))
         latest = read_costs(path, two_days, by="day").groups
-    interval: Literal["hourly", "daily"] = "daily" if query.days is None or query.days > MOST_HOURLY_DAYS else "hourly"
+    interval: Literal["hourly", "daily"] = "daily" if within is None or within > MOST_HOURLY_DAYS else "hourly"
     return _Ledger(
         by_agent=by_agent,
         by_model=by_model,
         days=days,
         today=latest.get(_today(now), Costs()),
-        trends=read_trends(path, chosen, interval=interval, until=now, days=query.days),
+        trends=read_trends(path, chosen, interval=interval, until=now, days=within),
         anomalies=read_anomalies(path, lately).findings[:MOST_ANOMALIES],
         agents=sorted(all_agents.groups),
         models=sorted(all_models.groups),

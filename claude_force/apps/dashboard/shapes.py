@@ -109,10 +109,10 @@ class CacheFigures(Shape, frozen=True):
 
 
 class OverviewQuery(Taken, frozen=True):
-    """Which executions are asked for; `null` is all."""
+    """Which executions are asked for; what is left out is all."""
 
-    days: PositiveFloat | None = None
-    """Only what ended in the last so many days."""
+    days: PositiveFloat | msgspec.UnsetType = msgspec.UNSET
+    """Only what ended in the last so many days. A query has no `null`."""
     agent: str | None = None
     model: str | None = None
     simulated: bool = False
