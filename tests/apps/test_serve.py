@@ -373,16 +373,18 @@ def test_ends_at_once(serve: Serve, simulator: Simulator, number: signal.Signals
     with (
         listen(server) as stream,
         socket.create_connection(address, WAIT_S) as deaf,  # it asks for events, and takes none
+        socket.create_connection(address, WAIT_S) as slow,  # its body never comes to an end
         socket.create_connection(address, WAIT_S) as caller,
     ):
         head = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(document)}\r\n\r\n"
         deaf.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        slow.sendall(b"POST /api/execute HTTP/1.1\r\n" + head.encode() + document[:-1])
         caller.sendall(b"POST /api/execute HTTP/1.1\r\n" + head.encode() + document)
         simulator.wait_until(lambda stats: stats.in_flight == 1, timeout_s=WAIT_S)
         server.process.send_signal(number)
         assert [event.kind for event in told(stream)][-1] == "bye"
         assert caller.recv(1000).startswith(b"HTTP/1.1 503")
-    _, err = server.process.communicate(timeout=WAIT_S)
+        _, err = server.process.communicate(timeout=WAIT_S)  # while the others are still connected
     assert (server.process.returncode, "Traceback" in err) == (code, False), err
 
 

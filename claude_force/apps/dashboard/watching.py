@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from claude_force.apps.dashboard.shapes import RunFacts, StepEvent, StepFacts, StepState
-from claude_force.base.errors import ClaudeForceError, RunNotFoundError
+from claude_force.base.errors import ClaudeForceError
 
 if TYPE_CHECKING:
     from claude_force.apps.dashboard.reading import Reader
@@ -96,7 +96,7 @@ class Watcher:
             if facts and facts.status != "running" and run_id in seen and seen[run_id][0] == facts:
                 found[run_id] = facts, {}
                 continue
-            with suppress(RunNotFoundError):  # it was pruned meanwhile
+            with suppress(ClaudeForceError):  # it was pruned meanwhile, or is a run that nobody could have noted
                 run = history.find(run_id)
                 steps = self._reader.steps(run)[1]
                 found[run_id] = self._reader.run_facts(run), {step.id: step for step in steps}
