@@ -72,6 +72,8 @@ bare: $(VENV)/.ready ## does the wheel work by itself?
 	  "$$bin/claude-force" --help >help.txt; \
 	  "$$bin/claude-force" init </dev/null; \
 	  "$$bin/claude-force" agents list >agents.txt; \
+	  "$$bin/python" -c 'import claude_force.apps.dashboard as d; open(d.__path__[0] + "/page/vendor/SHA256SUMS")' \
+	    || { echo "bare: the page of serve is not in the wheel" >&2; exit 1; }; \
 	  grep python-expert agents.txt || { echo "bare: init left no python-expert: is it in the wheel?" >&2; exit 1; }
 
 clean: ## remove all that these targets made
