@@ -18,7 +18,7 @@ import numpy as np
 from claude_force.base.errors import ConfigError
 from claude_force.selection.minilm import MiniLm
 from claude_force.selection.threads import one_thread
-from claude_force.stores.files import make_private_folder, read_regular, replace_privately
+from claude_force.stores.files import make_private_folder, read_regular, replacing_privately
 from claude_force.stores.seal import ForgedError, Sealer, UnreadableError
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ class TextVectors:
         seal = sealer.seal(_KEY, msgspec.json.encode(facts))
         try:
             make_private_folder(self._path.parent)
-            replace_privately(self._path, (data, seal, len(seal).to_bytes(_LENGTH_BYTES, "little")))
+            with replacing_privately(self._path) as file:
+                file.writelines((data, seal, len(seal).to_bytes(_LENGTH_BYTES, "little")))
         except OSError:  # a read-only or full disk: they are computed again
             return
 

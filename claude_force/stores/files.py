@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from io import BufferedWriter
     from typing import BinaryIO
 
@@ -27,42 +27,39 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> "Iterator[BinaryIO]":
-    """A file to write what will stand at that path when the block has ended without an error; until then, nothing does.
+    """A file of the user's to write, which will stand at that path when the block has ended without an error.
 
     A symlink is followed, an existing file keeps its mode, and a new one gets what the user's umask says. Raises
-    `OSError` and leaves no temporary file behind.
+    `OSError`; then, or where the block raises, all is as it was.
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _replacing(target, 0o666) as file:
+    with _exchanging(target, mode=0o666) as file:
         if target.exists():
             os.fchmod(file.fileno(), target.stat().st_mode & 0o777)
         yield file
 
 
 @contextmanager
-def _replacing(target: Path, mode: int) -> "Iterator[BinaryIO]":
-    temporary = hidden_beside(target)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+def replacing_privately(path: Path) -> "Iterator[BufferedWriter]":
+    """The same for a file of our own: private (0600), and its name on the disk, in a folder that is there.
+
+    A link that is there is replaced, and not followed: so nobody who may leave one chooses what is written over.
+    """
+    with _exchanging(path, mode=0o600) as file:
+        yield file
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(descriptor)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 @contextmanager
-def replacing_privately(path: Path) -> "Iterator[BufferedWriter]":
-    """A private file (0600) to write, which is put in the place of this one, or of a link there, when the block ends.
-
-    It is on the disk by then, and so is its name. Raises `OSError`; then, or where the block raises, all is as it was.
-    """
+def _exchanging(path: Path, *, mode: int) -> "Iterator[BufferedWriter]":
+    """A new file, which gets this name once all of it is on the disk; or there is none."""
     temporary = hidden_beside(path)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
@@ -72,11 +69,6 @@ def replacing_privately(path: Path) -> "Iterator[BufferedWriter]":
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def keep_beside(path: Path) -> Path:
@@ -106,16 +98,6 @@ def write_once(path: Path, data: bytes) -> bool:
         return link_once(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def replace_privately(path: Path, pieces: "Iterable[bytes]") -> None:
-    """Put a private file (0600) there, whole or not at all; a link that is there is replaced, and not followed.
-
-    So nobody who may leave a link there chooses what is written over. Raises `OSError`, or what `pieces` raises, and
-    leaves no temporary file behind.
-    """
-    with _replacing(path, 0o600) as file:
-        file.writelines(pieces)
 
 
 def read_regular(path: Path, *, max_bytes: int) -> bytes | None:
