@@ -125,6 +125,16 @@ def say_left_out(executions: int, found: Found, path: Path, *, simulated: bool) 
         note(f"{found.unreadable_lines:,} lines of {path} cannot be read, and are passed over", kind="warning")
 
 
+def say_only_by_day(executions: int, consequence: str = "so no finer question about them has an answer") -> None:
+    """What rollups have left no lines of, on stderr."""
+    if executions:
+        note(f"{executions:,} executions are only known by day, {consequence}")
+
+
+LEFT_OUT = "and are left out"
+"""Where nothing but lines can be shown."""
+
+
 def share_cell(share: float | None) -> str:
     """Percent; nothing where there is no share."""
     return "" if share is None else f"{share:.1%}"

@@ -23,12 +23,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import compress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from claude_force.insight.counting import Selection
-from claude_force.insight.ledger import Ledger, LedgerLine
+from claude_force.insight.counting import Selected, Selection
+from claude_force.insight.figures import INTERRUPTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from claude_force.insight.ledger import LedgerLine
 
 LEAST_SAMPLES, MOST_SAMPLES = 30, 200
 """Of a baseline."""
@@ -86,7 +91,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """How many of that agent and model were looked at."""
 
 
-class Anomalies(msgspec.Struct, kw_only=True):
+class Anomalies(msgspec.Struct, frozen=True, kw_only=True):
     """What `read_anomalies` found."""
 
     findings: list[Finding]
@@ -95,36 +100,51 @@ class Anomalies(msgspec.Struct, kw_only=True):
     """How many agents, each with one model, had enough executions."""
     left_out: int = 0
     """Simulated executions where the real ones were asked for, and the other way round."""
+    only_by_day: int = 0
+    """Executions that were rolled up, and are not judged because their lines are not kept any more."""
     unreadable_lines: int = 0
 
 
 def read_anomalies(path: Path, selection: Selection) -> Anomalies:
-    """Look through the ledger. Raises `OSError` for one that cannot be read."""
-    ledger, series = Ledger(path), defaultdict[tuple[str, str], _Series](_Series)
-    anomalies = Anomalies(findings=[])
-    for line in ledger.lines(since=selection.since):
-        if not selection.takes(line) or line.cached or line.error_type == "Interrupted":
-            continue
-        if line.simulated != selection.simulated:
-            anomalies.left_out += 1
-            continue
-        series[line.agent_name, line.model or "unknown"].add(line)
-    for (agent, model), one in series.items():
-        anomalies.judged += len(one.failed) >= LEAST_SAMPLES
-        anomalies.findings += one.findings(agent, model)
-    anomalies.findings.sort(key=lambda finding: finding.began_at, reverse=True)
-    anomalies.unreadable_lines = ledger.unreadable_lines
-    return anomalies
+    """Look through the ledger. Raises as `count` does."""
+    selected, history = Selected(path, selection), History()
+    for lines in selected:
+        history.add(lines)
+    return history.judged(selected)
+
+
+class History:
+    """What each agent did by each model."""
+
+    def __init__(self) -> None:
+        self._series = defaultdict[tuple[str, str], _Series](_Series)
+
+    def add(self, lines: "Iterable[LedgerLine]") -> None:
+        """Take these, which came after all before; what a cache answered and what the user ended says nothing."""
+        for line in lines:
+            if not line.cached and line.error_type != INTERRUPTED:
+                self._series[line.agent_name, line.model or "unknown"].add(line)
+
+    def judged(self, selected: Selected) -> Anomalies:
+        """What is out of the ordinary, and what was passed over when all was read."""
+        findings = [one for (agent, model), series in self._series.items() for one in series.findings(agent, model)]
+        return Anomalies(
+            findings=sorted(findings, key=lambda finding: finding.began_at, reverse=True),
+            judged=sum(len(series.failed) >= LEAST_SAMPLES for series in self._series.values()),
+            left_out=selected.left_out,
+            only_by_day=selected.only_by_day,
+            unreadable_lines=selected.unreadable_lines,
+        )
 
 
 class _Series:
-    """What one agent did by one model, the last first. Arrays: a million executions are 40 MB."""
+    """What one agent did by one model. Arrays: a million executions are 40 MB."""
 
     def __init__(self) -> None:
         self.began, self.time_ms, self.cost_usd, self.output_tokens = (array("d") for _ in range(4))
         self.failed = array("b")
 
-    def add(self, line: LedgerLine) -> None:
+    def add(self, line: "LedgerLine") -> None:
         self.began.append(line.begun_at.timestamp())
         self.time_ms.append(line.execution_time_ms)
         self.cost_usd.append(float(line.estimated_cost or 0))
@@ -132,16 +152,16 @@ class _Series:
         self.failed.append(not line.success)
 
     def findings(self, agent: str, model: str) -> list[Finding]:
-        found = self._of("failure_rate", bursts(self.failed[::-1]), self.began[::-1], agent, model)
+        found = self._of("failure_rate", bursts(self.failed), self.began, agent, model)
         measures: dict[Measure, array[float]] = {
             "time_ms": self.time_ms,
             "cost_usd": self.cost_usd,
             "output_tokens": self.output_tokens,
         }
         for measure, values in measures.items():
-            is_taken = [not failed and value > 0 for failed, value in zip(self.failed, values, strict=True)][::-1]
-            began = array("d", compress(reversed(self.began), is_taken))
-            found += self._of(measure, outliers(array("d", compress(reversed(values), is_taken))), began, agent, model)
+            is_taken = [not failed and value > 0 for failed, value in zip(self.failed, values, strict=True)]
+            began = array("d", compress(self.began, is_taken))
+            found += self._of(measure, outliers(array("d", compress(values, is_taken))), began, agent, model)
         return found
 
     @staticmethod

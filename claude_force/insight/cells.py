@@ -3,9 +3,10 @@
 Whatever was rolled up or indexed can still be asked by day, agent and model, and no finer.
 """
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date
+from datetime import UTC, date, tzinfo
 from typing import NamedTuple
 
 import msgspec
@@ -58,6 +59,11 @@ def days_of(line: ShortLine) -> tuple[int, int] | None:
         return line.ended_at.astimezone(UTC).toordinal(), line.begun_at.astimezone(UTC).toordinal()
     except OverflowError:
         return None
+
+
+def is_utc(zone: tzinfo | None) -> bool:
+    """Whether the days of that zone, the machine's if `None`, are those of cells."""
+    return zone is UTC or str(zone) == "UTC" or (zone is None and not time.timezone and not time.daylight)
 
 
 def grouped(lines: Iterable[Line]) -> tuple[dict[Cell, list[Line]], int]:

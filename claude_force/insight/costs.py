@@ -1,8 +1,7 @@
 """What was spent and saved, as the ledger has it, by agent, model, day, run or step. Sums are exact."""
 
-import time
 from collections import defaultdict
-from datetime import UTC, date, tzinfo
+from datetime import date, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,16 +9,14 @@ import msgspec
 
 from claude_force.base.pricing import BatchPrices, saved_by_caching_usd, total_usd
 from claude_force.base.usage import Usage
-from claude_force.insight.cells import Cell, Cells, days_of
-from claude_force.insight.counting import Selection, count, detail, executions_of
+from claude_force.insight.cells import Cell, is_utc
+from claude_force.insight.counting import Found, Selected, Selection, count
 from claude_force.insight.figures import Costs, Priced
 from claude_force.insight.ledger import LedgerLine
-from claude_force.insight.past import Past
 from claude_force.performance_tracker import CallLine
 
 if TYPE_CHECKING:
     from claude_force.base.ports import Pricer
-    from claude_force.insight.daily import Day
 
 Grouping = Literal["agent", "model", "day", "run", "step"]
 
@@ -56,28 +53,24 @@ def read_costs(
     Raises `OSError` for a ledger that cannot be read, and `MetricsError` for what belongs to it.
     """
     groups = defaultdict[str, Costs](Costs)
-    if prices is None and (by not in {"day", "run", "step"} or (by == "day" and _is_utc(zone))):
-        report = _by_cell(path, selection, groups, by)
+    if prices is None and (by not in {"day", "run", "step"} or (by == "day" and is_utc(zone))):
+        found = count(path, selection)
     else:
-        report = _by_line(path, selection, groups, by, zone, prices)
+        found = _by_line(path, selection, groups, by, zone, prices)
+    for cell, figures in found.cells.items():
+        groups[_cell_group(cell, by)].merge(figures.costs)
+    report = CostReport(
+        total=Costs(),
+        groups={},
+        left_out=found.left_out,
+        only_by_day=found.only_by_day,
+        unreadable_lines=found.unreadable_lines,
+    )
     for costs in groups.values():
         report.total.merge(costs)
     if by is not None:
         order = sorted(groups) if by == "day" else sorted(groups, key=lambda name: (-groups[name].cost_usd, name))
         report.groups = {name: groups[name] for name in order}
-    return report
-
-
-def _is_utc(zone: tzinfo | None) -> bool:
-    return zone is UTC or str(zone) == "UTC" or (zone is None and not time.timezone and not time.daylight)
-
-
-def _by_cell(path: Path, selection: Selection, groups: defaultdict[str, Costs], by: Grouping | None) -> CostReport:
-    found = count(path, selection)
-    report = CostReport(
-        total=Costs(), groups={}, only_by_day=found.only_by_day, unreadable_lines=found.unreadable_lines
-    )
-    _add_cells(report, groups, found.cells, selection, by)
     return report
 
 
@@ -88,41 +81,17 @@ def _by_line(
     by: Grouping | None,
     zone: tzinfo | None,
     prices: "Pricer | None",
-) -> CostReport:
-    report, without = CostReport(total=Costs(), groups={}), list["Day"]()
-    with Past(path) as past:
-        for lines in detail(past, selection, without):
-            own = defaultdict[str, list[LedgerLine]](list)
-            for line in lines:
-                if days_of(line) is None:
-                    report.unreadable_lines += 1
-                elif not selection.takes(line):
-                    continue
-                elif line.simulated == selection.simulated:
-                    own[_line_group(line, by, zone)].append(line)
-                else:
-                    report.left_out += 1
-            for name, group in own.items():
-                repriced = None if prices is None else [_repriced(line, prices) for line in group]
-                groups[name].add(group, repriced=repriced)
-        report.unreadable_lines += past.unreadable_lines
-    for day in without:
-        report.only_by_day += executions_of(day, selection)
-        if selection.run is None:
-            _add_cells(report, groups, day.figures, selection, by)
-    return report
-
-
-def _add_cells(
-    report: CostReport, groups: defaultdict[str, Costs], cells: Cells, selection: Selection, by: Grouping | None
-) -> None:
-    for cell, figures in cells.items():
-        if not selection.takes_cell(cell):
-            continue
-        if cell.simulated == selection.simulated:
-            groups[_cell_group(cell, by)].merge(figures.costs)
-        else:
-            report.left_out += figures.costs.executions
+) -> Found:
+    """Add what has lines; the rest is returned."""
+    selected = Selected(path, selection)
+    for lines in selected:
+        own = defaultdict[str, list[LedgerLine]](list)
+        for line in lines:
+            own[_line_group(line, by, zone)].append(line)
+        for name, group in own.items():
+            repriced = None if prices is None else [_repriced(line, prices) for line in group]
+            groups[name].add(group, repriced=repriced)
+    return selected.rest()
 
 
 def _cell_group(cell: Cell, by: Grouping | None) -> str:

@@ -1,4 +1,4 @@
-"""The ledger for other programs: CSV, JSON, JSON lines or Parquet, one row for each execution, the last one first.
+"""The ledger for other programs: CSV, JSON, JSON lines or Parquet, one row for each execution, the first one first.
 
 Rows are written as they are read, so a ledger of any length takes little memory. Columns are those of `LedgerLine`,
 but for the calls of an execution, which fit into no table. Money is exact; Parquet holds 18 decimal places of it.
@@ -6,18 +6,16 @@ but for the calls of an execution, which fit into no table. Money is exact; Parq
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from claude_force.base.errors import InputError
-from claude_force.insight.counting import Selection
-from claude_force.insight.ledger import Ledger, LedgerLine
+from claude_force.insight.ledger import LedgerLine
 
 Format = Literal["csv", "json", "jsonl", "parquet"]
 
@@ -34,29 +32,6 @@ class Sink(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take them."""
-
-
-class Selected:
-    """The executions that were asked for, the last one first; what was passed over is known at the end."""
-
-    def __init__(self, path: Path, selection: Selection) -> None:
-        self.executions = self.left_out = 0
-        self._ledger, self._selection = Ledger(path), selection
-
-    @property
-    def unreadable_lines(self) -> int:
-        """Lines that were passed over so far."""
-        return self._ledger.unreadable_lines
-
-    def __iter__(self) -> Iterator[LedgerLine]:
-        for line in self._ledger.lines(since=self._selection.since):
-            if not self._selection.takes(line):
-                continue
-            if line.simulated == self._selection.simulated:
-                self.executions += 1
-                yield line
-            else:
-                self.left_out += 1
 
 
 def write_rows(lines: Iterable[LedgerLine], sink: Sink, format_: Format) -> None:

@@ -63,8 +63,8 @@ class Past(NamedTuple):
 def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
     """Each model of the whole ledger. Raises `OSError` for one that is there and cannot be read, and `MetricsError`."""
     models, times_us = defaultdict[str, ModelStats](ModelStats), Counter[str]()
-    for cell, figures in count(path, Selection()).cells.items():
-        if cell.cached or cell.simulated != simulated:
+    for cell, figures in count(path, Selection(simulated=simulated)).cells.items():
+        if cell.cached:
             continue
         stats, costs = models[cell.model or "unknown"], figures.costs
         stats.executions += costs.executions

@@ -19,11 +19,12 @@ import msgspec
 from claude_force.base.pricing import total_usd
 from claude_force.insight import charts
 from claude_force.insight.alerts import AlertReport, figure
-from claude_force.insight.anomalies import Anomalies, amount, read_anomalies
-from claude_force.insight.counting import Selection
+from claude_force.insight.anomalies import Anomalies, History, amount
+from claude_force.insight.cells import Cells, add_lines, merge
+from claude_force.insight.counting import Selected, Selection
 from claude_force.insight.figures import Figures
-from claude_force.insight.summary import Summary, read_summary
-from claude_force.insight.trends import Trends, read_trends
+from claude_force.insight.summary import Summary, summed
+from claude_force.insight.trends import Trends, no_trends
 
 MARK = "<!-- Made by claude-force analytics report; made anew by it, too. -->"
 """By which we know a page of ours, which may be overwritten."""
@@ -39,9 +40,7 @@ class Report(NamedTuple):
     made_at: datetime
     """In the time zone of the page."""
     days: float
-    agents: Summary
-    """By agent; `total` is of all."""
-    models: Summary
+    summary: Summary
     trends: Trends
     anomalies: Anomalies
     alerts: AlertReport
@@ -51,24 +50,25 @@ class Report(NamedTuple):
 def read_report(
     path: Path, selection: Selection, alerts: AlertReport, *, now: datetime, days: float, zone: tzinfo | None
 ) -> Report:
-    """Read what the page shows. Raises `OSError` for a ledger that cannot be read."""
+    """Read what the page shows, all in one pass. Raises as `count` does."""
     selection = msgspec.structs.replace(selection, since=now - timedelta(days=days))
     hourly = days <= _HOURLY_DAYS
-    trends = read_trends(
-        path,
-        selection,
-        interval="hourly" if hourly else "daily",
-        until=now,
-        days=days + (1 / 24 if hourly else 1),  # the time began in the middle of an interval
-        zone=zone,
-    )
+    more_days = 1 / 24 if hourly else 1  # the time began in the middle of an interval
+    trends = no_trends(now, days + more_days, "hourly" if hourly else "daily", zone)
+    selected, history, cells = Selected(path, selection), History(), Cells()
+    for lines in selected:
+        add_lines(cells, lines)
+        trends.add(lines)
+        history.add(lines)
+    found = selected.rest()
+    trends.add_rest(found, zone)
+    merge(found.cells, cells)
     return Report(
         made_at=now.astimezone(zone),
         days=days,
-        agents=read_summary(path, selection, by="agent"),
-        models=read_summary(path, selection, by="model"),
+        summary=summed(found),
         trends=trends,
-        anomalies=read_anomalies(path, selection),
+        anomalies=history.judged(selected),
         alerts=alerts,
         simulated=selection.simulated,
     )
@@ -83,7 +83,7 @@ def page(report: Report) -> str:
     """The page."""
     digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-    total = report.agents.total
+    total = report.summary.total
     body = "".join(
         [
             _header(report),
@@ -91,8 +91,8 @@ def page(report: Report) -> str:
             '<div class="grid">',
             _over_time(report),
             "</div>",
-            _groups("Agents", report.agents),
-            _groups("Models", report.models),
+            _groups("Agents", report.summary.agents, total),
+            _groups("Models", report.summary.models, total),
             '<div class="grid">',
             _savings(total),
             _errors(total),
@@ -113,13 +113,13 @@ def page(report: Report) -> str:
 
 def _header(report: Report) -> str:
     whose = "What the simulator answered" if report.simulated else "Executions"
-    unread = report.agents.unreadable_lines
+    unread, gone = report.summary.unreadable_lines, report.summary.only_by_day
     torn = f" {unread:,} lines of the ledger cannot be read, and are passed over." if unread else ""
+    rolled = f" {gone:,} are only known by their day of UTC, and not among what is out of the ordinary." if gone else ""
     span = f"{report.days:g} day{'' if report.days == 1 else 's'}"
     made = f"{report.made_at:%Y-%m-%d %H:%M %Z}"
-    return (
-        f"<header><h1>claude-force report</h1><p>{whose} of the last {span}, as of {escape(made)}.{torn}</p></header>"
-    )
+    about = f"{whose} of the last {span}, as of {escape(made)}.{rolled}{torn}"
+    return f"<header><h1>claude-force report</h1><p>{about}</p></header>"
 
 
 # ---------------------------------------------------------------- figures
@@ -250,9 +250,9 @@ def _classes(words: int) -> Iterator[str]:
     return chain(repeat(' class="word"', words), repeat(""))
 
 
-def _groups(name: str, summary: Summary) -> str:
-    dearest = max((figures.costs.cost_usd for figures in summary.groups.values()), default=Decimal(0)) or Decimal(1)
-    executions = summary.total.costs.executions
+def _groups(name: str, groups: dict[str, Figures], total: Figures) -> str:
+    dearest = max((figures.costs.cost_usd for figures in groups.values()), default=Decimal(0)) or Decimal(1)
+    executions = total.costs.executions
     rows = [
         (
             escape(group),
@@ -264,10 +264,10 @@ def _groups(name: str, summary: Summary) -> str:
             _time(figures.percentile_ms(95)),
             _usd(figures.costs.cost_usd) + charts.share(float(figures.costs.cost_usd / dearest)),
         )
-        for group, figures in list(summary.groups.items())[:_MOST_ROWS]
+        for group, figures in list(groups.items())[:_MOST_ROWS]
     ]
     headers = (name.removesuffix("s"), "executions", "share", "success", "from before", "P50", "P95", "cost")
-    rest = len(summary.groups) - len(rows)
+    rest = len(groups) - len(rows)
     more = f"And {rest:,} more, with fewer executions." if rest else ""
     return _table(name, headers, rows, empty="Nothing was executed in this time.", more=more)
 

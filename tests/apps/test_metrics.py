@@ -41,6 +41,17 @@ def test_rollup(run: Run, ledger: Path) -> None:
     assert len(ledger.read_text().splitlines()) == 1
     assert run("analytics", "by-agent", "--json").stdout == before
     assert "50 executions are only known by day" in run("analytics", "costs", "--by-run").stderr
+    known = "50 executions are only known by day, and"
+    days = ("analytics", "trends", "--days", "60", "--json")
+    hourly = run(*days, "--interval", "hourly")
+    assert sum(hour["executions"] for hour in json.loads(hourly.stdout)["intervals"]) == 1
+    assert f"{known} are left out" in hourly.stderr
+    daily = run(*days, "--tz", "Asia/Tokyo")
+    assert sum(day["executions"] for day in json.loads(daily.stdout)["intervals"]) == 51
+    assert f"{known} count on their days of UTC" in daily.stderr
+    assert "only known by day" not in run(*days, "--tz", "UTC").stderr
+    for asked in (("export", "--format", "csv"), ("anomalies", "--days", "60")):
+        assert f"{known} are left out" in run("analytics", *asked).stderr
     (ledger.parent / "daily.jsonl").write_text("{}")
     broken = run("analytics", "summary")
     assert (broken.returncode, broken.stdout) == (1, "")

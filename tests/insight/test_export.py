@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -12,8 +13,8 @@ import pytest
 
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
-from claude_force.insight.counting import Selection
-from claude_force.insight.export import COLUMNS, Format, Selected, write_rows
+from claude_force.insight.counting import Selected, Selection
+from claude_force.insight.export import COLUMNS, Format, write_rows
 from claude_force.performance_tracker import PerformanceTracker
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
@@ -49,7 +50,7 @@ def path(tmp_path: Path) -> Path:
 def exported(path: Path, format_: Format, **selection: Any) -> bytes:
     """What is written."""
     sink, lines = io.BytesIO(), Selected(path, Selection(**selection))
-    write_rows(lines, sink, format_)
+    write_rows(itertools.chain.from_iterable(lines), sink, format_)
     if not selection:
         assert (lines.executions, lines.left_out, lines.unreadable_lines) == (len(NAMES), 1, 1)
     return sink.getvalue()
@@ -57,7 +58,7 @@ def exported(path: Path, format_: Format, **selection: Any) -> bytes:
 
 def test_csv(path: Path) -> None:
     """No cell is a formula to a spreadsheet; money is exact, and what is not known is empty."""
-    rows = list(csv.DictReader(io.StringIO(exported(path, "csv").decode())))[::-1]
+    rows = list(csv.DictReader(io.StringIO(exported(path, "csv").decode())))
     assert tuple(rows[0]) == COLUMNS
     shown = [name if name[0] not in "=+-@\t" else f"'{name}" for name in NAMES]
     assert [row["agent_name"] for row in rows] == shown
@@ -71,9 +72,9 @@ def test_json(path: Path, format_: Format) -> None:
     """An array, or an object a line; an empty one where nothing is there."""
     text = exported(path, format_).decode()
     rows = json.loads(text, parse_float=Decimal) if format_ == "json" else [*map(json.loads, text.splitlines())]
-    assert [row["agent_name"] for row in rows[::-1]] == NAMES
+    assert [row["agent_name"] for row in rows] == NAMES
     if format_ == "json":
-        assert [row["estimated_cost"] for row in rows[::-1]] == [None, *[COST] * 7]
+        assert [row["estimated_cost"] for row in rows] == [None, *[COST] * 7]
     assert exported(path, format_, agent="nobody") == (b"[]\n" if format_ == "json" else b"")
 
 
@@ -83,7 +84,7 @@ def test_parquet(path: Path, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(exported(path, "parquet"))
     table = parquet.read_table(tmp_path / "a.parquet")
     assert tuple(table.column_names) == COLUMNS
-    rows = table.to_pylist()[::-1]
+    rows = table.to_pylist()
     assert [row["agent_name"] for row in rows] == NAMES
     assert [row["estimated_cost"] for row in rows] == [None, *[COST] * 7]
     assert [row["timestamp"] for row in rows] == [BEGIN + timedelta(minutes=number) for number in range(8)]

@@ -119,7 +119,7 @@ def test_the_same_figures(tracker: PerformanceTracker) -> None:
     for agent, days in ((None, 30), ("reviewer", 30), (None, 6.3), (None, 2)):
         alerts = read_alerts(tracker.path, DEFAULT_ALERTS, now=NOW)
         report = read_report(tracker.path, Selection(agent=agent), alerts, now=NOW, days=days, zone=UTC)
-        total = report.agents.total
+        total = report.summary.total
         assert Page(page(report)).figures() == {
             "executions": total.costs.executions,
             "success_rate": total.success_rate,

@@ -1,12 +1,17 @@
 """Old lines become figures of days: totals stay, nothing is lost or counted twice, whenever it is killed."""
 
+import gzip
+import io
+import itertools
 import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -14,7 +19,9 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,16 +30,23 @@ from claude_force import MetricsError, PerformanceTracker
 from claude_force.base.pricing import Prices
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
+from claude_force.insight.alerts import AlertReport
+from claude_force.insight.anomalies import Finding, read_anomalies
 from claude_force.insight.costs import ONLY_BY_DAY, Grouping, read_costs
-from claude_force.insight.counting import Selection
+from claude_force.insight.counting import Selected, Selection
+from claude_force.insight.export import write_rows
 from claude_force.insight.index import WORTH_BYTES
 from claude_force.insight.models import read_model_stats
+from claude_force.insight.report import read_report
 from claude_force.insight.rollup import OldDetail, Rollup, roll_up
 from claude_force.insight.summary import read_summary
+from claude_force.insight.trends import Interval, read_trends
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forked children do what is killed
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+BERLIN = ZoneInfo("Europe/Berlin")
+NO_ALERTS = AlertReport(alerts=(), left_out=0, unreadable_lines=0)
 OLD, NEW = NOW - timedelta(days=40), NOW - timedelta(days=2)
 
 
@@ -45,9 +59,25 @@ def rolled_up(path: Path, **options: Any) -> Rollup:
 
 def executions(path: Path) -> dict[str, int]:
     """How many each agent had."""
-    summary = read_summary(path, Selection(), by="agent")
-    assert summary.total.costs.executions == sum(figures.costs.executions for figures in summary.groups.values())
-    return {name: figures.costs.executions for name, figures in summary.groups.items()}
+    summary = read_summary(path, Selection())
+    assert summary.total.costs.executions == sum(figures.costs.executions for figures in summary.agents.values())
+    return {name: figures.costs.executions for name, figures in summary.agents.items()}
+
+
+def counted(path: Path) -> list[int]:
+    """How many executions each way to read a ledger knows of."""
+    report = read_report(path, Selection(), NO_ALERTS, now=NOW, days=60, zone=BERLIN)
+    counts = [report.summary.total.costs.executions]
+    daily, hourly = (
+        read_trends(path, Selection(), interval=interval, until=NOW, days=60, zone=UTC)
+        for interval in get_args(Interval)[::-1]
+    )
+    for found in (report.trends, daily, hourly):
+        whole_days = found.only_by_day if found is hourly else 0
+        counts.append(sum(figures.costs.executions for figures in found.intervals.values()) + whole_days)
+    selected = Selected(path, Selection())
+    counts.append(sum(map(len, selected)) + selected.only_by_day)
+    return counts
 
 
 def line(begun: datetime = NEW, **facts: Any) -> dict[str, Any]:
@@ -122,13 +152,24 @@ def ledger_of(path: Path, facts: list[dict[str, Any]]) -> Path:
     return written(path, [each for _, own in lines for each in own])
 
 
+def reported(path: Path, selection: Selection) -> list[object]:
+    """The figures of a report, which are those of the summary, and its chart."""
+    days = 50.0 if selection.since is None else (NOW - selection.since) / timedelta(days=1)
+    report = read_report(path, selection, NO_ALERTS, now=NOW, days=days, zone=UTC)
+    summary = read_summary(path, msgspec.structs.replace(selection, since=NOW - timedelta(days=days)))
+    total, agents, models = report.summary.total, report.summary.agents, report.summary.models
+    assert (total, agents, models) == (summary.total, summary.agents, summary.models)
+    return [total, agents, models, report.trends.intervals]
+
+
 def answers(path: Path, *, since: datetime | None = None) -> list[object]:
     """What is said about a ledger."""
-    found: list[object] = []
+    found = reported(path, Selection(since=since))
     for simulated in (False, True):
         for agent in (None, "a"):
             selection = Selection(since=since, agent=agent, simulated=simulated)
-            found += [read_summary(path, selection, by="agent"), read_summary(path, selection, by="model")]
+            found.append(read_summary(path, selection))
+            found.append(read_trends(path, selection, interval="daily", until=NOW, days=50, zone=UTC))
             found += [read_costs(path, selection, by=by, zone=UTC) for by in (None, "agent", "day")]
         found.append(read_model_stats(path, simulated=simulated))
     return found
@@ -153,7 +194,7 @@ def test_figures_are_the_same_however_they_are_kept(
     by_run = [
         read_costs(path, Selection(), by=by, prices=prices) for by in get_args(Grouping) for prices in (None, Prices())
     ]
-    one_run = read_summary(path, Selection(run="r"), by="agent")
+    one_run = read_summary(path, Selection(run="r"))
     done = rolled_up(path, old_detail=old_detail)
     assert answers(path) == first, "by the days"
     assert answers(path, since=since) == recent
@@ -163,7 +204,7 @@ def test_figures_are_the_same_however_they_are_kept(
             for by in get_args(Grouping)
             for prices in (None, Prices())
         ]
-        assert read_summary(path, Selection(run="r"), by="agent") == one_run
+        assert read_summary(path, Selection(run="r")) == one_run
     assert rolled_up(path, old_detail=old_detail).lines == 0, "there is nothing left"
     again = read_costs(path, Selection(), by="step")
     assert again.total == read_costs(path, Selection()).total
@@ -224,7 +265,49 @@ def test_what_needs_lines_that_are_gone_says_so(path: Path) -> None:
     assert (of_run.total.costs.executions, of_run.only_by_day) == (0, 40)
     since = read_summary(path, Selection(since=OLD + timedelta(days=1)))
     assert 0 < since.only_by_day < 40
-    assert read_summary(path, Selection(since=NEW)).only_by_day == 0
+    for begun in (NEW, OLD.replace(hour=0)):
+        assert read_summary(path, Selection(since=begun)).only_by_day == 0
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_rolled_days_in_other_zones(path: Path, zone: str) -> None:
+    """They stay days of UTC, on the date that they have there, and how many count so is said; hours have none."""
+    by_day = Counter(re.findall(r'"timestamp": "(.{10})', path.read_text()))
+    rolled_up(path)
+    found = read_trends(path, Selection(), interval="daily", until=NOW, days=60, zone=ZoneInfo(zone))
+    shown = {f"{begin.astimezone(ZoneInfo(zone)):%Y-%m-%d}": day for begin, day in found.intervals.items()}
+    old = {day: executions for day, executions in by_day.items() if day < NEW.date().isoformat()}
+    assert {day: shown[day].costs.executions for day in old} == old
+    assert found.only_by_day == sum(old.values()) == 40
+    of_run = read_trends(path, Selection(run="r"), interval="daily", until=NOW, days=60, zone=UTC)
+    assert (sum(day.costs.executions for day in of_run.intervals.values()), of_run.only_by_day) == (0, 40)
+
+
+def test_lines_of_archives_are_read_with_those_of_the_ledger(tmp_path: Path) -> None:
+    """Export and anomalies have them in their order; of an archive that is gone, it is said how many are missing."""
+    begun = [(OLD, NEW)[number >= 60] + timedelta(minutes=number) for number in range(80)]
+    lines = [line(at, execution_time_ms=1000 + 90_000 * (n in {50, 70}), n=n) for n, at in enumerate(begun)]
+    path = written(tmp_path / "executions.jsonl", [*lines])
+
+    def read(since: datetime | None = None) -> tuple[bytes, list[Finding], int]:
+        sink, selected = io.BytesIO(), Selected(path, Selection(since=since))
+        write_rows(itertools.chain.from_iterable(selected), sink, "jsonl")
+        return sink.getvalue(), read_anomalies(path, Selection(since=since)).findings, selected.only_by_day
+
+    before, later = read(), read(begun[50])
+    assert [finding.kind for finding in before[1]] == ["spike", "spike"]
+    assert later[0].count(b"\n") == 30
+    rolled_up(path, old_detail="compress")
+    assert (read(), read(begun[50])) == (before, later)
+    roll_up(path, now=NOW + timedelta(days=60), old_detail="compress")
+    assert (path.read_bytes(), read()) == (b"", before), "two archives"
+    (archive,) = (
+        each for each in path.parent.glob("archive/*.gz") if gzip.decompress(each.read_bytes()).count(b"\n") == 60
+    )
+    archive.unlink()
+    assert (read()[0].count(b"\n"), *read()[1:]) == (20, [], 60)
+    assert read_anomalies(path, Selection()).only_by_day == 60
+    assert read(NEW)[2] == 0
 
 
 def test_an_archive_that_was_removed_is_done_without(path: Path) -> None:
@@ -288,6 +371,7 @@ def test_killed_at_any_step_it_loses_and_doubles_nothing(path: Path, old_detail:
         child = in_child(work)
         child.join(120)
         assert executions(path) == before, f"after step {step}"
+        assert counted(path) == [60] * 5, f"after step {step}"
         PerformanceTracker(path.parent).track_execution("c", "x", success=True, execution_time_ms=1)
         rolled_up(path, old_detail=old_detail)
         assert executions(path) == before | {"c": 1}, f"rolled up after step {step}"

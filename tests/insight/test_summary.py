@@ -88,9 +88,9 @@ def test_each_figure(path: Path) -> None:
 
 
 def test_groups(path: Path) -> None:
-    """By agent or model, the busiest first; they add up."""
-    agents, models = (read_summary(path, Selection(), by=by) for by in ("agent", "model"))
-    assert [(name, figures.costs.executions) for name, figures in agents.groups.items()] == [("a", 8), ("b", 1)]
-    assert [(name, figures.costs.executions) for name, figures in models.groups.items()] == [("m", 8), ("unknown", 1)]
-    assert agents.groups["b"].success_rate == 0
+    """By agent and model, the busiest first; they add up."""
+    found = read_summary(path, Selection())
+    assert [(name, figures.costs.executions) for name, figures in found.agents.items()] == [("a", 8), ("b", 1)]
+    assert [(name, figures.costs.executions) for name, figures in found.models.items()] == [("m", 8), ("unknown", 1)]
+    assert found.agents["b"].success_rate == 0
     assert read_summary(path, Selection(agent="nobody")).total.success_rate is None

@@ -8,14 +8,16 @@ import click
 
 from claude_force.apps.commands.analytics_share import compare, export, report
 from claude_force.apps.commands.analytics_watch import alerts, anomalies
-from claude_force.apps.console import bars, example, is_terminal, note, price, print_json, print_table, say_savings
+from claude_force.apps.console import bars, example, is_terminal, price, print_json, print_table, say_savings
 from claude_force.apps.selection import (
+    LEFT_OUT,
     Chosen,
     cost_cell,
     cost_facts,
     figure_facts,
     readable,
     say_left_out,
+    say_only_by_day,
     selection,
     selection_options,
     share_cell,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from claude_force.insight.costs import CostReport, Grouping
     from claude_force.insight.figures import Costs, Figures
-    from claude_force.insight.summary import By, Summary
+    from claude_force.insight.summary import Summary
     from claude_force.insight.trends import Interval
 
 _BY = ("agent", "model", "day", "run", "step")
@@ -85,14 +87,14 @@ def summary(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]
 @selection_options
 def by_agent(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]) -> None:
     """Show how each agent's executions went, the busiest first."""
-    _show_groups("agent", _summarised(config_path, chosen, by="agent"), as_json=as_json)
+    _show_groups("agent", _summarised(config_path, chosen).agents, as_json=as_json)
 
 
 @command.command("by-model", epilog=example("claude-force analytics by-model --agent code-reviewer"))
 @selection_options
 def by_model(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]) -> None:
     """Show how each model's executions went, the most asked first."""
-    _show_groups("model", _summarised(config_path, chosen, by="model"), as_json=as_json)
+    _show_groups("model", _summarised(config_path, chosen).models, as_json=as_json)
 
 
 @command.command(
@@ -130,6 +132,10 @@ def trends(
         _show_trends(interval, begins, list(found.intervals.values()))
     total = sum(figures.costs.executions for figures in found.intervals.values())
     say_left_out(total, found, path, simulated=chosen["simulated"])
+    if interval == "hourly" or chosen["run"]:
+        say_only_by_day(found.only_by_day, LEFT_OUT)
+    else:
+        say_only_by_day(found.only_by_day, "and count on their days of UTC")
 
 
 @command.command(
@@ -166,28 +172,23 @@ def costs(
     else:
         _show(report, by, is_simulated=chosen["simulated"])
     say_left_out(report.total.executions, report, path, simulated=chosen["simulated"])
-    _say_only_by_day(report)
+    say_only_by_day(report.only_by_day)
 
 
-def _summarised(config_path: Path | None, chosen: Chosen, *, by: "By | None" = None) -> "Summary":
+def _summarised(config_path: Path | None, chosen: Chosen) -> "Summary":
     from claude_force.insight.summary import read_summary  # noqa: PLC0415 - not for --help
 
     path = Project(config_path).tracker.path
     with readable(path):
-        found = read_summary(path, selection(chosen), by=by)
+        found = read_summary(path, selection(chosen))
     say_left_out(found.total.costs.executions, found, path, simulated=chosen["simulated"])
-    _say_only_by_day(found)
+    say_only_by_day(found.only_by_day)
     return found
 
 
-def _say_only_by_day(found: "CostReport | Summary") -> None:
-    if found.only_by_day:
-        note(f"{found.only_by_day:,} executions are only known by day, so no finer question about them has an answer")
-
-
-def _show_groups(kind: str, found: "Summary", *, as_json: bool) -> None:
+def _show_groups(kind: str, groups: "dict[str, Figures]", *, as_json: bool) -> None:
     if as_json:
-        print_json([{kind: name, **figure_facts(figures)} for name, figures in found.groups.items()])
+        print_json([{kind: name, **figure_facts(figures)} for name, figures in groups.items()])
         return
     rows = [
         (
@@ -199,7 +200,7 @@ def _show_groups(kind: str, found: "Summary", *, as_json: bool) -> None:
             time_cell(figures.percentile_ms(95)),
             cost_cell(figures.costs),
         )
-        for name, figures in found.groups.items()
+        for name, figures in groups.items()
     ]
     print_table((kind, "executions", "success", "from before", "p50", "p95", "cost"), rows)
 

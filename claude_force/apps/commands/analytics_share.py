@@ -10,11 +10,13 @@ import click
 from claude_force.apps.alerts import judge
 from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
 from claude_force.apps.selection import (
+    LEFT_OUT,
     Chosen,
     days_option,
     filter_options,
     readable,
     say_left_out,
+    say_only_by_day,
     selection,
     tz_option,
     zone,
@@ -28,7 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
-    from claude_force.insight.export import Format, Selected
+    from claude_force.insight.counting import Selected
+    from claude_force.insight.export import Format
     from claude_force.insight.ledger import LedgerLine
 
 _REPORT_DAYS = 30.0
@@ -58,11 +61,12 @@ _MOST_REPORT_DAYS = 400.0
 @filter_options
 @config_option
 def export(*, format_: "Format", output: Path | None, config_path: Path | None, **chosen: Unpack[Chosen]) -> None:
-    """Write every execution as a row, the last one first.
+    """Write every execution as a row, the first one first.
 
     In CSV, a text that a spreadsheet would take for a formula gets an apostrophe before it.
     """
-    from claude_force.insight.export import Selected, write_rows  # noqa: PLC0415 - not for --help
+    from claude_force.insight.counting import Selected  # noqa: PLC0415 - not for --help
+    from claude_force.insight.export import write_rows  # noqa: PLC0415 - as above
 
     if output is None and (format_ == "parquet" or sys.stdout is None):
         raise click.UsageError("give --output: this cannot go to standard output")
@@ -72,6 +76,7 @@ def export(*, format_: "Format", output: Path | None, config_path: Path | None, 
         write_rows(_read(lines, path), sink, format_)
         sink.flush()
     say_left_out(lines.executions, lines, path, simulated=chosen["simulated"])
+    say_only_by_day(lines.only_by_day, LEFT_OUT)
 
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -125,7 +130,8 @@ def compare(*, baseline: Path, current: Path, threshold: float, as_json: bool) -
 def _read(lines: "Selected", path: Path) -> "Iterator[LedgerLine]":
     """So that what goes wrong here is told from what goes wrong where they are written."""
     with readable(path):
-        yield from lines
+        for block in lines:
+            yield from block
 
 
 @contextmanager
@@ -172,7 +178,7 @@ def report(*, output: Path, force: bool, tz: str | None, config_path: Path | Non
         found = read_report(project.tracker.path, selection(chosen), alerts, now=now, days=days, zone=where)
     with _written(output) as sink:
         sink.write(page(found).encode(errors="replace"))
-    note(f"{output} has {found.agents.total.costs.executions:,} executions of {days:g} days", kind="written")
+    note(f"{output} has {found.summary.total.costs.executions:,} executions of {days:g} days", kind="written")
 
 
 def _check_output(output: Path, is_ours: "Callable[[bytes], bool]", *, force: bool) -> None:

@@ -8,11 +8,13 @@ import click
 from claude_force.apps.alerts import judge
 from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
 from claude_force.apps.selection import (
+    LEFT_OUT,
     Chosen,
     days_option,
     filter_options,
     readable,
     say_left_out,
+    say_only_by_day,
     selection,
 )
 from claude_force.base.alerts import SEVERITIES
@@ -61,6 +63,7 @@ def anomalies(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chose
         if not rows:
             note(f"nothing is out of the ordinary; {found.judged:,} agents by model have enough executions to tell")
     say_left_out(1, found, path, simulated=chosen["simulated"])
+    say_only_by_day(found.only_by_day, LEFT_OUT)
 
 
 @click.command(

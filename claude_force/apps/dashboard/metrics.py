@@ -108,11 +108,8 @@ class Metrics(Collector):
         for agent in _busiest(found, lambda cell: cell.agent_name):
             self._agents.of(agent)
         for cell, figures in found.cells.items():
-            if cell.simulated:
-                sums.simulated[()] += figures.costs.executions
-            else:
-                agent, model = self._agents.of(cell.agent_name), self._models.of(cell.model or "unknown")
-                sums.add(agent, model, figures, self._errors)
+            agent, model = self._agents.of(cell.agent_name), self._models.of(cell.model or "unknown")
+            sums.add(agent, model, figures, self._errors)
         seconds = HistogramMetricFamily(
             "claude_force_execution_seconds", "Whole turns of what a model answered, within 2 %.", labels=["model"]
         )
@@ -126,7 +123,9 @@ class Metrics(Collector):
             _counter("cost_usd", "US dollars, where they are known.", ("agent", "model"), sums.cost_usd),
             _counter("unpriced_executions", "Turns whose price is not known.", ("model",), sums.unpriced),
             _gauge("saved_usd", "US dollars that were not paid; below 0, paid more.", ("by",), sums.saved_usd),
-            _counter("simulated_executions", "Turns of the simulator, which no other figure has.", (), sums.simulated),
+            _counter(
+                "simulated_executions", "Turns of the simulator, which no other figure has.", (), {(): found.left_out}
+            ),
             _counter("unreadable_ledger_lines", "Lines passed over.", (), {(): found.unreadable_lines}),
         ]
 
@@ -210,7 +209,6 @@ class _Sums:
         self.cost_usd = defaultdict[_Labels, float](float)
         self.unpriced = defaultdict[_Labels, float](int)
         self.saved_usd = defaultdict[_Labels, float](float)
-        self.simulated = defaultdict[_Labels, float](int, {(): 0})
 
     def add(self, agent: str, model: str, figures: "Figures", errors: "_Names") -> None:
         """Count these, too."""

@@ -95,7 +95,7 @@ class Reader:
         ledger = part("ledger", lambda: _read_ledger(project.tracker.path, query, now), empty=_Ledger())
         alerts = part("alerts", lambda: list(judge(project, simulated=query.simulated).alerts), empty=list[Alert]())
         budgets = part("budgets", self.budgets, empty=list[Budget]())
-        total, trends = ledger.by_agent.total, ledger.trends
+        total, trends = ledger.summary.total, ledger.trends
         return Overview(
             at=now,
             version=__version__,
@@ -105,8 +105,8 @@ class Reader:
             total=shapes.Figures(**figure_facts(total)),
             saved_usd=float(total_usd(msgspec.structs.astuple(total.costs.savings)) or 0),
             today=DayCosts(day=_today(now), **cost_facts(ledger.today)),
-            by_agent=[Group(name=name, **figure_facts(found)) for name, found in ledger.by_agent.groups.items()],
-            by_model=[Group(name=name, **figure_facts(found)) for name, found in ledger.by_model.groups.items()],
+            by_agent=[Group(name=name, **figure_facts(found)) for name, found in ledger.summary.agents.items()],
+            by_model=[Group(name=name, **figure_facts(found)) for name, found in ledger.summary.models.items()],
             by_day=[DayCosts(day=day, **cost_facts(found)) for day, found in ledger.days.items()],
             interval=trends.interval,
             trend=[Interval(begins_at=at, **figure_facts(found)) for at, found in trends.intervals.items()],
@@ -117,8 +117,8 @@ class Reader:
             cache=self.cache(),
             agents=ledger.agents,
             models=ledger.models,
-            left_out=ledger.by_agent.left_out,
-            unreadable_lines=ledger.by_agent.unreadable_lines,
+            left_out=ledger.summary.left_out,
+            unreadable_lines=ledger.summary.unreadable_lines,
             problems=problems,
         )
 
@@ -248,8 +248,7 @@ class Reader:
 class _Ledger(msgspec.Struct, kw_only=True):
     """What the ledger says."""
 
-    by_agent: Summary = msgspec.field(default_factory=lambda: Summary(total=Figures(), groups={}))
-    by_model: Summary = msgspec.field(default_factory=lambda: Summary(total=Figures(), groups={}))
+    summary: Summary = msgspec.field(default_factory=lambda: Summary(total=Figures(), agents={}, models={}))
     days: dict[str, Costs] = {}
     today: Costs = msgspec.field(default_factory=Costs)
     trends: Trends = msgspec.field(default_factory=lambda: Trends(interval="daily", intervals={}))
@@ -261,10 +260,8 @@ class _Ledger(msgspec.Struct, kw_only=True):
 def _read_ledger(path: Path, query: OverviewQuery, now: datetime) -> _Ledger:
     within = None if query.days is msgspec.UNSET else query.days
     chosen = Selection(since=since(within), agent=query.agent, model=query.model, simulated=query.simulated)
-    by_agent, by_model = (read_summary(path, chosen, by=by) for by in ("agent", "model"))
-    all_agents, all_models, everything = by_agent, by_model, Selection(simulated=query.simulated)
-    if chosen != everything:
-        all_agents, all_models = (read_summary(path, everything, by=by) for by in ("agent", "model"))
+    summary, everything = read_summary(path, chosen), Selection(simulated=query.simulated)
+    names = summary if chosen == everything else read_summary(path, everything)
     lately = msgspec.structs.replace(chosen, since=max(chosen.since or now - LATELY, now - LATELY))
     days = read_costs(path, chosen, by="day").groups
     latest = days
@@ -273,14 +270,13 @@ def _read_ledger(path: Path, query: OverviewQuery, now: datetime) -> _Ledger:
         latest = read_costs(path, two_days, by="day").groups
     interval: Literal["hourly", "daily"] = "daily" if within is None or within > MOST_HOURLY_DAYS else "hourly"
     return _Ledger(
-        by_agent=by_agent,
-        by_model=by_model,
+        summary=summary,
         days=days,
         today=latest.get(_today(now), Costs()),
         trends=read_trends(path, chosen, interval=interval, until=now, days=within),
         anomalies=read_anomalies(path, lately).findings[:MOST_ANOMALIES],
-        agents=sorted(all_agents.groups),
-        models=sorted(all_models.groups),
+        agents=sorted(names.agents),
+        models=sorted(names.models),
     )
 
 
