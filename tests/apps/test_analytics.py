@@ -67,7 +67,11 @@ def test_how_it_went(run: Run, project: Path, simulator: Simulator) -> None:
     (reviewer,) = run("analytics", "by-agent", "--simulated").stdout.splitlines()
     assert reviewer.startswith("reviewer\t2\t100.0%\t50.0%\t")
     assert json.loads(run("analytics", "by-model", "--agent", "nobody", "--json").stdout) == []
+    assert rows["top agents"] == "reviewer 100.0%"
     whole = json.loads(run("analytics", "summary", "--simulated", "--json").stdout)
+    (model,) = whole["models"]
+    assert (whole["agents"][0]["agent"], model["executions"], model["share"]) == ("reviewer", 2, 1)
+    assert model["cost_usd"] == whole["cost_usd"]
     assert whole["time_ms"]["p50"] > 0
 
 

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from claude_force.insight.summary import Summary
     from claude_force.insight.trends import Interval
 
+_MOST_SHOWN = 5
+"""Of agents and models in a line; `by-agent` and `by-model` show all."""
 _BY = ("agent", "model", "day", "run", "step")
 
 
@@ -65,7 +67,11 @@ def summary(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]
     """
     found = _summarised(config_path, chosen)
     if as_json:
-        print_json(figure_facts(found.total) | {"unreadable_lines": found.unreadable_lines})
+        shares = {
+            "agents": _shares("agent", found.agents, found.total),
+            "models": _shares("model", found.models, found.total),
+        }
+        print_json(figure_facts(found.total) | shares | {"unreadable_lines": found.unreadable_lines})
         return
     total = found.total
     times = " / ".join(time_cell(total.percentile_ms(percent)) for percent in _percentiles())
@@ -78,9 +84,31 @@ def summary(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]
         ("tokens in / out", f"{_tokens_in(total.costs):,} / {total.costs.output_tokens:,}"),
         ("cost", cost_cell(total.costs)),
         ("errors", errors or "none"),
+        ("top agents", _top("agent", found.agents, total)),
+        ("models", _top("model", found.models, total)),
     ]
     print_table(("", ""), rows if total.costs.executions else [])
     say_savings(total.costs.savings, is_simulated=chosen["simulated"])
+
+
+def _shares(kind: str, groups: "dict[str, Figures]", total: "Figures") -> list[dict[str, Any]]:
+    """What part of all is whose, the busiest first."""
+    return [
+        {
+            kind: name,
+            "executions": figures.costs.executions,
+            "share": figures.costs.executions / total.costs.executions,
+            "cost_usd": float(figures.costs.cost_usd),
+        }
+        for name, figures in groups.items()
+    ]
+
+
+def _top(kind: str, groups: "dict[str, Figures]", total: "Figures") -> str:
+    shares = _shares(kind, groups, total)
+    shown = [f"{share[kind]} {share_cell(share['share'])}" for share in shares[:_MOST_SHOWN]]
+    rest = len(shares) - len(shown)
+    return ", ".join([*shown, f"and {rest:,} more"] if rest else shown)
 
 
 @command.command("by-agent", epilog=example("claude-force analytics by-agent --days 7 --json"))
