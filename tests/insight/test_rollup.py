@@ -1,5 +1,6 @@
 """Old lines become figures of days: totals stay, nothing is lost or counted twice, whenever it is killed."""
 
+import fcntl
 import gzip
 import io
 import itertools
@@ -463,6 +464,47 @@ def test_who_gave_up_the_lock_is_not_forgotten(path: Path) -> None:
     assert path.read_text().count("timestamp") == 21
 
 
+def test_a_rollup_that_is_stopped_holds_up_no_answer(path: Path) -> None:
+    """With the lock in its hands, in the moment of the exchange; what was written meanwhile is not lost."""
+    before = executions(path)
+    tracker = PerformanceTracker(path.parent)
+
+    def work() -> None:
+        def stop(event: str, facts: tuple[Any, ...]) -> None:
+            if event == "os.rename" and Path(facts[1]) == path:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+        sys.addaudithook(stop)
+        rolled_up(path)
+
+    child = in_child(work)
+    assert child.pid is not None
+    _, status = os.waitpid(child.pid, os.WUNTRACED)
+    try:
+        assert os.WIFSTOPPED(status)
+        assert not lock_is_free(path)
+        writer = in_child(partial(tracker.track_execution, "c", "x", success=True, execution_time_ms=1))
+        writer.join(120)
+        assert writer.exitcode == 0, "it waits for nobody longer than a second"
+        assert executions(path) == before | {"c": 1}
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
+    child.join(120)
+    assert child.exitcode == 0
+    assert executions(path) == before | {"c": 1}
+    assert path.read_text().count("timestamp") == 21
+
+
+def lock_is_free(path: Path) -> bool:
+    """Whether nobody holds the ledger."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
 def test_a_full_disk_costs_nothing(path: Path) -> None:
     """Wherever it is full, the rollup fails, and what is there is read as before; with room, it is made up for."""
     before = executions(path)
@@ -515,8 +557,6 @@ def test_days_that_cannot_be_believed(path: Path, change: Callable[[str], str], 
 
 def test_one_at_a_time(path: Path) -> None:
     """A second one leaves it to the first; a rehearsal disturbs nobody."""
-    import fcntl
-
     with path.with_name("rollup.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert roll_up(path, now=NOW) is None
