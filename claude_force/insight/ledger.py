@@ -1,7 +1,7 @@
 """The ledger, read from its end: the last hour of a million lines costs no more than that of a new one.
 
 A line is written when its execution has ended, so the file is in the order of endings, but for what processes that
-write at once, or a clock that was set, put out of place; `SLACK` covers that. Lines that a crash cut, or that somebody
+write at once, or a clock that was set, put out of place; `ENOUGH` covers that. Lines that a crash cut, or that somebody
 else wrote, are counted and passed over.
 """
 
@@ -23,7 +23,8 @@ from claude_force.performance_tracker import CallLine
 BLOCK_BYTES = 1 << 16
 # Ours have some 400 bytes; what is longer than this is no line, and must not be carried from block to block.
 MAX_LINE_BYTES = 1 << 20
-SLACK = timedelta(minutes=1)
+# So many lines in a row from before, and all that follow are, too; about as many as a block has, which is read anyway.
+ENOUGH = 200
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a line that is none raises."""
 
@@ -89,6 +90,7 @@ class Ledger:
 
         Raises `OSError` for a file that cannot be read, or is none.
         """
+        before = 0
         with suppress(FileNotFoundError):
             for data in itertools.islice(backwards(self.path), most):
                 try:
@@ -98,8 +100,9 @@ class Ledger:
                     self.unreadable_lines += 1
                     continue
                 if since is None or ended_at >= since:
+                    before = 0
                     yield line
-                elif ended_at < since - SLACK:
+                elif (before := before + 1) == ENOUGH:
                     return
 
 

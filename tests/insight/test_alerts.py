@@ -13,7 +13,7 @@ from claude_force.base.config import validate_config
 from claude_force.base.errors import ConfigError
 from claude_force.base.records import Execution
 from claude_force.insight.alerts import Alert, read_alerts
-from claude_force.insight.ledger import BLOCK_BYTES
+from claude_force.insight.ledger import BLOCK_BYTES, ENOUGH
 from claude_force.performance_tracker import PerformanceTracker
 from claude_force.stores.budgets import Spending
 
@@ -124,7 +124,7 @@ def test_reads_no_further_than_it_looks(past: Past) -> None:
     """The last hour of a long ledger costs what an hour costs."""
     past.tracker.path.parent.mkdir(exist_ok=True)
     past.tracker.path.write_text("not to be read\n" * BLOCK_BYTES)
-    past.went(5, ago=70)
+    past.went(ENOUGH, ago=70)
     past.went(5, ago=5)
     rules = [AlertRule(name="number", metric="executions", above=0)]
     report = read_alerts(past.tracker.path, rules, now=NOW)
