@@ -92,9 +92,9 @@ class JsonFormatter(logging.Formatter):
 
     Example:
         >>> import logging
-        >>> record = logging.makeLogRecord({"name": "mine", "msg": "sent %d", "args": (3,), "run_id": "r1"})
+        >>> record = logging.makeLogRecord({"levelname": "INFO", "msg": "sent %d", "args": (3,), "run_id": "r1"})
         >>> JsonFormatter().format(record).partition('"level"')[2]
-        ': "NOTSET", "logger": "mine", "message": "sent 3", "run_id": "r1"}'
+        ': "INFO", "logger": null, "message": "sent 3", "run_id": "r1"}'
     """
 
     def format(self, record: logging.LogRecord) -> str:
