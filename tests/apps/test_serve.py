@@ -132,6 +132,8 @@ def test_figures_are_those_of_analytics(serve: Serve, run: Run, project: Path) -
     server = serve()
     shown = server.get("/api/overview")
     total = json.loads(run("analytics", "summary", "--json").stdout)
+    for kind in ("agent", "model"):
+        assert [group["name"] for group in shown[f"by_{kind}"]] == [group[kind] for group in total.pop(f"{kind}s")]
     assert {**shown["total"], "unreadable_lines": shown["unreadable_lines"]} == total
     by_agent = json.loads(run("analytics", "by-agent", "--json").stdout)
     assert [{"agent": group.pop("name"), **group} for group in shown["by_agent"]] == by_agent
