@@ -7,7 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, tzinfo
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -33,6 +33,10 @@ class Cell(NamedTuple):
 
 Cells = dict[Cell, Figures]
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Bucket = Annotated[int, msgspec.Meta(ge=-40_000, le=30_000)]
+"""From the smallest number that there is to one beyond each duration, and still a number."""
+
 
 class CellRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A cell with its figures, as files have it. What it does not say is nothing."""
@@ -46,9 +50,9 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     costs: Costs
     interrupted: int = 0
     error_types: dict[str, int] = {}
-    times_ms: dict[int, int] = {}
+    times_ms: dict[Bucket, Count] = {}
     """The buckets of the sketch."""
-    no_times: int = 0
+    no_times: Count = 0
     """How many took no time."""
     total_time_us: int = 0
 

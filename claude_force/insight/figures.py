@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from claude_force.base.records import Savings
+from claude_force.insight.ledger import is_money
 from claude_force.insight.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 PERCENTILES = (50, 75, 90, 95, 99)
 _FREE = Decimal(0)
+_SUM_DIGITS = 24
+"""Before the point: more than as many lines as there can be of the dearest one come to."""
 
 INTERRUPTED = "Interrupted"
 _usual = attrgetter("input_tokens", "output_tokens", "estimated_cost")
@@ -80,6 +83,12 @@ class Costs(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Against the same tokens by the model that would have been asked; below 0 where a dearer one was needed."""
     saved_by_batch_usd: Decimal = _FREE
     """By message batches, which cost half as much."""
+
+    def __post_init__(self) -> None:
+        """Refuse what a file of figures cannot have from us."""
+        amounts = (getattr(self, name) for name in self.__struct_fields__ if name.endswith("_usd"))
+        if not all(is_money(amount, digits=_SUM_DIGITS) for amount in amounts):
+            raise ValueError("it has a sum of money that is none")
 
     def add(self, lines: "Sequence[ShortLine]", *, repriced: "Sequence[Priced] | None" = None) -> None:
         """Count these executions, at least one; `repriced` has other prices for them, in their order."""

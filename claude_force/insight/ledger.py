@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from decimal import Decimal
 from io import BufferedReader
 from pathlib import Path
@@ -27,6 +27,11 @@ MAX_LINE_BYTES = 1 << 20
 ENOUGH = 200
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a line that is none raises."""
+
+
+def is_money(amount: Decimal, *, digits: int = 12) -> bool:
+    """Whether it is a number, of no more than so many digits before the point: one NaN makes each sum one."""
+    return amount.is_finite() and amount.adjusted() < digits
 
 
 class ShortLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -50,6 +55,14 @@ class ShortLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     batch_id: str | None = None
     error_type: str | None = None
     simulated: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no execution can have said, and what would spoil the figures of all others."""
+        if not MINYEAR < self.timestamp.year < MAXYEAR:  # the first and last are not there in every time zone
+            raise ValueError("it is of no year that can be shown")
+        for amount in (self.estimated_cost, self.saved_cost, self.prompt_cache_saved, self.routing_saved):
+            if amount is not None and not is_money(amount):
+                raise ValueError("it has a cost that is none")
 
     @property
     def begun_at(self) -> datetime:

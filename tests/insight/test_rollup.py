@@ -37,6 +37,7 @@ from claude_force.insight.costs import ONLY_BY_DAY, Grouping, read_costs
 from claude_force.insight.counting import Selected, Selection
 from claude_force.insight.export import write_rows
 from claude_force.insight.index import WORTH_BYTES
+from claude_force.insight.ledger import Ledger
 from claude_force.insight.models import read_model_stats
 from claude_force.insight.report import read_report
 from claude_force.insight.rollup import OldDetail, Rollup, roll_up
@@ -103,6 +104,32 @@ def path(tmp_path: Path) -> Path:
         for number in range(60)
     ]
     return written(tmp_path / "metrics/executions.jsonl", [*lines, "[]", "", "foreign"])
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"estimated_cost": "NaN"},
+        {"saved_cost": "sNaN"},
+        {"prompt_cache_saved": "-Infinity"},
+        {"routing_saved": "1e999999"},
+        {"timestamp": "0001-01-01T00:00:00+14:00"},
+        {"timestamp": "9999-12-31T23:59:59Z"},
+    ],
+    ids=str,
+)
+def test_a_line_that_would_spoil_all_figures_is_none(path: Path, facts: dict[str, str]) -> None:
+    """It is counted as unreadable, by those who sum up and by those who list, and stays where it is."""
+    lines, bad = path.read_text(), json.dumps({**line(OLD), **facts}) + "\n"
+    path.write_text(lines + "foreign\n")
+    expected = answers(path)
+    path.write_text(lines + bad)
+    assert answers(path) == expected
+    ledger = Ledger(path)
+    assert (len(list(ledger.lines())), ledger.unreadable_lines) == (60, 4)
+    rolled_up(path)
+    assert answers(path) == expected
+    assert path.read_text().endswith(bad)
 
 
 # ---------------------------------------------------------------- the same figures, however they are kept
@@ -533,8 +560,11 @@ def test_a_full_disk_costs_nothing(path: Path) -> None:
         (lambda text: "torn" + text, "is damaged"),
         (lambda text: text.replace('"format":1', '"format":2'), "of a newer claude-force: its format is 2"),
         (lambda _: "", "is damaged"),
+        (lambda text: text.replace('"cost_usd":', '"cost_usd":"NaN","x":', 1), "it has a sum of money that is none"),
+        (lambda text: text.replace('"times_ms":{', '"times_ms":{"31000":1,', 1), "is damaged"),
+        (lambda text: text.replace('"times_ms":{', '"no_times":-99,"times_ms":{', 1), "is damaged"),
     ],
-    ids=["half", "a day less", "no header", "newer", "empty"],
+    ids=["half", "a day less", "no header", "newer", "empty", "no money", "no time", "no count"],
 )
 def test_days_that_cannot_be_believed(path: Path, change: Callable[[str], str], said: str) -> None:
     """Nothing is guessed and nothing overwritten; executions are still written down."""
