@@ -12,13 +12,13 @@ from contextlib import suppress
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
 from claude_force.base.errors import MetricsError
 from claude_force.insight.blocks import Line, blocks, lines_of
-from claude_force.insight.cells import CellRecord, from_records, to_records
+from claude_force.insight.cells import CellRecord, Count, from_records, to_records
 from claude_force.insight.ledger import opened
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from claude_force.insight.figures import Figures
 
 FORMAT = 1
+ARCHIVE = r"executions-[0-9a-f]{12}\.jsonl\.gz"
+"""How an archive is named: another name could lead anywhere."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,11 +39,13 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     days: int
     """How many lines follow."""
     cutoff: date
-    length: int
-    offset: int
+    length: Count
+    offset: Count
     """Where the first of these lines began."""
     sha256: str
     """Of that line: a ledger that has it there still has them all."""
+    last_sha256: str
+    """Of the last bytes of `length`: a cloned repository cannot know them of lines that are yet to be written."""
 
 
 class AgentShare(msgspec.Struct, frozen=True):
@@ -55,7 +59,7 @@ class Day(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The executions that ended on a day of UTC: what the simulator answered is in the cells alone."""
 
     date: date
-    archive: str | None = None
+    archive: Annotated[str, msgspec.Meta(pattern=rf"^{ARCHIVE}\Z")] | None = None
     """The file in `archive/` that has the lines."""
     executions: int
     success: int

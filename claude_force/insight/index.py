@@ -5,8 +5,6 @@ ledger that is another one by now is passed over and written anew. It has the ce
 the day's lines are, for questions that begin in the middle of one.
 """
 
-import hashlib
-import os
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
@@ -15,8 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claude_force.insight.blocks import SHORT, Block
-from claude_force.insight.cells import CellRecord, Cells, add_lines, from_records, merge, to_records
+from claude_force.insight.cells import CellRecord, Cells, Count, add_lines, from_records, merge, to_records
 from claude_force.insight.ledger import UNREADABLE, opened
+from claude_force.insight.past import MARK_BYTES
 from claude_force.stores.files import replacing_privately
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ class Index(msgspec.Struct):
 
 class _DayRecord(msgspec.Struct, frozen=True):
     date: date
-    start: int
-    end: int
+    start: Count
+    end: Count
     cells: list[CellRecord]
 
 
@@ -105,7 +104,9 @@ def _kept(past: "Past", path: Path) -> Index:
     with suppress(OSError, *UNREADABLE), opened(path) as file:
         found = _decode(file.read())
         marks = (found.first_sha256, found.last_sha256)
-        if found.format == FORMAT and found.length <= past.size and marks == _digests(past, found.length):
+        # None of ours is of less; any ledger begins as one of a few bytes that a cloned repository may have made up.
+        is_long = WORTH_BYTES < found.length <= past.size
+        if found.format == FORMAT and is_long and marks == _marks(past, found.length):
             days = {
                 day.date.toordinal(): IndexedDay(day.start, day.end, from_records(day.date, day.cells))
                 for day in found.days
@@ -115,7 +116,7 @@ def _kept(past: "Past", path: Path) -> Index:
 
 
 def _keep(past: "Past", path: Path, index: Index) -> None:
-    first, last = _digests(past, index.length)
+    first, last = _marks(past, index.length)
     days = [
         _DayRecord(date.fromordinal(day), own.start, own.end, to_records(own.cells)) for day, own in index.days.items()
     ]
@@ -134,11 +135,6 @@ def _keep(past: "Past", path: Path, index: Index) -> None:
         )
 
 
-def _digests(past: "Past", length: int) -> tuple[str, str]:
-    """Of the first and the last bytes of so many. Lines have times and ids in them, so no two ledgers share these."""
-    if past.file is None:
-        return "", ""
-    descriptor, size = past.file.fileno(), min(length, _MARK_BYTES)
-    pieces = (os.pread(descriptor, size, start) for start in (0, length - size))
-    first, last = (hashlib.sha256(piece).hexdigest() for piece in pieces)
-    return first, last
+def _marks(past: "Past", length: int) -> tuple[str, str]:
+    """Of the ledger's beginning, and of the end of so many bytes."""
+    return past.mark(MARK_BYTES), past.mark(length)

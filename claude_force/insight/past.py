@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     import msgspec
 
+MARK_BYTES = 4096
+
 
 class Past:
     """A ledger with its days; close it, or use it as a context manager. Raises `OSError` and `MetricsError`."""
@@ -39,10 +41,22 @@ class Past:
     def half_rolled(self) -> tuple[BufferedReader, Header] | None:
         """The ledger that still has lines that the days have too, and which these are; `None` where it has not."""
         header = self.daily.header
-        if self.file is None or header is None:
+        if self.file is None or header is None or not header.offset < header.length <= self.size:
+            return None
+        if self.mark(header.length) != header.last_sha256:
             return None
         found = os.pread(self.file.fileno(), MAX_LINE_BYTES, header.offset).partition(b"\n")[0]
         return (self.file, header) if hashlib.sha256(found).hexdigest() == header.sha256 else None
+
+    def mark(self, end: int) -> str:
+        """A digest of the last bytes before `end`, by which a ledger that was read as far as that is known again.
+
+        Lines have times and ids in them, so no two ledgers share one.
+        """
+        if self.file is None:
+            return ""
+        size = min(end, MARK_BYTES)
+        return hashlib.sha256(os.pread(self.file.fileno(), size, end - size)).hexdigest()
 
     @property
     def end_of_lines(self) -> int:

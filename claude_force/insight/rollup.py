@@ -25,7 +25,7 @@ import msgspec
 from claude_force.base.errors import MetricsError
 from claude_force.insight.blocks import SHORT, Block, lines_of
 from claude_force.insight.cells import Cells, add_lines, days_of, merge
-from claude_force.insight.daily import FORMAT, Day, Header, archive_folder, daily_file, day_of, encode_daily
+from claude_force.insight.daily import ARCHIVE, FORMAT, Day, Header, archive_folder, daily_file, day_of, encode_daily
 from claude_force.insight.ledger import ShortLine
 from claude_force.insight.past import Past
 from claude_force.performance_tracker import LineFile, lock
@@ -42,7 +42,7 @@ OnProgress = Callable[[int, int], None]
 KEEP_DAYS = 30
 _LOCK_TRIES = 5
 """Of a second each: others hold it for microseconds."""
-_ARCHIVE = re.compile(r"executions-[0-9a-f]{12}\.jsonl\.gz")
+_ARCHIVE = re.compile(ARCHIVE)
 _TEMPORARY = re.compile(r"\.(executions\.jsonl|daily\.jsonl|index\.json)\.[0-9a-f]{12}")
 
 
@@ -135,7 +135,15 @@ def _old_lines(
         if taken.lines:
             if header is None:
                 digest = hashlib.sha256(taken.first).hexdigest()
-                header = Header(format=FORMAT, days=0, cutoff=cutoff, length=end, offset=taken.offset, sha256=digest)
+                header = Header(
+                    format=FORMAT,
+                    days=0,
+                    cutoff=cutoff,
+                    length=end,
+                    offset=taken.offset,
+                    sha256=digest,
+                    last_sha256=past.mark(end),
+                )
             add_lines(cells, taken.lines)
             lines += len(taken.lines)
             archive.take(taken.rolled)

@@ -2,6 +2,7 @@
 
 import fcntl
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -561,10 +562,11 @@ def test_a_full_disk_costs_nothing(path: Path) -> None:
         (lambda text: text.replace('"format":1', '"format":2'), "of a newer claude-force: its format is 2"),
         (lambda _: "", "is damaged"),
         (lambda text: text.replace('"cost_usd":', '"cost_usd":"NaN","x":', 1), "it has a sum of money that is none"),
+        (lambda text: text.replace('"date":', '"archive":"../../mine.gz","date":', 1), "is damaged"),
         (lambda text: text.replace('"times_ms":{', '"times_ms":{"31000":1,', 1), "is damaged"),
         (lambda text: text.replace('"times_ms":{', '"no_times":-99,"times_ms":{', 1), "is damaged"),
     ],
-    ids=["half", "a day less", "no header", "newer", "empty", "no money", "no time", "no count"],
+    ids=["half", "a day less", "no header", "newer", "empty", "no money", "no archive", "no time", "no count"],
 )
 def test_days_that_cannot_be_believed(path: Path, change: Callable[[str], str], said: str) -> None:
     """Nothing is guessed and nothing overwritten; executions are still written down."""
@@ -583,6 +585,26 @@ def test_days_that_cannot_be_believed(path: Path, change: Callable[[str], str], 
     size = path.stat().st_size
     PerformanceTracker(path.parent).track_execution("a", "x", success=True, execution_time_ms=1)
     assert path.stat().st_size > size
+
+
+def test_what_a_cloned_repository_has_brought_along_takes_no_line_away(path: Path) -> None:
+    """Days that would have swallowed whatever is written later, and an index that would be of any ledger."""
+    old = json.dumps(line(OLD))
+    written(path, [old])
+    digest, last = hashlib.sha256(old.encode()).hexdigest(), hashlib.sha256(path.read_bytes()).hexdigest()
+    for length in (path.stat().st_size + 100, 10**12):
+        header = {"format": 1, "days": 0, "cutoff": "9999-12-31", "length": length, "offset": 0, "sha256": digest}
+        path.with_name("daily.jsonl").write_text(json.dumps({**header, "last_sha256": last}) + "\n")
+        assert executions(written(path, [old, line(), line()])) == {"a": 3}
+        assert rolled_up(path).lines == 1
+        assert executions(path) == {"a": 3}
+    path.with_name("daily.jsonl").unlink()
+    mark = hashlib.sha256(b"{").hexdigest()
+    cell = {"agent": "made up", "costs": {"executions": 5, "cost_usd": 1000}}
+    day = {"date": "2026-11-01", "start": 0, "end": 1, "cells": [cell]}
+    index = {"format": 1, "length": 1, "first_sha256": mark, "last_sha256": mark, "unreadable_lines": 0, "days": [day]}
+    path.with_name("index.json").write_text(json.dumps(index))
+    assert executions(path) == {"a": 2}
 
 
 def test_one_at_a_time(path: Path) -> None:
