@@ -7,7 +7,9 @@ none of it, at any level; errors are told by their type, because their messages 
 
 import json
 import logging
+import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -110,7 +112,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             facts["exception"] = self.formatException(record.exc_info)
-        return json.dumps({name: _plain(value) for name, value in facts.items()}, default=_plain)
+        return json.dumps(_plain(facts), allow_nan=False)
 
 
 _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
@@ -118,10 +120,15 @@ _USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - whatever somebody logs
-    """As JSON has it; without what looks like a key."""
-    if value is None or isinstance(value, int | float | list | dict):
+    """As JSON has it; without what looks like a key, however deep it lies."""
+    if value is None or isinstance(value, int):
         return value
-    try:
-        return float(value) if not isinstance(value, str) else masked(value)
-    except (TypeError, ValueError):
-        return masked(str(value))
+    if isinstance(value, Mapping):
+        return {masked(str(name)): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return list(map(_plain, value))
+    if not isinstance(value, str):
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(value)
+            return number if math.isfinite(number) else str(value)
+    return masked(str(value))

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +109,15 @@ def test_no_prompt_answer_or_key_is_logged(face: Face, handler: Lines, project: 
 
 
 def test_a_key_in_somebody_elses_record_is_masked() -> None:
-    """In the message, its fields and a traceback; and what JSON does not know is its text."""
+    """In the message, its fields however deep, and a traceback; and what JSON does not know is its text."""
+    headers = {"x-api-key": KEY, KEY: 1, (1, 2): [("a", KEY), {"b": (KEY,)}]}
     record = logging.makeLogRecord(
-        {"msg": "with %s", "args": (KEY,), "header": f"Bearer {KEY}", "path": ValueError(KEY)}
+        {"msg": "with %s", "args": (KEY,), "header": f"Bearer {KEY}", "path": ValueError(KEY), "headers": headers}
     )
+    record.rate, record.cost = math.nan, Decimal("0.25")
     line = JsonFormatter().format(record)
     assert "canary" not in line
-    assert json.loads(line)["message"] == "with [masked]"
+    said = json.loads(line, parse_constant=pytest.fail)
+    assert said["message"] == "with [masked]"
+    assert said["headers"]["(1, 2)"] == [["a", "[masked]"], {"b": ["[masked]"]}]
+    assert (said["rate"], said["cost"]) == ("nan", 0.25)
