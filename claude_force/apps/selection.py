@@ -1,5 +1,6 @@
 """What the analytics commands share: which executions are asked for, and how their figures read."""
 
+import math
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -42,7 +43,14 @@ def filter_options(command: Command) -> Command:
 def days_option(*, default: str | None = None) -> "Callable[[Command], Command]":
     """`--days`, with what the help says of its default."""
     text = "Only what ended in the last so many days." + (f" [default: {default}]" if default else "")
-    return click.option("--days", type=click.FloatRange(min=0, min_open=True), help=text)
+    return click.option("--days", type=click.FloatRange(min=0, min_open=True), callback=no_nan, help=text)
+
+
+def no_nan(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """For options that take a number: `nan` is one to Python, and in any range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("'nan' is no number.")
+    return value
 
 
 def selection_options(command: Command) -> Command:

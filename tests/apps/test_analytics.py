@@ -47,6 +47,10 @@ def test_mistakes(run: Run, project: Path) -> None:
     assert (unknown.returncode, unknown.stderr) == (
         2, "error: there is no time zone 'Mars'; give a name such as Europe/Berlin, or UTC\n",
     )  # fmt: skip
+    no_number = run("analytics", "summary", "--days", "nan")
+    assert (no_number.returncode, no_number.stderr.splitlines()[-1]) == (
+        2, "error: Invalid value for '--days': 'nan' is no number.",
+    )  # fmt: skip
     (project / ".claude/metrics/executions.jsonl").mkdir(parents=True)
     broken = run("analytics", "costs", "--json")
     assert broken.returncode == 2

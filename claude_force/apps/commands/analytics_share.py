@@ -14,6 +14,7 @@ from claude_force.apps.selection import (
     Chosen,
     days_option,
     filter_options,
+    no_nan,
     readable,
     say_left_out,
     say_only_by_day,
@@ -94,6 +95,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     "--threshold",
     type=click.FloatRange(min=0),
     default=15,
+    callback=no_nan,
     help="Exit with 1 where a figure got worse by more percent than this, and not by chance. [default: 15]",
 )
 @json_option
