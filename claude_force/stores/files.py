@@ -1,5 +1,6 @@
 """Files, written whole or not at all."""
 
+import errno
 import os
 import stat
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import BufferedWriter
+    from io import BufferedReader, BufferedWriter
     from typing import BinaryIO
 
 
@@ -98,6 +99,17 @@ def write_once(path: Path, data: bytes) -> bool:
         return link_once(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_regular(path: Path, flags: int = 0) -> "BufferedReader":
+    """A regular file to read; a pipe is not waited for. Raises `OSError`, also for what is none."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | flags)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        reason = os.strerror(errno.EISDIR) if stat.S_ISDIR(mode) else "it is no regular file"
+        raise OSError(errno.EINVAL, reason, str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def read_regular(path: Path, *, max_bytes: int) -> bytes | None:

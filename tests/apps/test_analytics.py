@@ -1,6 +1,7 @@
 """`claude-force analytics`: figures for people, for pipes and for programs."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -51,7 +52,14 @@ def test_mistakes(run: Run, project: Path) -> None:
     assert (no_number.returncode, no_number.stderr.splitlines()[-1]) == (
         2, "error: Invalid value for '--days': 'nan' is no number.",
     )  # fmt: skip
-    (project / ".claude/metrics/executions.jsonl").mkdir(parents=True)
+    (project / ".claude/metrics").mkdir(parents=True, exist_ok=True)
+    os.mkfifo(project / ".claude/metrics/daily.jsonl")
+    for command in (("analytics", "summary"), ("metrics", "rollup")):
+        piped = run(*command)
+        assert "daily.jsonl': it is no regular file" in piped.stderr
+        assert "executions.jsonl" not in piped.stderr
+    (project / ".claude/metrics/daily.jsonl").unlink()
+    (project / ".claude/metrics/executions.jsonl").mkdir()
     broken = run("analytics", "costs", "--json")
     assert broken.returncode == 2
     assert "Is a directory; check the file and its rights" in json.loads(broken.stdout)["error"]["message"]

@@ -46,6 +46,9 @@ def test_a_folder_without_the_files(tmp_path: Path) -> None:
     """Says which file is missing, and what a folder should have."""
     with pytest.raises(InputError, match=r"config\.json.*model\.safetensors"):
         import_model(tmp_path, into=own_folder())
+    os.mkfifo(tmp_path / "config.json")  # which is not waited for
+    with pytest.raises(InputError, match="it is no regular file"):
+        import_model(tmp_path, into=own_folder())
     assert list(find_models()) == []
 
 

@@ -36,11 +36,11 @@ def rollup(dry_run: bool, config_path: Path | None, as_json: bool) -> None:
         with bar:
             done = project.roll_up(dry_run=dry_run, on_progress=advance)
     except OSError as error:
-        path = project.tracker.path
+        path = error.filename or str(project.tracker.path)
         raise MetricsError(
-            f"the rollup of {str(path)!r} did not come to its end: {error.strerror or error}; nothing is lost; make "
-            "room, or mend the rights, and run it again",
-            path=str(path),
+            f"the rollup did not come to its end: {path!r}: {error.strerror or error}; nothing is lost; make room, or "
+            "mend the file and its rights, and run it again",
+            path=path,
         ) from error
     if done is None:
         note("another process is rolling up now")
