@@ -143,9 +143,19 @@ def test_figures_are_those_of_analytics(serve: Serve, run: Run, project: Path) -
 
     of_one = server.get("/api/overview", params={"agent": "agent-1", "days": "0.5"})
     assert of_one["total"]["executions"] == 14  # 1, 4, ... 40
-    for wrong in ("days=-1", "days=0", "days=null", "days=nan", "days=", "day=1", "days=1&days=2", "simulated=2"):
+    for wrong in (
+        "days=-1",
+        "days=0",
+        "days=null",
+        "days=nan",
+        "days=",
+        "day=1",
+        "days=1&days=2",
+        "days=1e300",
+        "simulated=2",
+    ):
         assert server.client.get(f"/api/overview?{wrong}").status_code == 400, wrong
-    assert server.get("/api/overview?days=1e300")["total"] == shown["total"]
+    assert server.get("/api/overview?days=3650")["total"] == shown["total"]
 
 
 def test_a_run_of_another_process(serve: Serve, run: Run) -> None:
@@ -238,7 +248,11 @@ def test_nothing_without_the_token(serve: Serve) -> None:
     other = serve("--token", TOKEN)  # another server, with the same token: a restart
     name, _, value = cookie.partition(";")[0].partition("=")
     own = name.replace(str(server.client.base_url.port), str(other.client.base_url.port))
-    assert other.client.get("/", headers={"Cookie": f"{own}={value}"}).status_code == 200
+    jar = f'a={{"x":1}}; {own}=old; {own}={value}'  # what else runs on this host has put things there, too
+    assert other.client.get("/", headers={"Cookie": jar}).status_code == 200
+    assert other.client.get(other.link, headers={"Cookie": jar}).status_code == 303
+    other.client.cookies.clear()
+    assert other.client.get(other.link).status_code == 401
 
 
 def test_a_new_token(serve: Serve, start: Start) -> None:
@@ -250,12 +264,25 @@ def test_a_new_token(serve: Serve, start: Start) -> None:
     assert len(token) >= 40
     refused = start("serve", "--port", "0", "--token", "short")
     assert (refused.wait(WAIT_S), "can be guessed" in refused.communicate()[1]) == (2, True)
+    refused = start("serve", "--port", "0", CLAUDE_FORCE_TOKEN="")
+    assert (refused.wait(WAIT_S), "is empty" in refused.communicate()[1]) == (2, True)
 
 
 def test_other_pages(serve: Serve) -> None:
     """A page of another site reaches nothing: not by a name of its own, nor by a form, nor by a script."""
     server = serve("--allow-runs", "--allow-host", "review.internal")
-    for host in ("evil.example", "127.0.0.1.evil.example", "10.1.2.3", "", "localhost@evil.example", "[::1", "127.1"):
+    for host in (
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "10.1.2.3",
+        "",
+        "localhost@evil.example",
+        "[::1",
+        "127.1",
+        "evil.example@localhost",
+        "localhost/.evil.example",
+        "localhost:x",
+    ):
         for path in ("/", "/healthz", "/api/events", "/page/index.html", "/nothing"):
             assert server.client.get(path, headers={"Host": host}).status_code == 421, host
     for host in ("localhost", "127.0.0.1:1", "[::1]:8484", "REVIEW.internal:80"):
@@ -266,6 +293,7 @@ def test_other_pages(serve: Serve) -> None:
     for headers, status in (
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://[x"}, 403),
         ({"Origin": server.origin.replace("http", "https", 1) + "0"}, 403),
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site"}, 403),
@@ -275,6 +303,11 @@ def test_other_pages(serve: Serve) -> None:
     ):
         response = server.client.post("/api/execute", content=json.dumps(task), headers=json_type | headers)
         assert response.status_code == status, headers
+
+    linked = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert server.client.get("/", headers=linked).status_code == 200
+    for path, mode in (("/", "no-cors"), ("/api/overview", "navigate"), ("/healthz", "no-cors")):
+        assert server.client.get(path, headers=linked | {"Sec-Fetch-Mode": mode}).status_code == 403, path
 
     page = server.client.get("/", headers={"Origin": "https://evil.example"})
     policy = page.headers["content-security-policy"]

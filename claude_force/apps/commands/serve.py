@@ -1,5 +1,6 @@
 """`claude-force serve`: a page, an API, health and metrics over HTTP. The server itself: `apps.dashboard`."""
 
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -10,6 +11,7 @@ from claude_force.apps.console import config_option, example, note
 from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
 
+TOKEN_VARIABLE = "CLAUDE_FORCE_TOKEN"  # noqa: S105 - its name
 SHORTEST_TOKEN = 16
 DEFAULT_PORT = 8484
 
@@ -21,7 +23,7 @@ DEFAULT_PORT = 8484
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0 is a free one.")
 @click.option(
     "--token",
-    envvar="CLAUDE_FORCE_TOKEN",
+    envvar=TOKEN_VARIABLE,
     show_envvar=True,
     help="Answer only who has it; without one, other hosts get a new one each time.",
 )
@@ -53,8 +55,13 @@ def command(
 
     Beside the page there are /healthz, /readyz, /metrics for Prometheus, and an API, which /api/openapi.json describes.
     """
-    if token is not None and len(token) < SHORTEST_TOKEN:
-        raise click.UsageError(f"the token has {len(token)} characters, which can be guessed; give {SHORTEST_TOKEN}")
+    if token is None and TOKEN_VARIABLE in os.environ:
+        raise click.UsageError(f"{TOKEN_VARIABLE} is empty; unset it, or give it {SHORTEST_TOKEN} characters")
+    token = token and token.strip()
+    if token is not None and (len(token.replace(" ", "")) < SHORTEST_TOKEN or not token.isascii()):
+        raise click.UsageError(
+            f"the token can be guessed, or no header can carry it; give {SHORTEST_TOKEN} or more ASCII characters"
+        )
     try:
         from claude_force.apps.dashboard.guard import Access  # noqa: PLC0415 - an extra, and not for --help
         from claude_force.apps.dashboard.server import listen, make_app, serve  # noqa: PLC0415

@@ -4,7 +4,8 @@
   the printed link gives, once. The cookie is made from the token, so it survives a restart with the same token.
 - *Host.* A page elsewhere may have its own name resolve to this machine (DNS rebinding), and then its scripts are of
   our origin. So only names by which we are meant are answered: 421 for others.
-- *Origin.* What acts must be JSON, which no form can send, and must not come from a page of another origin.
+- *Origin.* What acts must be JSON, which no form can send. Nothing is answered that a page of another origin asks for,
+  but the page itself, to which it may link: reading costs a thread, too.
 - *Headers.* Nothing is loaded from elsewhere, no script stands in a page, nobody frames us, nothing is kept on the way.
 """
 
@@ -12,8 +13,8 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+import string
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 LOGIN = "/login/"
 _SAFE = frozenset({"GET", "HEAD"})
+_HOST_CHARS = frozenset(string.ascii_letters + string.digits + "-._:[]")
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self';"
@@ -64,11 +66,9 @@ class Access:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and _same(given.strip(), self._token):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie_name)
-        except CookieError:
-            return False
-        return cookie is not None and _same(cookie.value, self._cookie)
+        # Other servers of this host share the jar, and what they put there may be no cookie to a stricter reader.
+        wanted = f"{self._cookie_name}={self._cookie}"
+        return any(_same(cookie.strip(), wanted) for cookie in headers.get("cookie", "").split(";"))
 
     def log_in(self, path: str) -> Response | None:
         """The answer to the one-time link: the cookie, and on to the page. `None` for any other path."""
@@ -81,8 +81,11 @@ class Access:
 
     def is_ours(self, host: str) -> bool:
         """Whether this `Host` names us: an address cannot be made to lead elsewhere, a name can."""
+        if not _HOST_CHARS.issuperset(host):
+            return False
         try:
-            name = urlsplit(f"//{host}").hostname or ""
+            parts = urlsplit(f"//{host}")
+            name, _ = parts.hostname or "", parts.port
         except ValueError:
             return False
         if name in self._hosts:
@@ -121,24 +124,24 @@ class Guard:
         headers = Headers(scope=scope)
         if scope["type"] != "http":
             return http_problem(400, "this server speaks HTTP; events come from /api/events")
-        is_known = self._access.knows(headers)
-        if not is_known and scope["method"] == "GET" and (response := self._access.log_in(scope["path"])):
+        if scope["method"] == "GET" and (response := self._access.log_in(scope["path"])):
             return response
-        if not is_known:
+        if not self._access.knows(headers):
             detail = "give the token as `Authorization: Bearer`, or open the link that `claude-force serve` printed"
             return http_problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
         host = headers.get("host", "")
         if not self._access.is_ours(host):
             return http_problem(421, f"this is not {host!r}; `claude-force serve --allow-host NAME` names it so")
-        return None if scope["method"] in _SAFE else _refuse_foreign(headers, host)
+        return _refuse_foreign(headers, host, reads=scope["method"] in _SAFE, path=scope["path"])
 
 
-def _refuse_foreign(headers: Headers, host: str) -> Response | None:
-    """What acts must come from our own page, or from no page at all."""
+def _refuse_foreign(headers: Headers, host: str, *, reads: bool, path: str) -> Response | None:
+    """What is asked must come from our own page, or from no page at all."""
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if not reads and origin is not None and origin.partition("://")[2] != host:
         return http_problem(403, f"a page of {origin!r} asks this; only this server's own page may")
-    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+    is_link = reads and path == "/" and headers.get("sec-fetch-mode") == "navigate"
+    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"} and not is_link:
         return http_problem(403, "another page asks this; only this server's own page may")
     return None
 

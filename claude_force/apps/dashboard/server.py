@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).with_name("page")
 BACKLOG = 1024
+REQUEST_S = 10.0
+"""How long a client has to send the beginning of a request."""
 ENDING_S = 0.5
 """How long clients have to take a goodbye; then they are left."""
 _FRESH = {"Cache-Control": "no-cache"}
@@ -107,6 +110,8 @@ def serve(
     app: "ASGIApp", listening: Listening, *, on_ready: Callable[[], object], on_end: Callable[[], object]
 ) -> None:
     """Serve until a signal comes, which is then raised as ever. `on_end` makes what is under way come to its end."""
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each page that is open holds one
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -126,6 +131,19 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._on_ready = on_ready
         self._on_end = on_end
+        self._silent: dict[Any, float] = {}
+        """Connections that have sent no whole request yet, and since when."""
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; as ever, but whoever sends half a request must not hold a connection for ever."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            silent = [one for one in self.server_state.connections if _is_silent(one)]
+            self._silent = {one: self._silent.get(one, now) for one in silent}
+            for one, since in self._silent.items():
+                if now - since > REQUEST_S:
+                    one.transport.abort()
+        return await super().on_tick(counter)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin, and say so."""
@@ -142,3 +160,10 @@ class _Server(uvicorn.Server):
         for connection in tuple(self.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
+
+
+def _is_silent(connection: Any) -> bool:  # noqa: ANN401 - one of uvicorn's two protocols, which have no common class
+    """Whether we wait for a request, or the rest of one; between two of them uvicorn has a timer of its own."""
+    cycle = connection.cycle
+    is_asked = cycle is not None and not cycle.response_complete
+    return connection.transport is not None and not is_asked and connection.timeout_keep_alive_task is None

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import msgspec
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from claude_force.apps.dashboard.acting import MOST_TASKS, Actor
@@ -40,8 +41,10 @@ from claude_force.apps.dashboard.shapes import (
     Workflows,
 )
 from claude_force.apps.dashboard.stream import MOST_STREAMS, EventStream, Feed
+from claude_force.apps.dashboard.views import unwritten_run
 from claude_force.apps.dashboard.watching import Watcher
 from claude_force.async_orchestrator import cancelled
+from claude_force.base.errors import RunNotFoundError
 from claude_force.insight.health import check_health
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ FRESH_S = 1.0
 REST = 4
 """What took long is found out again after so many times as long: it takes a fifth of a core, and no more."""
 MOST_KEPT = 64
+MOST_AT_ONCE, MOST_WAITING = 2, 32
+"""Threads that read, and questions that wait for one of them or are being read."""
 
 T = TypeVar("T")
 
@@ -79,12 +84,13 @@ class Service:
             self.reader, project.tracker.path, traffic=lambda: project.parts.traffic, steps=self.watcher.steps
         )
         self._lately = _Lately()
+        self._overviews = _Lately()  # of which there are as many as questions: they must not hold up the others
 
     async def __aenter__(self) -> Self:
         self._watching = asyncio.create_task(self.watcher.watch())
         self._figures = asyncio.create_task(self.overview(OverviewQuery()))  # which the first page asks for
         if self._allow_runs:  # the first call imports the SDK, which takes a second that no page should wait for
-            self._importing = asyncio.create_task(asyncio.to_thread(import_module, "anthropic"))
+            self._importing = _found(lambda: import_module("anthropic"))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -95,6 +101,8 @@ class Service:
         """Have all that is under way come to its end."""
         self._actor.end()
         self.feed.close()
+        self._lately.end()
+        self._overviews.end()
 
     def refusal(self) -> str | None:
         """Why nothing may be started here, if it may not."""
@@ -130,7 +138,9 @@ class Service:
 
     async def overview(self, query: OverviewQuery) -> Response:
         """How executions went."""
-        made = await self._lately.asked(query, lambda: msgspec.json.encode(self.reader.overview(query)))
+        if self._overviews.is_full:
+            return http_problem(503, "too many different figures are asked for at once", headers={"Retry-After": "5"})
+        made = await self._overviews.asked(query, lambda: msgspec.json.encode(self.reader.overview(query)))
         return Response(made, media_type="application/json")
 
     def agents(self) -> Agents:
@@ -178,7 +188,12 @@ class Service:
         """A run begins."""
         if self._actor.is_busy:
             return _busy()
-        return await self._started(self._actor.start(asked))
+        run_id = self._actor.start(asked)
+        try:
+            return await self._started(run_id)
+        except RunNotFoundError:  # it goes on although the journal cannot be written
+            run = unwritten_run(run_id, asked.workflow, at=self._project.parts.clock.now())
+            return _json(RunStarted(run=run), 202, headers=_at(run_id))
 
     async def resume(self, query: RunQuery, asked: ResumeRun) -> Response:
         """A run goes on."""
@@ -192,8 +207,9 @@ class Service:
 
     async def cancel(self, query: RunQuery, _: Nothing) -> Response:
         """A run ends."""
+        is_cancelled = await self._actor.cancel(query.run)  # even if the journal does not have it
         run = await self._found(query)
-        if not await self._actor.cancel(run.id):
+        if not is_cancelled and not await self._actor.cancel(run.id):
             return http_problem(409, f"run {run.id} is not under way in this server, which cannot cancel it")
         return await self._started(run.id)
 
@@ -202,7 +218,11 @@ class Service:
 
     async def _started(self, run_id: str) -> Response:
         run = await self._found(RunQuery(run=run_id))
-        return _json(RunStarted(run=run), 202, headers={"Location": f"/api/runs/{run_id}"})
+        return _json(RunStarted(run=run), 202, headers=_at(run_id))
+
+
+def _at(run_id: str) -> dict[str, str]:
+    return {"Location": f"/api/runs/{run_id}"}
 
 
 def _busy() -> Response:
@@ -225,20 +245,40 @@ class _Lately:
 
     def __init__(self) -> None:
         self._kept = OrderedDict[object, _Kept]()
+        self._places = asyncio.Semaphore(MOST_AT_ONCE)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many things are being found out that one more would only wait."""
+        return sum(not kept.found.done() for kept in self._kept.values()) >= MOST_WAITING
 
     async def asked(self, key: object, find: Callable[[], T]) -> T:
         """What `find` gives, in a thread of its own. What took long to find is shown for longer."""
         kept = self._kept.get(key)
         if kept is None or time.monotonic() >= kept.until_s:
-            kept = _Kept(_found(find))
+            kept = _Kept(asyncio.ensure_future(self._sought(find)))
             begun = time.monotonic()
             kept.found.add_done_callback(lambda _: _date(kept, begun))
             self._kept[key] = kept
             self._kept.move_to_end(key)
             while len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
-        found: T = await asyncio.shield(kept.found)  # who leaves takes nobody else along
+        try:
+            found: T = await asyncio.shield(kept.found)  # who leaves takes nobody else along
+        except asyncio.CancelledError:
+            if not kept.found.cancelled():
+                raise
+            raise HTTPException(503, "the server ends") from None
         return found
+
+    def end(self) -> None:
+        """Have nobody wait any longer."""
+        for kept in self._kept.values():
+            kept.found.cancel()
+
+    async def _sought(self, find: Callable[[], T]) -> T:
+        async with self._places:
+            return await _found(find)
 
 
 def _found(find: Callable[[], T]) -> "asyncio.Future[T]":
@@ -270,4 +310,6 @@ def _found(find: Callable[[], T]) -> "asyncio.Future[T]":
 
 def _date(kept: _Kept, begun_s: float) -> None:
     now = time.monotonic()
+    if not kept.found.cancelled():
+        kept.found.exception()  # seen: everybody who asked may have left
     kept.until_s = now + max(FRESH_S, REST * (now - begun_s))

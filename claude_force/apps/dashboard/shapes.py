@@ -111,8 +111,8 @@ class CacheFigures(Shape, frozen=True):
 class OverviewQuery(Taken, frozen=True):
     """Which executions are asked for; what is left out is all."""
 
-    days: PositiveFloat | msgspec.UnsetType = msgspec.UNSET
-    """Only what ended in the last so many days. A query has no `null`."""
+    days: Annotated[float, msgspec.Meta(gt=0, le=3650)] | msgspec.UnsetType = msgspec.UNSET
+    """Only what ended in the last so many days, 3,650 at most: there is an interval for each. A query has no `null`."""
     agent: str | None = None
     model: str | None = None
     simulated: bool = False

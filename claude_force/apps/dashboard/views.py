@@ -6,6 +6,7 @@ done: one whose dependencies are all settled is `ready`, unless this very server
 
 from collections import Counter
 from collections.abc import Collection
+from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from claude_force.apps.dashboard.shapes import RunFacts, StepFacts, StepState
@@ -34,6 +35,24 @@ def run_facts(run: "RunRecord", *, is_here: bool) -> RunFacts:
         error=run.error,
         simulated=run.simulated,
         is_here=is_here and run.status == "running",
+    )
+
+
+def unwritten_run(run_id: str, workflow: str, *, at: datetime) -> RunFacts:
+    """One that has begun here, and that the journal does not have."""
+    return RunFacts(
+        id=run_id,
+        workflow=workflow,
+        status="running",
+        started_at=at,
+        ended_at=None,
+        duration_s=None,
+        cost_usd=None,
+        saved_usd=0.0,
+        resumed=0,
+        error=None,
+        simulated=False,
+        is_here=True,
     )
 
 
