@@ -158,18 +158,22 @@ def test_figures_are_those_of_analytics(serve: Serve, run: Run, project: Path) -
     assert server.get("/api/overview?days=3650")["total"] == shown["total"]
 
 
-def test_a_run_of_another_process(serve: Serve, run: Run) -> None:
+def test_a_run_of_another_process(serve: Serve, start: Start, simulator: Simulator) -> None:
     """A run from the shell is seen from beginning to end; who was away gets what was missed, and nothing twice."""
     server = serve()
+    simulator.hold()
     with listen(server) as stream:
         events = told(stream)
         assert next(events).kind == "hello"
-        assert run("run-workflow", "look", "--input", "what=this").returncode == 0
+        process = start("run-workflow", "look", "--input", "what=this")
         seen = []
         for event in events:
+            simulator.release()  # now that its beginning was seen
             seen.append(event)
             if event.kind == "run" and event.data["status"] == "completed":
                 break
+    process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0
     run_id = seen[-1].data["id"]
     runs = [event.data for event in seen if event.kind == "run"]
     ends = {event.data["step"]["id"]: event.data["step"] for event in seen if event.kind == "step"}
