@@ -166,7 +166,9 @@ class ResponseCache:
         self._max_bytes = int(max_size_mb * MB)
         self._memory = _Memory(int(memory_mb * MB))
         self._clock = clock or SystemClock()
-        self._now = time.time if isinstance(self._clock, SystemClock) else lambda: self._clock.now().timestamp()
+        is_real = isinstance(self._clock, SystemClock)
+        self._now = time.time if is_real else lambda: self._clock.now().timestamp()
+        self._monotonic = time.monotonic if is_real else self._clock.monotonic
         self._secrets = given_secrets(secret, environment.get(VARIABLE))
         self._encrypt = encrypt
         self._sealer: Sealer | None = None
@@ -241,7 +243,7 @@ class ResponseCache:
         """
         if not self._takes(agent_name):
             return None
-        if self._clock.monotonic() >= self._look_at:
+        if self._monotonic() >= self._look_at:
             self._look_around()
         with self._lock:
             entry = self._memory.get(key)
@@ -528,10 +530,12 @@ class ResponseCache:
 
     def _read(self, key: str) -> CacheEntry | None:
         """From disk, with its signature checked; what is forged is moved out of the way."""
-        disk = self._disk()
-        if disk is None:
-            return None
-        sealer, store = disk
+        sealer, store = self._sealer, self._store
+        if sealer is None or store is None:
+            disk = self._disk()
+            if disk is None:
+                return None
+            sealer, store = disk
         try:
             stored = store.read(key)
             if stored is None:
@@ -598,7 +602,7 @@ class ResponseCache:
 
     def _look_around(self) -> None:
         """Once a second: write down what was used, and forget what another process has removed or replaced."""
-        self._look_at = self._clock.monotonic() + _LOOK_EVERY_S
+        self._look_at = self._monotonic() + _LOOK_EVERY_S
         if self._store is None:
             return
         try:
@@ -723,7 +727,8 @@ class _Memory:
 
     def put(self, entry: CacheEntry) -> None:
         """Keep it, and drop the least recently used beyond the limit."""
-        self.drop(entry.key)
+        if entry.key in self.entries:
+            self.drop(entry.key)
         size = _bytes_of(entry)
         if size > self._max_bytes:
             return

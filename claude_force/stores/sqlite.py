@@ -10,8 +10,8 @@
 """
 
 import sqlite3
-import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -132,8 +132,14 @@ _MEASURE = (
 )
 
 MOST_NOTES = 512
-"""Used keys that are noted before they are written down; settling so many takes about 3 ms."""
+"""Hits that are noted before they are written down; settling so many keys takes about 3 ms."""
+MOST_KEPT_NOTES = 65_535
+"""Where nothing can be written down for long, the oldest are forgotten: they are figures, and an order."""
 _PICO = Decimal("1e12")  # money lies in the file as a whole number: exact sums, and 9 million dollars fit
+
+
+_Note = tuple[str, str | None, Decimal | None]
+"""Of an agent: the key that was hit, and what that has saved; a miss has no key."""
 
 
 class _Counts(msgspec.Struct):
@@ -149,9 +155,7 @@ class SqliteEntries(Database):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _DESIGN)
-        self._noting = threading.Lock()  # for the two dictionaries below
-        self._uses: dict[str, int] = {}  # hits by key, the last used last
-        self._counts: dict[str, _Counts] = {}
+        self._notes = deque[_Note](maxlen=MOST_KEPT_NOTES)  # the last used last; appending to it needs no lock
 
     # ------------------------------------------------------------ EntryStore
 
@@ -178,24 +182,18 @@ class SqliteEntries(Database):
 
     def note_hit(self, agent: str, key: str, cost_usd: Decimal | None) -> None:
         """See `EntryStore.note_hit`."""
-        with self._noting:
-            counts = self._counts.get(agent) or self._counts.setdefault(agent, _Counts())
-            counts.hits += 1
-            if cost_usd is not None:
-                counts.saved += cost_usd
-            self._uses[key] = self._uses.pop(key, 0) + 1
-        if len(self._uses) >= MOST_NOTES:
+        self._notes.append((agent, key, cost_usd))
+        if len(self._notes) % MOST_NOTES == 0:
             with suppress(StoreError):
                 self.settle()
 
     def note_miss(self, agent: str) -> None:
         """See `EntryStore.note_miss`."""
-        with self._noting:
-            self._counts.setdefault(agent, _Counts()).misses += 1
+        self._notes.append((agent, None, None))
 
     def settle(self) -> None:
         """See `EntryStore.settle`."""
-        if self._counts:
+        if self._notes:
             self._transact(self._write_notes, wait_s=0.0)
 
     def remove(self, *stored: Stored) -> int:
@@ -234,10 +232,9 @@ class SqliteEntries(Database):
         """See `EntryStore.totals`."""
         rows = self._rows("SELECT agent, hits, misses, saved FROM agents")
         counts = {agent: AgentCounts(hits, misses, Decimal(saved) / _PICO) for agent, hits, misses, saved in rows}
-        with self._noting:
-            for agent, noted in self._counts.items():
-                hits, misses, saved = counts.get(agent, AgentCounts())
-                counts[agent] = AgentCounts(hits + noted.hits, misses + noted.misses, saved + noted.saved)
+        for agent, noted in _counted(self._notes.copy()).items():
+            hits, misses, saved = counts.get(agent, AgentCounts())
+            counts[agent] = AgentCounts(hits + noted.hits, misses + noted.misses, saved + noted.saved)
         (numbers,) = self._rows(f"SELECT {', '.join(Totals._fields[:-1])} FROM totals")
         return Totals._make((*numbers, counts))
 
@@ -276,7 +273,7 @@ class SqliteEntries(Database):
 
     def close(self) -> None:
         """See `EntryStore.close`."""
-        if self._counts:
+        if self._notes:
             with suppress(StoreError):
                 self._transact(self._write_notes, wait_s=1.0)
         super().close()
@@ -288,15 +285,28 @@ class SqliteEntries(Database):
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
         """Within a transaction. Notes are taken first: if it fails, a moment's figures are lost and nothing else."""
-        if not self._counts:
-            return
-        with self._noting:
-            uses, self._uses = self._uses, {}
-            counts, self._counts = self._counts, {}
-        if uses:
-            writer.executemany(_USE, [(hits, key) for key, hits in uses.items()])
-        rows = [(agent, noted.hits, noted.misses, int(noted.saved * _PICO)) for agent, noted in counts.items()]
-        writer.executemany(_COUNT, rows)
+        notes: list[_Note] = []
+        with suppress(IndexError):
+            while True:
+                notes.append(self._notes.popleft())
+        uses: dict[str, int] = {}
+        for _, key, _ in notes:
+            if key is not None:
+                uses[key] = uses.pop(key, 0) + 1
+        writer.executemany(_USE, [(hits, key) for key, hits in uses.items()])
+        counts = _counted(notes).items()
+        writer.executemany(_COUNT, [(agent, one.hits, one.misses, int(one.saved * _PICO)) for agent, one in counts])
+
+
+def _counted(notes: Iterable[_Note]) -> dict[str, _Counts]:
+    """What they come to, by agent."""
+    found: dict[str, _Counts] = {}
+    for agent, key, cost_usd in notes:
+        counts = found.setdefault(agent, _Counts())
+        counts.hits += key is not None
+        counts.misses += key is None
+        counts.saved += cost_usd or 0
+    return found
 
 
 def _make_room(writer: sqlite3.Connection, max_bytes: int) -> None:

@@ -2,6 +2,8 @@
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from claude_force.stores.contract import ContractError, check_entry_store
 from claude_force.stores.entries import StoreBusyError, Stored
-from claude_force.stores.sqlite import SqliteEntries, _m001_entries
+from claude_force.stores.sqlite import MOST_NOTES, SqliteEntries, _m001_entries
 
 
 def test_it_keeps_the_contract(tmp_path: Path) -> None:
@@ -39,14 +41,15 @@ def test_settling_never_waits_for_another_process(tmp_path: Path) -> None:
     store.write("a", b"kept", max_bytes=10_000)
     other = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    store.note_hit("agent", "a", None)
+    for _ in range(2 * MOST_NOTES + 1):  # twice it tries by itself, in vain
+        store.note_hit("agent", "a", None)
     with pytest.raises(StoreBusyError):
         store.settle()
     assert store.read("a") is not None
     other.execute("ROLLBACK")
     other.close()
     store.settle()
-    assert [stored.hits for stored in store.scan()] == [1]
+    assert [stored.hits for stored in store.scan()] == [2 * MOST_NOTES + 1] == [store.totals().by_agent["agent"].hits]
     store.close()
 
 
@@ -92,6 +95,28 @@ def test_who_was_used_longest_ago_goes_first(
             del model[key]
         assert [(stored.key, stored.hits) for stored in store.scan()] == list(model.items())
     assert store.audit()
+    store.close()
+
+
+def test_nothing_noted_is_lost_or_counted_twice(tmp_path: Path) -> None:
+    """Threads hit while another one writes notes down and reads the figures."""
+    store = SqliteEntries(tmp_path / "x.db")
+    store.write("a", b"kept", max_bytes=10_000)
+
+    def hit(_: int) -> None:
+        for _ in range(2_000):
+            store.note_hit("agent", "a", Decimal("0.5"))
+
+    with ThreadPoolExecutor(4) as pool:
+        hitting = [pool.submit(hit, thread) for thread in range(4)]
+        while not all(one.done() for one in hitting):
+            with suppress(StoreBusyError):
+                store.settle()
+            store.totals()
+    store.settle()
+    (counts,) = store.totals().by_agent.values()
+    assert (counts.hits, counts.saved) == (8_000, Decimal(4_000))
+    assert [stored.hits for stored in store.scan()] == [8_000]
     store.close()
 
 
