@@ -129,8 +129,11 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path) -> None:
     write(tmp_path / "tree/a.md")
     write(tmp_path / "tree/b.md", AGENT + "x" * 5_000)
     limited = f"ulimit -f 1; exec {sys.executable} -m claude_force agents validate tree --fix --output copy"
+    unmeasured = {
+        name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")
+    }  # it writes, too
     done = subprocess.run(
-        ["bash", "-c", limited], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        ["bash", "-c", limited], cwd=tmp_path, env=unmeasured, capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "cannot write to 'copy'" in done.stderr
