@@ -92,19 +92,19 @@ _THIS = "WHERE id = ? AND CAST(sealed AS BLOB) = ?"
 _READ = "SELECT id, CAST(sealed AS BLOB) FROM entries WHERE key = ?"
 _SCAN = f"""
     SELECT id, CAST(key AS TEXT), CAST(sealed AS BLOB), hits, number FROM (
-        SELECT * FROM (SELECT id, hits, used AS number FROM uses WHERE (used, id) > (?1, ?2)
+        SELECT * FROM (SELECT id, hits, used AS number FROM uses WHERE (used, id) > (?, ?)
                        ORDER BY used, id LIMIT {_PAGE})
         UNION ALL
-        SELECT * FROM (SELECT id, 0, id FROM entries WHERE id > ?1 AND {_UNUSED} ORDER BY id LIMIT {_PAGE})
+        SELECT * FROM (SELECT id, 0, id FROM entries WHERE id > ? AND {_UNUSED} ORDER BY id LIMIT {_PAGE})
     ) JOIN entries USING (id) ORDER BY number, id LIMIT {_PAGE}
 """
 _WRITE = (
-    f"INSERT OR IGNORE INTO entries (id, key, sealed) VALUES ((SELECT {_NEXT} FROM totals), ?1, ?2)"
+    f"INSERT OR IGNORE INTO entries (id, key, sealed) VALUES ((SELECT {_NEXT} FROM totals), ?, ?)"
     " ON CONFLICT (key) DO UPDATE SET sealed = excluded.sealed"
 )
 # One statement, a transaction of its own, takes half as long as one that has to look and to evict. Where it does not
 # fit, it comes to nothing by the column's NOT NULL; `INSERT ... SELECT ... WHERE` takes a sixth longer.
-_WRITE_IF_IT_FITS = _WRITE.replace("?2", "CASE WHEN (SELECT bytes FROM totals) + ?3 <= ?4 THEN ?2 END")
+_WRITE_IF_IT_FITS = _WRITE.replace("?, ?)", "?, CASE WHEN (SELECT bytes FROM totals) + ? <= ? THEN ? END)")
 _USE = (
     f"INSERT INTO uses (used, hits, id) SELECT {_NEXT}, ?, entries.id FROM totals, entries WHERE key = ?"
     " ON CONFLICT (id) DO UPDATE SET used = excluded.used, hits = hits + excluded.hits"
@@ -167,7 +167,7 @@ class SqliteEntries(Database):
     def write(self, key: str, sealed: bytes, *, max_bytes: int) -> None:
         """See `EntryStore.write`."""
         size = len(sealed) + ENTRY_OVERHEAD_BYTES
-        if self._change(_WRITE_IF_IT_FITS, key, sealed, size, max_bytes):
+        if self._change(_WRITE_IF_IT_FITS, key, size, max_bytes, sealed):
             return
 
         def write(writer: sqlite3.Connection) -> None:
@@ -223,7 +223,7 @@ class SqliteEntries(Database):
     def scan(self) -> Iterator[Stored]:
         """See `EntryStore.scan`. What is used meanwhile may come twice or, if it is new, not at all."""
         number = id_ = -1
-        while rows := self._rows(_SCAN, number, id_):
+        while rows := self._rows(_SCAN, number, id_, number):
             for *stored, number in rows:  # noqa: B007 - where the next page begins
                 yield Stored(*stored)
             id_ = rows[-1][0]
