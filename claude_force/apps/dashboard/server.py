@@ -5,7 +5,7 @@ import ipaddress
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -111,7 +111,8 @@ def serve(
 ) -> None:
     """Serve until a signal comes, which is then raised as ever. `on_end` makes what is under way come to its end."""
     _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each page that is open holds one
+    with suppress(ValueError, OSError):  # macOS says that there is no limit, and refuses to be taken at its word
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))  # each page that is open holds one
     config = uvicorn.Config(
         app,
         log_config=None,
