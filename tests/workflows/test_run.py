@@ -210,7 +210,9 @@ def test_at_least_starts_with_enough_and_skips_with_too_few(face: Face) -> None:
     steps = [step("a", **gone), step("b", **gone), step("c"), step("sum", *"abc", join={"at_least": 2})]
     with Simulator(rules=[fails("a")]) as simulator:
         enough = run(face, simulator, *steps)
-        assert "There is no answer from these steps, so say what that leaves open:\n- a: " in prompt_of(simulator, "sum")
+        assert "There is no answer from these steps, so say what that leaves open:\n- a: " in prompt_of(
+            simulator, "sum"
+        )
     with Simulator(rules=[fails("a"), fails("b")]) as simulator:
         too_few = run(face, simulator, *steps)
     assert enough.steps["sum"].status == "done"

@@ -1,0 +1,64 @@
+"""Addresses of servers that a project may use: which forms there are, who may name one, and how one is shown.
+
+What is kept on a server is somebody's: answers, prompts, the right to start work. So where it goes is up to whoever
+starts the program, never to a repository that was cloned: a project's file may name this very machine at the most.
+"""
+
+import ipaddress
+from pathlib import PurePosixPath
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from claude_force.base.errors import ConfigError
+
+
+def parse_url(url: str, *, named: str, schemes: tuple[str, ...]) -> SplitResult:
+    """The parts of an address of one of these kinds. Raises `ConfigError`; `named` is where it stands."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{named} is no address: {error}; give {_forms(schemes)}") from error
+    if parts.scheme not in schemes:
+        raise ConfigError(f"{named} is {shown_url(url)!r}; give {_forms(schemes)}")
+    return parts
+
+
+def _forms(schemes: tuple[str, ...]) -> str:
+    return " or ".join(f"{scheme}://..." for scheme in schemes)
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether whatever answers there runs here, without anything in the address that could say otherwise.
+
+    A file counts if it lies in the folder that its path starts from.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    if parts.query or parts.fragment:  # libpq takes another host from there
+        return False
+    if parts.scheme == "sqlite":
+        path = PurePosixPath(parts.path.removeprefix("/"))
+        return not host and not path.is_absolute() and ".." not in path.parts
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def shown_url(url: str) -> str:
+    """The address without what only says who asks.
+
+    Example:
+        >>> shown_url("rediss://app:secret@cache.example:6380/0?x=1")
+        'rediss://cache.example:6380/0'
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(no address)"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
