@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help check fix test docs generate bench demo versions format lint types imports coverage bare clean
+.PHONY: help check fix test docs site generate bench demo versions format lint types imports coverage bare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +18,7 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 # Cheapest first: a misplaced blank line should not cost a test run.
-check: format lint types imports coverage bare ## everything a change has to pass
+check: format lint types imports site coverage bare ## everything a change has to pass
 
 fix: $(VENV)/.ready ## repair formatting, and what lint can repair
 	$(BIN)/ruff format
@@ -28,8 +28,13 @@ fix: $(VENV)/.ready ## repair formatting, and what lint can repair
 test: $(VENV)/.ready ## the tests, fast
 	$(BIN)/python -m pytest
 
-docs: $(VENV)/.ready ## only the code blocks of README and docs (`make check` runs them too)
+docs: site ## the documentation site, and the code blocks and examples of its pages
 	$(BIN)/python -m pytest tests/docs -q -n0
+
+# All anew (-E): Sphinx warns of a page only when it reads it, so a second build would be green.
+site: $(VENV)/.ready ## the documentation site, in build/site; a warning is an error
+	rm -rf build/site
+	$(BIN)/sphinx-build -q -E -W --keep-going -d build/doctrees docs build/site
 
 generate: $(VENV)/.ready ## write the generated pages and the README's picture anew
 	$(BIN)/python docs/generate.py
