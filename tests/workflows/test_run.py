@@ -543,6 +543,15 @@ def test_warnings_come_with_the_result(face: Face) -> None:
     assert [line for line in result.warnings if line.startswith("c: looks like a prompt injection")]
 
 
+def test_a_simulated_answer_is_no_injection(face: Face) -> None:
+    """It says what it was asked, without the fences of material: the next step would take them for forged ones."""
+    steps = [step("a", task="Do a.\n\n{{ inputs.x }}"), step("b", "a")]
+    with Simulator() as simulator:
+        result = run(face, simulator, *steps, inputs={"x": {}}, inputs_given={"x": "one line\nand another"})
+    assert "Do a...." in result["results"]["a"]
+    assert list(result.warnings) == []
+
+
 def test_injections_are_refused_where_the_config_says_so(face: Face, project: Any) -> None:
     """In a value of one line, too."""
     (project / ".claude/claude.json").write_text('{"security": {"injection": "refuse"}}')

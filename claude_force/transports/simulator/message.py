@@ -130,7 +130,8 @@ def default_answer(request: "Mapping[str, Any]", *, model: str, fingerprint: str
     system = texts(request.get("system"))
     prompt = [text for message in request["messages"] for text in texts(message["content"])]
     task = prompt[-1] if prompt else ""
-    quoted = " ".join(task[: 2 * QUOTED_CHARS].split())[:QUOTED_CHARS]
+    said = task.partition("\n<material-")[0]  # what it fences, the next step of a workflow would take for a forgery
+    quoted = " ".join(said[: 2 * QUOTED_CHARS].split())[:QUOTED_CHARS]
     effort = f" with effort {config['effort']}" if config.get("effort") else ""
     lines = [
         SIMULATED_LINE,
