@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 import claude_force
+from claude_force.base import errors
 from claude_force.base.config import Config
 from claude_force.engine import breaker
 from claude_force.library import definition, disk, fields, frontmatter
@@ -197,3 +198,14 @@ LIMITS = {
 def test_agent_limits(limit: str) -> None:
     """The limits on the page about agent files are those of the code."""
     assert limit in read("docs/how-to/agents.md")
+
+
+BRANCHES = {errors.ClaudeForceError, errors.AgentError, errors.SkillError, errors.ApiError, errors.AnswerError}
+"""Of which only what is below them is raised."""
+
+
+def test_troubleshooting() -> None:
+    """Every error that is raised is on the page about trouble, once, with what a command exits with."""
+    rows = re.findall(r"^\| `(\w+Error)` \| (\d) \| .+ \|$", read("docs/how-to/troubleshooting.md"), re.MULTILINE)
+    kinds = set(generate._family(errors.ClaudeForceError)) - BRANCHES
+    assert sorted(rows) == sorted((kind.__name__, str(kind.exit_code)) for kind in kinds)

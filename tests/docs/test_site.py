@@ -14,7 +14,12 @@ FOREIGN = re.compile(r"(?:https?:)?//")
 GUIDES = {
     "Async usage",
     "Caching",
+    "Deployment",
+    "Migration",
     "Monitoring",
+    "Performance tuning",
+    "Troubleshooting",
+    "Workflow optimisation",
 }
 """What users were promised by these names."""
 
