@@ -106,22 +106,11 @@ class _Reader:
 
     def _name(self, path: Path) -> str:
         """The same on every machine, as far as can be: nothing of where the project lies is sent."""
-        plain = Path(*_normal(path.absolute().parts))
+        plain = Path(os.path.normpath(path.absolute()))  # without `..`, as it is written: links are not followed
         for folder, prefix in ((self._root, ""), (home_folder(), "~/")):
             if plain.is_relative_to(folder):
                 return prefix + plain.relative_to(folder).as_posix()
         return plain.name
-
-
-def _normal(parts: tuple[str, ...]) -> list[str]:
-    """Without `..`, as it is written: links are not followed."""
-    kept: list[str] = []
-    for part in parts:
-        if part == "..":
-            kept.pop()
-        else:
-            kept.append(part)
-    return kept
 
 
 def _is_there(path: Path) -> bool:

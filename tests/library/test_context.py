@@ -71,12 +71,13 @@ def test_a_project_cannot_have_other_files_sent(repo: Path) -> None:
     """Not by a path, not by a link, not from the home folder, without the user's consent."""
     secret = write(repo.parent / "elsewhere/secret.md", "secret")
     write(Path.home() / "key.md", "key")
-    write(repo / "CLAUDE.md", f"@../elsewhere/secret.md @~/key.md @{secret} @link.md")
+    far = "../" * 99 + "etc/hosts"  # above the root of the disk is its root
+    write(repo / "CLAUDE.md", f"@../elsewhere/secret.md @~/key.md @{secret} @link.md @{far}")
     (repo / "link.md").symlink_to(secret)
     (repo / "CLAUDE.local.md").symlink_to(secret)
     context = found(repo)
     assert names(context) == ["CLAUDE.md"]
-    assert len(context.warnings) == 5
+    assert len(context.warnings) == 6
     assert all("outside of the repository" in warning for warning in context.warnings)
     assert "secret" in str(found(repo, secret.parent).files)
 
