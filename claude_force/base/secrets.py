@@ -19,7 +19,7 @@ _FORMS = re.compile(
             r"xox[abprs]-[A-Za-z0-9-]{10,}",
             r"(?:sk|rk)_(?:live|test)_[A-Za-z0-9]{16,}",  # Stripe
             r"npm_[A-Za-z0-9]{36}|pypi-[A-Za-z0-9_-]{50,}|hf_[A-Za-z0-9]{30,}",
-            r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",  # a JSON web token
+            r"eyJ[A-Za-z0-9_-]{10,1000}+\.eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}",  # a JSON web token
             r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)",
             r"(?<=://)[^\s/:@]{1,100}:[^\s/@]{1,200}(?=@)",  # a name and a password in a URL
             r"(?<=bearer )[A-Za-z0-9._~+/-]{20,}=*",
