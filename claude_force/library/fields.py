@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 USUAL_DESCRIPTION_CHARS = 1_024  # what the agent skills standard allows; 208 real agents are longer
 # Text, because a start must not compile what it does not use: `re` compiles a pattern once, when it is used.
 _LIST_ITEM = r"(?:[^,\n(]|\([^)]*\)?)+"
+_TOOL = r"[^\s,(]+(?:\([^)]*\)?)?"  # a bracket that nobody closes takes the rest along, or each would look for its end
 _COUNT = r"0*[1-9][0-9]{0,8}"
 _BIG = 1e18  # beyond it, Python may refuse to write an integer down
 _SWITCHES = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}
@@ -99,6 +100,11 @@ def plain(value: object) -> str | None:
         return value
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _BIG
     return str(value) if is_number else None
+
+
+def tool_names(text: str) -> list[str]:
+    """The names in a text, between blanks or commas, each with what stands in its brackets."""
+    return re.findall(_TOOL, text)
 
 
 def without_blank_edges(text: str) -> str:

@@ -15,7 +15,7 @@ import msgspec
 from claude_force.base.errors import AgentFileError, SkillFileError
 from claude_force.library.collection import Examined, Format, Outcome, Problem, error, kinds_of, problems_of
 from claude_force.library.definition import name_from
-from claude_force.library.fields import first_sentence
+from claude_force.library.fields import first_sentence, tool_names
 from claude_force.library.frontmatter import Document, FrontMatterError, read_document, written
 
 _BOM = b"\xef\xbb\xbf"
@@ -23,7 +23,6 @@ _BOM = b"\xef\xbb\xbf"
 _LINE = rb"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+"
 _KEY = rb"([A-Za-z_][\w.-]*)[ \t]*:(?:[ \t\r\n]|$)"
 _HEADING = r"(?m)^#+ +(.+)$"
-_TOOL = r"[^\s,(]+(?:\([^)]*\))?"
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,7 +220,7 @@ def _spell_tools(front: _Front, _outcome: Outcome, _own_name: str | None) -> Non
         return
     value = front.expected[misspelt[0]]
     if isinstance(value, str):
-        front.put("tools", ", ".join(re.findall(_TOOL, value)), instead_of=misspelt[0])
+        front.put("tools", ", ".join(tool_names(value)), instead_of=misspelt[0])
     else:
         front.rename(misspelt[0], "tools")
 

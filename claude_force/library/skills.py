@@ -27,7 +27,14 @@ from claude_force.base.errors import SkillError, SkillFileError, SkillNotFoundEr
 from claude_force.library.agents import SETTLED_NS
 from claude_force.library.definition import name_fault, prompt_fault
 from claude_force.library.disk import MAX_FILES, File, Unusable, Walk, read_text, resolved, skills_in
-from claude_force.library.fields import USUAL_DESCRIPTION_CHARS, Fields, first_paragraph, plain, without_blank_edges
+from claude_force.library.fields import (
+    USUAL_DESCRIPTION_CHARS,
+    Fields,
+    first_paragraph,
+    plain,
+    tool_names,
+    without_blank_edges,
+)
 from claude_force.library.frontmatter import Document, FrontMatterError, read_document
 from claude_force.library.remarks import ErrorKind, Remark
 
@@ -229,9 +236,7 @@ _CLAUDE_KEYS = ("when_to_use", "argument-hint", "arguments", "disable-model-invo
 _OWN_KEYS = ("keywords",)
 KNOWN_KEYS = frozenset({*_STANDARD_KEYS, *_CLAUDE_KEYS, *_OWN_KEYS})
 _READ_KEYS = frozenset({*_STANDARD_KEYS, *_OWN_KEYS, "when_to_use", "disable-model-invocation"})
-# As text: `re` compiles a pattern once, when it is used. A word, or a name with what stands in its brackets.
-_TOOL = r"[^\s,(]+(?:\([^)]*\))?"
-_STANDARD_NAME = r"[^\W_]+(-[^\W_]+)*"
+_STANDARD_NAME = r"[^\W_]+(-[^\W_]+)*"  # as text: `re` compiles a pattern once, when it is used
 
 
 def _name_of(file: File | Unusable) -> str:
@@ -298,7 +303,7 @@ def _tools(fields: Fields) -> tuple[str, ...]:
     """Between blanks, as the standard has them, or commas, or as a list."""
     value = fields.meta.get("allowed-tools")
     texts = [plain(item) for item in (value if isinstance(value, list) else [value])]
-    return tuple(tool for text in texts if text for tool in re.findall(_TOOL, text))
+    return tuple(tool for text in texts if text for tool in tool_names(text))
 
 
 def _deviations(skill: Skill, document: Document) -> "Iterator[Remark]":

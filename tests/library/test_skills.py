@@ -1,6 +1,7 @@
 """Skills are found, read leniently, checked against the standard, and never let anything in or out of their folder."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,15 @@ def test_what_is_not_as_the_standard_has_it_is_a_warning(text: str, warning: str
     clean = read("---\nname: it\ndescription: a\n---\nb")
     assert isinstance(clean, Skill)
     assert clean.warnings == ()
+
+
+def test_no_list_of_tools_is_slow() -> None:
+    """A cloned repository must not hold each call up: brackets without an end took three seconds a skill."""
+    begun_s = time.process_time()
+    skill = read(f"---\nname: it\ndescription: a\nallowed-tools: Read, {'a(' * 30_000}\n---\nb")
+    assert isinstance(skill, Skill)
+    assert (skill.allowed_tools[0], len(skill.allowed_tools)) == ("Read", 2)
+    assert time.process_time() - begun_s < 1
 
 
 @pytest.mark.parametrize(
