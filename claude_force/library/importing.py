@@ -5,13 +5,15 @@
 workflows are not of interest here: `claude-force config migrate` brings them along.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from claude_force.base.config import read_config
+from claude_force.base.errors import ConfigError
 from claude_force.library.collection import AGENTS, Examined, Problem, error, examine, looked_at
 from claude_force.library.definition import name_fault
 from claude_force.library.disk import Unusable, read_text
@@ -32,18 +34,24 @@ def imported(folder: Path, layout: Layout) -> Iterator[Repaired | Problem]:
     return (result for result in found if result is not None)
 
 
+_Path = Annotated[str, msgspec.Meta(pattern=r"^[^\x00]+$")]
+
+
 class _Entry(msgspec.Struct, frozen=True):
     """An agent in the `claude.json` of claude-force 1 and 2. All else that stands there had no effect on it."""
 
-    file: str
-    contract: str | None = None
+    file: _Path
+    contract: _Path | None = None
     domains: tuple[str, ...] = ()
 
 
 def _of_v2(folder: Path) -> Iterator[Repaired | Problem | None]:
     inner = folder / ".claude"
     base = inner if (inner / "claude.json").exists() else folder
-    agents: dict[str, Any] = read_config(base / "claude.json").get("agents") or {}
+    agents = read_config(base / "claude.json").get("agents") or {}
+    if not isinstance(agents, dict):
+        path = str(base / "claude.json")
+        raise ConfigError(f"'agents' of {path!r} is no object; write a name and a file for each", path=path)
     walk = AGENTS.walk()
     for name, raw in agents.items():
         try:
@@ -62,8 +70,9 @@ def _of_v2(folder: Path) -> Iterator[Repaired | Problem | None]:
 def _named(file: Examined, name: str, entry: _Entry, base: Path) -> Repaired | Problem | None:
     if fault := name_fault(name):
         return error(file.path, "bad-name", f"the config calls it {name!r}, which is no name: {fault}; rename it")
-    if entry.contract is not None and file.data and (base / entry.contract).exists():  # it was optional
-        contract = read_text(base / entry.contract, root=base, most_bytes=MAX_FILE_BYTES)
+    written = base / (entry.contract or "")
+    if entry.contract and file.data and os.path.exists(written):  # noqa: PTH110 - it was optional; Path's may raise
+        contract = read_text(written, root=base, most_bytes=MAX_FILE_BYTES)
         if isinstance(contract, Unusable):
             return error(contract.path, "unreadable", contract.reason)
         data = file.data.rstrip() + b"\n\n" + contract.strip().encode() + b"\n"

@@ -213,3 +213,6 @@ def test_import_needs_the_config_of_claude_force_2(tmp_path: Path) -> None:
     write(tmp_path / "agents/a.md", "Does A.")
     done = agents("import", ".", "--from", "claude-force-v2", cwd=tmp_path, code=2)
     assert "no config file at 'claude.json'" in done.stderr
+    write(tmp_path / "claude.json", '{"agents": ["a.md"]}')
+    done = agents("import", ".", "--from", "claude-force-v2", cwd=tmp_path, code=2)
+    assert done.stderr == "error: 'agents' of 'claude.json' is no object; write a name and a file for each\n"

@@ -327,13 +327,15 @@ def test_a_project_of_claude_force_2_becomes_agents(tmp_path: Path) -> None:
         "bad;name": {"file": "agents/bad.md"},
         "gone": {"file": "agents/gone.md"},
         "odd": ["agents/odd.md"],
+        "cut": {"file": "agents/cut\0.md"},
+        "far": {"file": "agents/far.md", "contract": "c" * 300},
     }
     write(base / "claude.json", msgspec.json.encode({"version": "2.2.0", "agents": agents}).decode())
     write(base / "agents/python-expert.md", "# Python Expert Agent\n\n## Role\nWrites Python. Well.\n")
     write(base / "contracts/python-expert.contract", "# Contract\n\n**FULL**: scripts\n")
     write(tmp_path / "secret.txt", "secret")
     write(tmp_path / "secret.md", "A secret.")
-    for name in ("other", "spy", "bad", "unlisted"):
+    for name in ("other", "spy", "bad", "far", "unlisted"):
         write(base / f"agents/{name}.md", f"The {name} one.")
     for folder in (tmp_path, base):
         results = list(imported(folder, "claude-force-v2"))
@@ -343,6 +345,7 @@ def test_a_project_of_claude_force_2_becomes_agents(tmp_path: Path) -> None:
             "python-expert": "---\nname: python-expert\ndescription: Writes Python.\nkeywords: python, cli\n---\n\n"
             "# Python Expert Agent\n\n## Role\nWrites Python. Well.\n\n# Contract\n\n**FULL**: scripts\n",
             "renamed": "---\nname: renamed\ndescription: The other one.\n---\n\nThe other one.",
+            "far": "---\nname: far\ndescription: The far one.\n---\n\nThe far one.",
             "unlisted": "---\nname: unlisted\ndescription: The unlisted one.\n---\n\nThe unlisted one.",
         }
-        assert problems == ["secret.md", "secret.txt", "bad.md", "gone.md", "claude.json"]
+        assert problems == ["secret.md", "secret.txt", "bad.md", "gone.md", "claude.json", "claude.json"]
