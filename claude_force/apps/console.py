@@ -227,6 +227,7 @@ def age(seconds: float) -> str:
 
 
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0, "w": 168.0}
+_MOST_HOURS = 1000 * 365 * 24.0  # nothing is older, and so much earlier there still are dates
 
 
 def hours(text: str) -> float:
@@ -236,4 +237,4 @@ def hours(text: str) -> float:
         from claude_force.base.errors import InputError  # noqa: PLC0415 - only a mistake needs it
 
         raise InputError(f"{text!r} is no age; give a number and m, h, d or w, such as 7d")
-    return float(found[1]) * _HOURS[found[2]]
+    return min(float(found[1]) * _HOURS[found[2]], _MOST_HOURS)
