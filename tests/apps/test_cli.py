@@ -166,6 +166,8 @@ def test_no_task_at_all(project: Path, simulator: Simulator) -> None:
     assert closed.returncode == 2
     assert "no task is given" in closed.stderr
     assert "Traceback" not in closed.stderr
+    dash = shell("STARTED agents recommend - <&-", cwd=project, simulator=simulator)
+    assert (dash.returncode, dash.stderr.partition(";")[0]) == (2, "error: standard input is closed")
 
 
 def test_a_closed_stdin_is_fine_where_a_task_is_given(project: Path, simulator: Simulator) -> None:
