@@ -8,9 +8,7 @@ from contextlib import aclosing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import click
-
-from claude_force.apps.console import is_terminal, note, print_json, say_caching, say_savings
+from claude_force.apps.console import is_terminal, note, print_json, print_json_line, say_caching, say_savings
 from claude_force.apps.progress import StatusTeller
 from claude_force.apps.tally import Tally, shown
 from claude_force.apps.task_file import (
@@ -285,7 +283,7 @@ def _content(tasks_file: str) -> bytes:
 
 
 def _print(line: ResultLine) -> None:
-    click.echo(line.to_json(), nl=False)
+    print_json_line(line.to_json())
 
 
 # ---------------------------------------------------------------- the cache

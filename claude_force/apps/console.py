@@ -74,26 +74,28 @@ def print_json(value: object) -> None:
 
     plain = msgspec.to_builtins(value, enc_hook=str)
     takes_all = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-    text = json.dumps(plain, indent=2, ensure_ascii=not takes_all)
-    if any("\ud800" <= char <= "\udfff" for char in text):  # the name of a file that is not UTF-8
-        text = json.dumps(plain, indent=2)
-    click.echo(text)
+    click.echo(_escaped(json.dumps(plain, indent=2, ensure_ascii=not takes_all)))
 
 
-_DIRECTIONS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+def print_json_line(line: bytes) -> None:
+    """A line of JSON on stdout, with its end."""
+    click.echo(_escaped(line.decode()).encode(), nl=False)
+
+
+# Controls, but for those that JSON escapes anyway, and turns of direction. Text, as `re` compiles what is used alone.
+_OBEYED = "\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 
 
 def harmless(text: str) -> str:
     """The text without what a terminal obeys: no agent file or answer may move the cursor or turn a line round."""
     if text.isprintable():  # which no character is that a terminal obeys
         return text
-    return "".join("\N{REPLACEMENT CHARACTER}" if _is_command(char) else char for char in text)
+    return re.sub(f"[\\0-\\x08\\x0b-\\x1f{_OBEYED}]", "\N{REPLACEMENT CHARACTER}", text)
 
 
-def _is_command(char: str) -> bool:
-    import unicodedata  # noqa: PLC0415 - a library of its own, which few texts need
-
-    return char in _DIRECTIONS or (unicodedata.category(char) == "Cc" and char not in "\n\t")
+def _escaped(json_text: str) -> str:
+    """The same JSON without what a terminal obeys, and halves of characters, as a file's name may have."""
+    return re.sub(f"[{_OBEYED}\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", json_text)
 
 
 def styled(text: str, colour: str) -> str:
@@ -169,13 +171,17 @@ def beginning(text: str) -> str:
     return line if len(line) <= 60 else line[:59] + "\N{HORIZONTAL ELLIPSIS}"  # noqa: PLR2004 - a column's width
 
 
+def print_text(text: str) -> None:
+    """Text of others on stdout, with an end of its line: harmless on a terminal, and in a pipe as it is."""
+    click.echo(harmless(text) if is_terminal(sys.stdout) else text, nl=not text.endswith("\n"))
+
+
 def print_answers(answers: Mapping[str, str]) -> None:
     """Answers on stdout, each under its name where there is more than one."""
-    clean = harmless if is_terminal(sys.stdout) else str
     for name, text in answers.items():
         if len(answers) > 1:
-            click.echo(f"==> {clean(name)} <==")
-        click.echo(clean(text), nl=not text.endswith("\n"))
+            print_text(f"==> {name} <==")
+        print_text(text)
 
 
 def price(usd: "Decimal | None") -> str:

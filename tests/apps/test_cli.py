@@ -427,11 +427,31 @@ def test_on_a_terminal_the_answer_streams(project: Path) -> None:
 
 def test_an_answer_cannot_command_the_terminal(project: Path) -> None:
     """Escape codes in an answer are shown as unknown characters on a terminal; a pipe gets the answer as it is."""
-    with Simulator(answer="a\x1b]0;owned\x07b \u3000\u65e5\u672c\u00a0\u200d!") as simulator:
+    answer = "a\x1b]0;owned\x07b\x9b31m \u061c\u202e\u3000\u65e5\u672c\u00a0\u200d!"
+    with Simulator(answer=answer) as simulator:
         shown = "".join(on_terminal("execute", "reviewer", "x", cwd=project, simulator=simulator))
         piped = run("execute", "reviewer", "x", cwd=project, simulator=simulator).stdout
-    assert "a\ufffd]0;owned\ufffdb \u3000\u65e5\u672c\u00a0\u200d!" in shown
-    assert piped.startswith("a\x1b]0;owned\x07b ")
+        write(project / "tasks.jsonl", '"x"')
+        as_json = [
+            "".join(on_terminal("execute", "reviewer", *args, cwd=project, simulator=simulator)).partition("exit")[0]
+            for args in (["x", "--json"], ["--tasks-file", "tasks.jsonl"])
+        ]
+    assert "a\ufffd]0;owned\ufffdb\ufffd31m \ufffd\ufffd\u3000\u65e5\u672c\u00a0\u200d!" in shown
+    assert piped == answer + "\n"
+    for document in as_json:
+        assert not {"\x1b]", "\x07", "\x9b", "\u061c", "\u202e"} & set(document)
+        assert "a\\u001b]0;owned\\u0007b\\u009b31m \\u061c\\u202e\u3000\u65e5" in document
+
+
+def test_no_file_of_a_project_can_command_the_terminal(project: Path) -> None:
+    """Neither by its name, nor by what it says."""
+    write(project / "CLAUDE.md", "@docs/\x1b[2J.md")
+    write(project / "docs/\x1b[2J.md", "hello")
+    write(project / ".claude/claude.json", '{"agents": {"reviewer": {"file": "agents/\x9b31m.md"}}}')
+    for args in (["doctor"], ["config", "migrate", "--dry-run"]):
+        shown = run(*args, cwd=project).stdout
+        assert not {"\x1b", "\x9b"} & set(shown)
+        assert "\ufffd" in shown
 
 
 # ---------------------------------------------------------------- agents

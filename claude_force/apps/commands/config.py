@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from claude_force.apps.console import config_option, example, json_option, note, print_json
+from claude_force.apps.console import config_option, example, harmless, json_option, note, print_json
 from claude_force.base.config import (
     check_files,
     config_schema,
@@ -72,7 +72,7 @@ def migrate(config_path: Path | None, dry_run: bool) -> None:
         return
     text = json.dumps(new, indent=2, ensure_ascii=False) + "\n"
     before = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-    click.echo("".join(difflib.unified_diff(before, text.splitlines(keepends=True), str(path), "upgraded")))
+    click.echo(harmless("".join(difflib.unified_diff(before, text.splitlines(keepends=True), str(path), "upgraded"))))
     if dry_run:
         note("nothing was written")
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from claude_force.apps.console import config_option, example, json_option, print_json, styled
+from claude_force.apps.console import config_option, example, harmless, json_option, print_json, styled
 from claude_force.apps.diagnosis import diagnose
 from claude_force.base.config import current_folder
 
@@ -25,7 +25,7 @@ def command(config_path: Path | None, as_json: bool) -> None:
         if not as_json:
             fix = f"\n{'':9}{finding.fix}" if finding.fix else ""
             mark = styled(f"{finding.state:<7}", _COLOURS[finding.state])
-            click.echo(f"{mark}  {finding.subject}: {finding.detail}{fix}")
+            click.echo(f"{mark}  {harmless(f'{finding.subject}: {finding.detail}{fix}')}")
     if as_json:
         print_json([finding._asdict() for finding in findings])
     raise SystemExit(1 if any(finding.state == "error" for finding in findings) else 0)

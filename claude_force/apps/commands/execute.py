@@ -18,6 +18,7 @@ from claude_force.apps.console import (
     json_option,
     note,
     print_json,
+    print_text,
     routing_options,
     say_choice,
     say_savings,
@@ -288,7 +289,7 @@ def _execute(
     if as_json:
         print_json(result.to_dict() | ({"selection": match} if match else {}))
     elif not streams:
-        click.echo(result, nl=not result.endswith("\n"))
+        print_text(result)
     _say_summary(result)
     if not result.is_whole:
         note(f"the answer is not whole ({result.stop_reason}); raise --max-tokens or give less material", kind="error")

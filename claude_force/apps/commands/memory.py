@@ -13,13 +13,14 @@ from claude_force.apps.console import (
     beginning,
     config_option,
     example,
-    harmless,
     hours,
     is_terminal,
     json_option,
     note,
     print_json,
+    print_json_line,
     print_table,
+    print_text,
 )
 from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
@@ -91,9 +92,8 @@ def show(session: int, config_path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json(_facts(found))
         return
-    clean = harmless if is_terminal(sys.stdout) else str
     note(f"session {found.id}: {found.agent_name}, {_end(found)}, {found.timestamp:%Y-%m-%d %H:%M:%S} UTC")
-    click.echo(clean(f"{found.task}\n\n{found.result}"))
+    print_text(f"{found.task}\n\n{found.result}")
 
 
 @command.command(epilog=example("claude-force memory stats --json"))
@@ -151,7 +151,7 @@ def export(agent: str | None, config_path: Path | None) -> None:
 
     with _memory(config_path) as memory:
         for session in memory.sessions(agent_name=agent):
-            click.echo(msgspec.json.encode(_facts(session)).decode())
+            print_json_line(msgspec.json.encode(_facts(session)) + b"\n")
 
 
 @contextmanager

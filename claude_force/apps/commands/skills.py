@@ -17,6 +17,7 @@ from claude_force.apps.console import (
     note,
     print_json,
     print_table,
+    print_text,
 )
 from claude_force.base.config import current_folder
 from claude_force.insight.estimate import tokens_of
@@ -77,7 +78,7 @@ def show(skill: str, resource: str | None, as_json: bool) -> None:
         if as_json:
             print_json(read)
         else:
-            click.echo(harmless(read.text), nl=not read.text.endswith("\n"))
+            print_text(read.text)
         return
     facts = _facts(found) | {"resources": resources_of(found)}
     if as_json:
