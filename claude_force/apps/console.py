@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from decimal import Decimal
+
+    from click.shell_completion import CompletionItem
 
     from claude_force.base.records import ModelRecommendation, PromptCaching, Savings
     from claude_force.orchestrator import Project
@@ -64,6 +67,15 @@ def check_routing(project: "Project", min_tier: str | None, max_tier: str | None
     """Refuse bounds for a choice that is not made."""
     if (min_tier or max_tier) and not project.auto_model:
         raise click.UsageError("--min-tier and --max-tier belong to --auto-model; give that, too")
+
+
+def completions(names: "Iterable[str]", incomplete: str) -> "list[CompletionItem]":
+    """The names that go on so, for a shell. It puts them on its line as they are: one that it would run is no name."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
+
+    from claude_force.library.definition import name_fault  # noqa: PLC0415
+
+    return [CompletionItem(name) for name in names if name.startswith(incomplete) and not name_fault(name)]
 
 
 def print_json(value: object) -> None:

@@ -631,7 +631,8 @@ def test_completion(shell: str, tmp_path: Path) -> None:
 
 
 def test_agents_names_are_completed(project: Path) -> None:
-    """TAB offers the agents of the project."""
+    """TAB offers the agents of the project, but for names that a shell would run."""
+    write(project / ".claude/agents/rev$(touch owned).md", "You review.")
     completing = {
         "_CLAUDE_FORCE_COMPLETE": "bash_complete",
         "COMP_WORDS": "claude-force execute rev",

@@ -272,6 +272,7 @@ def test_names_are_completed(write: Write, project: Path) -> None:
     write("release", "nowhere=nothing")
     config = project / ".claude/claude.json"
     config.write_text('{"workflows": {"redo": {"steps": []}}}')
+    (config.parent / "workflows/re`touch owned`.yaml").write_text("steps: []")
     assert completed("re") == ["plain,redo", "plain,release", "plain,review"]
     assert completed("./re") == ["file,./re"]
     config.write_text("{")

@@ -11,6 +11,7 @@ from claude_force.apps.auto_agent import choose_agent, is_auto
 from claude_force.apps.console import (
     age,
     check_routing,
+    completions,
     config_option,
     example,
     harmless,
@@ -41,11 +42,8 @@ if TYPE_CHECKING:
 
 def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Agents' file names: reading each file would be too slow for a key press."""
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
-
     folder = claude_folder(current_folder())
-    names = sorted(path.stem for path in folder.glob("agents/**/*.md")) if folder else []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return completions(sorted(path.stem for path in folder.glob("agents/**/*.md")) if folder else (), incomplete)
 
 
 @click.command(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_force.apps.alerts import alerts_option
-from claude_force.apps.console import check_routing, config_option, example, json_option, routing_options
+from claude_force.apps.console import check_routing, completions, config_option, example, json_option, routing_options
 from claude_force.apps.inputs import INPUT_HELP
 from claude_force.apps.upkeep import roll_up_if_due
 from claude_force.base.errors import ClaudeForceError
@@ -32,8 +32,7 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
         return [CompletionItem(incomplete, type="file")]
     project = Project()
     with suppress(ClaudeForceError):
-        names = WorkflowLibrary(project.settings, start=project.start).names()
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return completions(WorkflowLibrary(project.settings, start=project.start).names(), incomplete)
     return []
 
 

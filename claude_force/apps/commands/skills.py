@@ -10,6 +10,7 @@ from claude_force.apps.collection import collection_options, fix_collection, rea
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import (
     beginning,
+    completions,
     config_option,
     example,
     harmless,
@@ -33,10 +34,7 @@ if TYPE_CHECKING:
 
 def complete_skill(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
     """Skills' names."""
-    from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
-
-    names = (skill.name for skill in skill_library(current_folder()).load_all())
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return completions((skill.name for skill in skill_library(current_folder()).load_all()), incomplete)
 
 
 @click.group()
