@@ -1,7 +1,7 @@
 """The `claude-force` command. Each group of commands is imported only when it is called, so that `--help` is fast.
 
 Exit codes: 0 done, 1 failed, 2 bad usage or config, 3 credentials, 4 budget or account limit, 5 rate limit or overload
-after retries, 6 refusal, 130 and 143 interrupted (Ctrl-C, SIGTERM).
+after retries, 6 refusal, 130 and 143 interrupted (Ctrl-C, SIGTERM), 141 left by the reader of a pipe.
 """
 
 import atexit
@@ -82,6 +82,14 @@ class LazyGroup(click.Group):
             ctx.fail(f"there is no command {args[0]!r}; {hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """As click does, but who reads our output and leaves ends us as it ends any program, and makes no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            sys.stdout = None  # or Python would complain about it once more at the end
+            raise click.exceptions.Exit(128 + signal.SIGPIPE) from error
+
 
 @click.command(
     cls=LazyGroup,
@@ -136,8 +144,9 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         fail("Interrupted", "interrupted", 128 + stopped_by[0])
     except OSError as error:
-        sys.stdout = None  # or Python would complain about it once more at the end
-        fail("OSError", f"input or output failed: {error.strerror or error}", 1)
+        sys.stdout = None  # as above
+        where = "input or output failed" if error.filename is None else repr(os.fsdecode(error.filename))
+        fail("OSError", f"{where}: {error.strerror or error}; make room, or give a path that you may use", 1)
 
 
 def _catch_signals() -> list[signal.Signals]:

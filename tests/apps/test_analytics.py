@@ -138,7 +138,7 @@ def test_export(run: Run, start: Start, project: Path) -> None:
         assert process.stderr is not None
         process.stdout.readline()
         process.stdout.close()
-        assert (process.stderr.read(), process.wait(120)) == ("", 1)
+        assert (process.stderr.read(), process.wait(120)) == ("", 141)
     assert "cannot write" in run("analytics", "export", "--format", "csv", "--output", "/proc/none/all.csv").stderr
     ledger.unlink()
     ledger.mkdir()

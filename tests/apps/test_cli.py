@@ -301,15 +301,13 @@ def test_retries_are_told(project: Path, simulator: Simulator) -> None:
 
 
 def test_a_reader_that_leaves_is_no_crash(project: Path) -> None:
-    """`| head` closes the pipe early: no traceback."""
+    """`| head` closes the pipe early: no traceback, and the end that any program has then."""
     with Simulator(answer="line\n" * 50_000) as simulator:
-        done = subprocess.run(
-            ["sh", "-c", f"{COMMAND} execute reviewer x --max-tokens 128000 | head -n 1"],
-            cwd=project, env=env_of(simulator), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert done.stdout == "line\n"
+        line = f"{{ {COMMAND} execute reviewer x --max-tokens 128000 </dev/null; echo $? >code; }} | head -n 1"
+        done = shell(line, cwd=project, simulator=simulator)
+    assert (done.stdout, (project / "code").read_text()) == ("line\n", "141\n")
     assert "Traceback" not in done.stderr
-    assert "Exception" not in done.stderr
+    assert "rror" not in done.stderr
 
 
 def shell(line: str, *, cwd: Path, simulator: Simulator) -> subprocess.CompletedProcess[str]:
@@ -335,6 +333,7 @@ def test_output_that_cannot_be_written(project: Path, simulator: Simulator, line
     done = shell(f"{line} </dev/null", cwd=project, simulator=simulator)
     assert done.returncode in {1, 2}
     assert "error: " in done.stderr
+    assert "; " in done.stderr, "what to do"
     assert "Traceback" not in done.stderr
     assert sum(simulator.stats.calls.values()) == sent
 
