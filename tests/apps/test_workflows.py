@@ -103,6 +103,8 @@ def test_validate(run: Run, project: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "1 sound, 2 not\n")
     assert run("workflows", "validate", "look").returncode == 0
     assert run("workflows", "validate", "lok").returncode == 2
+    refused = run("workflows", "graph", "look", "--output", "/proc/none/picture")
+    assert (refused.returncode, "cannot write '/proc/none/picture': " in refused.stderr) == (2, True)
     assert len(json.loads(run("workflows", "validate", "circle", "--json").stdout)[0]["problems"]) == 4
 
 

@@ -15,10 +15,13 @@ from claude_force.apps.console import (
     note,
     print_json,
     print_table,
+    print_text,
     routing_options,
 )
 from claude_force.apps.inputs import INPUT_HELP
+from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
+from claude_force.stores.files import write_atomically
 from claude_force.workflows.picture import PictureFormat, picture
 from claude_force.workflows.start import read_plan
 from claude_force.workflows.survey import survey
@@ -142,7 +145,10 @@ def graph(name: str, kind: PictureFormat, output: Path | None, config_path: Path
     """Draw a workflow: which step waits for which."""
     plan = read_plan(Project(config_path), name)
     if output is not None:
-        output.write_text(picture(plan, kind), encoding="utf-8")
+        try:
+            write_atomically(output, picture(plan, kind).encode())
+        except OSError as error:
+            raise InputError(f"cannot write {str(output)!r}: {error.strerror}; give another --output") from error
     if as_json:
         steps = [{"id": step, "dependencies": plan.steps[step].dependencies} for step in plan.order]
         print_json({"name": name, "steps": steps, "format": kind, "picture": picture(plan, kind)})
@@ -151,7 +157,7 @@ def graph(name: str, kind: PictureFormat, output: Path | None, config_path: Path
 
         show_graph(plan)
     elif output is None:
-        click.echo(picture(plan, kind), nl=False)
+        print_text(picture(plan, kind))
 
 
 @command.command(epilog=example("claude-force workflows plan code-quality-check --input code=@main.py"))
