@@ -238,6 +238,31 @@ def test_what_is_monitored_is_there(busy: Project, name: str) -> None:
     assert named <= given
 
 
+# ---------------------------------------------------------------- who may ask
+
+
+async def test_who_asks_for_the_head_of_the_events_takes_no_place(project: Path) -> None:
+    """Probes that look whether something is there must not shut out the pages."""
+    service = Service(Project(project_dir=project), config_path=None, allow_runs=False)
+    app = make_app(service, Access(token=None, hosts=("here",), any_address=False, port=0))
+    scope = {
+        "type": "http",
+        "method": "HEAD",
+        "path": "/api/events",
+        "query_string": b"",
+        "headers": [(b"host", b"here")],
+    }
+    sent: list[Message] = []
+
+    async def send(message: "Message") -> None:
+        sent.append(message)
+
+    await asyncio.wait_for(app(scope, asyncio.Event().wait, send), 60)  # type: ignore[arg-type] # nobody says anything
+    assert sent[0]["status"] == 200
+    assert (b"content-type", b"text/event-stream; charset=utf-8") in sent[0]["headers"]
+    assert service.feed.listeners == 0
+
+
 # ---------------------------------------------------------------- the API's document
 
 

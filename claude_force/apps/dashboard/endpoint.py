@@ -61,13 +61,9 @@ def handler(endpoint: Endpoint, service: "Service") -> Handler:
         try:
             if endpoint.takes is not None and (refusal := service.refusal()):
                 return http_problem(403, refusal)
-            arguments: list[Any] = []
-            if endpoint.asks is not None:
-                arguments.append(_asked(endpoint.asks, request))
-            if endpoint.takes is not None:
-                arguments.append(await _taken(endpoint.takes, request))
-            if endpoint.media_type == EVENTS:
-                arguments.append(request.headers.get("last-event-id"))
+            arguments = await _arguments(endpoint, request)
+            if endpoint.media_type == EVENTS and request.method == "HEAD":
+                return Response(media_type=EVENTS)  # who listens to nothing needs no place
             if asyncio.iscoroutinefunction(endpoint.answer):
                 found = await endpoint.answer(service, *arguments)
             else:
@@ -88,6 +84,18 @@ class _BadRequestError(Exception):
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
         self.status = status
+
+
+async def _arguments(endpoint: Endpoint, request: Request) -> list[Any]:
+    """What the request gives its answer."""
+    arguments: list[Any] = []
+    if endpoint.asks is not None:
+        arguments.append(_asked(endpoint.asks, request))
+    if endpoint.takes is not None:
+        arguments.append(await _taken(endpoint.takes, request))
+    if endpoint.media_type == EVENTS:
+        arguments.append(request.headers.get("last-event-id"))
+    return arguments
 
 
 def _asked(kind: type[msgspec.Struct], request: Request) -> msgspec.Struct:
