@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from claude_force import PerformanceTracker
 from claude_force.apps.dashboard.endpoints import ENDPOINTS
-from claude_force.apps.dashboard.guard import Access
+from claude_force.apps.dashboard.guard import LINK_S, Access
 from claude_force.apps.dashboard.metrics import MOST_AGENTS, Metrics
 from claude_force.apps.dashboard.openapi import document
 from claude_force.apps.dashboard.problems import status_of
@@ -239,6 +239,17 @@ def test_what_is_monitored_is_there(busy: Project, name: str) -> None:
 
 
 # ---------------------------------------------------------------- who may ask
+
+
+@pytest.mark.parametrize(("after_s", "status"), [(0.0, 303), (LINK_S + 1, None)])
+def test_the_link_works_once_and_not_for_ever(after_s: float, status: int | None) -> None:
+    """Nobody who finds it in a log next week is let in by it."""
+    now = iter((0.0, after_s))
+    access = Access(token="a" * 20, hosts=(), any_address=False, port=0, clock=lambda: next(now))
+    link = access.login_path
+    response = access.log_in(link)
+    assert (response and response.status_code) == status
+    assert response is None or access.log_in(link) is None
 
 
 async def test_who_asks_for_the_head_of_the_events_takes_no_place(project: Path) -> None:

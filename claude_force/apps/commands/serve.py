@@ -51,7 +51,8 @@ def command(
     """Serve a page that shows what is running, how it goes and what it costs, until Ctrl-C.
 
     It shows what any process of the project does, and changes nothing unless --allow-runs is given. Its address is
-    printed on stdout; where there is a token, it is a link that works once, and lets the browser in that opens it.
+    printed on stdout; where there is a token, it is a link that works once, for an hour, and lets the browser in that
+    opens it.
 
     Beside the page there are /healthz, /readyz, /metrics for Prometheus, and an API, which /api/openapi.json describes.
     """

@@ -1,7 +1,8 @@
 """Who may ask, and what a browser may do with the answer: `Guard` stands before every route, those of files included.
 
 - *Token.* Where there is one, nothing is answered without it but 401: as `Authorization: Bearer`, or as the cookie that
-  the printed link gives, once. The cookie is made from the token, so it survives a restart with the same token.
+  the printed link gives, once, and within an hour: it may stand in a log. The cookie is made from the token, so it
+  survives a restart with the same token.
 - *Host.* A page elsewhere may have its own name resolve to this machine (DNS rebinding), and then its scripts are of
   our origin. So only names by which we are meant are answered: 421 for others.
 - *Origin.* What acts must be JSON, which no form can send. Nothing is answered that a page of another origin asks for,
@@ -14,7 +15,8 @@ import hmac
 import ipaddress
 import secrets
 import string
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOGIN = "/login/"
+LINK_S = 3600.0
 _SAFE = frozenset({"GET", "HEAD"})
 _HOST_CHARS = frozenset(string.ascii_letters + string.digits + "-._:[]")
 _HEADERS = {
@@ -46,13 +49,23 @@ _HEADERS = {
 class Access:
     """Who may ask."""
 
-    def __init__(self, *, token: str | None, hosts: Collection[str], any_address: bool, port: int) -> None:
+    def __init__(
+        self,
+        *,
+        token: str | None,
+        hosts: Collection[str],
+        any_address: bool,
+        port: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._token = token
         self._hosts = frozenset(host.lower() for host in hosts)
         self._any_address = any_address
         self._cookie_name = f"claude-force-{port}"  # a browser keeps one jar for all ports of a host
         self._cookie = hmac.digest((token or "").encode(), b"claude-force cookie", hashlib.sha256).hex()
         self._code: str | None = secrets.token_urlsafe(32) if token else None
+        self._clock = clock
+        self._until_s = clock() + LINK_S
 
     @property
     def login_path(self) -> str:
@@ -71,8 +84,8 @@ class Access:
         return any(_same(cookie.strip(), wanted) for cookie in headers.get("cookie", "").split(";"))
 
     def log_in(self, path: str) -> Response | None:
-        """The answer to the one-time link: the cookie, and on to the page. `None` for any other path."""
-        if self._code is None or not _same(path, self.login_path):
+        """The answer to the one-time link: the cookie, and on to the page. `None` for any other path, and later."""
+        if self._code is None or not _same(path, self.login_path) or self._clock() > self._until_s:
             return None
         self._code = None
         response = RedirectResponse("/", 303)
@@ -127,7 +140,10 @@ class Guard:
         if scope["method"] == "GET" and (response := self._access.log_in(scope["path"])):
             return response
         if not self._access.knows(headers):
-            detail = "give the token as `Authorization: Bearer`, or open the link that `claude-force serve` printed"
+            detail = (
+                "give the token as `Authorization: Bearer`, or open the link that `claude-force serve` printed, once,"
+                " within an hour"
+            )
             return http_problem(401, detail, headers={"WWW-Authenticate": "Bearer"})
         host = headers.get("host", "")
         if not self._access.is_ours(host):
