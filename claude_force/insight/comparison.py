@@ -21,9 +21,8 @@ costs and tokens are taken by their logarithms, so that their difference is a ra
 import math
 import statistics
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -142,13 +141,18 @@ def mean(values: Sequence[float]) -> Estimate:
 # ---------------------------------------------------------------- files
 
 
+# What no file of ours can say would be a figure that nothing can be worked out from.
+_Figure = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=10**15)]
+
+
 class _Row(msgspec.Struct, frozen=True):
     """What is read of an execution."""
 
     success: bool
-    execution_time_ms: float
-    estimated_cost: Decimal | None = None
-    output_tokens: int = 0
+    execution_time_ms: _Figure
+    estimated_cost: _Figure | None = None
+    output_tokens: _Count = 0
     cached: bool = False
     error_type: str | None = None
 
@@ -156,13 +160,13 @@ class _Row(msgspec.Struct, frozen=True):
 class _Summary(msgspec.Struct, frozen=True):
     """What is read of a summary."""
 
-    executions: int
-    interrupted: int
-    unpriced: int
-    success_rate: float | None
-    cost_usd: float
-    output_tokens: int
-    time_ms: dict[str, float | None]
+    executions: _Count
+    interrupted: _Count
+    unpriced: _Count
+    success_rate: Annotated[float, msgspec.Meta(ge=0, le=1)] | None
+    cost_usd: _Figure
+    output_tokens: _Count
+    time_ms: dict[str, _Figure | None]
 
 
 def read_estimates(path: Path) -> dict[Figure, Estimate]:
@@ -177,7 +181,7 @@ def read_estimates(path: Path) -> dict[Figure, Estimate]:
         if b'"success_rate"' in data.partition(b'"time_ms"')[0]:
             return _of_summary(msgspec.json.decode(data, type=_Summary))
         return _of_rows(msgspec.json.Decoder(_Row).decode_lines(data))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             f"{str(path)!r} is no file of `analytics export --format json` or `analytics summary --json`: {error};"
             " write one with these"
@@ -187,7 +191,7 @@ def read_estimates(path: Path) -> dict[Figure, Estimate]:
 def _of_rows(rows: Sequence[_Row]) -> dict[Figure, Estimate]:
     ended = [row for row in rows if row.error_type != "Interrupted"]
     times = sorted(row.execution_time_ms for row in rows if row.success and not row.cached)
-    costs = [float(row.estimated_cost) for row in rows if row.estimated_cost is not None]
+    costs = [row.estimated_cost for row in rows if row.estimated_cost is not None]
     found: dict[Figure, Estimate] = {}
     if ended:
         found["success_rate"] = proportion(sum(row.success for row in ended), len(ended))

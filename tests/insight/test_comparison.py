@@ -104,7 +104,12 @@ def test_files(tmp_path: Path) -> None:
     assert exact["p50_ms"].change == pytest.approx(0.3, abs=0.1)
     assert not any(one.is_past(0.4) for one in exact.values())
     assert not any(one.is_past(0) for one in compared(old).values())
-    for wrong in ("{}", "[1]", "no", '{"success_rate": 1, "time_ms": {}}'):
+    row, figures = '{"success": true, "execution_time_ms": 1, ', summary.read_text()
+    for wrong in (
+        "{}", "[1]", "no", '{"success_rate": 1, "time_ms": {}}',
+        row + '"estimated_cost": "NaN"}', row + '"estimated_cost": 1e400}', row + '"output_tokens": -1}',
+        row + f'"x": {"[" * 100_000}', figures.replace("0.7", "7"), figures.replace("20301", "-1"),
+    ):  # fmt: skip
         new.write_text(wrong)
         with pytest.raises(InputError, match="is no file of"):
             read_estimates(new)
