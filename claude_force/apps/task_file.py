@@ -359,7 +359,7 @@ def _known_lines(path: Path) -> Iterator[tuple[_KnownLine | None, bytes]]:
         for number, line in enumerate(file, 1):
             try:
                 known = _known_decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 if not line.endswith(b"\n") and _is_beginning(line):
                     yield None, line
                     return

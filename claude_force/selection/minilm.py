@@ -100,9 +100,8 @@ class MiniLm:
         self.size = size = shape.hidden_size
         self._words = tensors.get("embeddings.word_embeddings.weight", len(vocabulary), size)
         positions = tensors.get("embeddings.position_embeddings.weight", shape.max_position_embeddings, size)
-        kinds = tensors.get(
-            "embeddings.token_type_embeddings.weight", tensors.rows("embeddings.token_type_embeddings.weight"), size
-        )
+        kind = "embeddings.token_type_embeddings.weight"
+        kinds = tensors.get(kind, tensors.rows(kind) or 1, size)  # of which the first is needed
         self._places = positions[:MAX_TOKENS] + kinds[0]
         self._norm = _Norm(tensors, "embeddings.LayerNorm", size, shape.layer_norm_eps)
         self._layers = [_Layer(tensors, f"encoder.layer.{number}", shape) for number in range(shape.num_hidden_layers)]
@@ -125,7 +124,7 @@ _MOST_LAYERS, _MOST_NUMBERS = 64, 16_384
 def _read_shape(path: Path) -> _Shape:
     try:
         shape = msgspec.json.decode(_read(path), type=_Shape)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise WeightsError(f"its {CONFIG} is broken ({error})") from error
     sizes = (shape.hidden_size, shape.intermediate_size, shape.max_position_embeddings, shape.num_attention_heads)
     if not (

@@ -46,7 +46,7 @@ class Tensors:
             table = msgspec.json.decode(self.header, type=dict[str, msgspec.Raw])
             table.pop("__metadata__", None)
             self._tensors = {name: msgspec.json.decode(raw, type=_Tensor) for name, raw in table.items()}
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise WeightsError(f"its header is broken ({error})") from error
 
     def get(self, name: str, *shape: int) -> "NDArray[np.float32]":

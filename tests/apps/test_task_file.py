@@ -222,7 +222,9 @@ def test_a_crash_may_have_cut_the_last_line_anywhere() -> None:
         assert all(json.loads(line)["status"] == "done" for line in lines)
 
 
-@pytest.mark.parametrize("content", ["notes\n", '"a task"\n', '{"number": 1}\n', "notes", "\0" * 9, "\n"])
+@pytest.mark.parametrize(
+    "content", ["notes\n", '"a task"\n', '{"number": 1}\n', "notes", "\0" * 9, "\n", '{"a":' + "[" * 9**5]
+)
 def test_another_file_is_left_alone(content: str) -> None:
     """A file that holds anything but results is refused, and not a byte of it is changed."""
     Path("notes.txt").write_text(content)

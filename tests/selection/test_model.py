@@ -54,7 +54,7 @@ def _whole() -> bytes:
     return safetensors(tiny_numbers())
 
 
-_WORDS = "embeddings.word_embeddings.weight"
+_WORDS, _KINDS = "embeddings.word_embeddings.weight", "embeddings.token_type_embeddings.weight"
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,8 @@ _WORDS = "embeddings.word_embeddings.weight"
         ((1 << 40).to_bytes(8, "little") + b"{}", "header"),
         ((2).to_bytes(8, "little") + b"[]", "broken"),
         ((9).to_bytes(8, "little") + b'{"a": {}}', "broken"),
+        ((100_005).to_bytes(8, "little") + b'{"a":' + b"[" * 100_000, "broken"),
+        (safetensors(tiny_numbers(), **{_KINDS: {"dtype": "F32", "shape": [0, 8], "data_offsets": [0, 0]}}), "F32 of"),
         (_whole()[:-4], "lies outside"),
         (safetensors({}), "has no"),
         (
@@ -94,6 +96,7 @@ def test_weights_that_are_none(model: Path, data: bytes, said: str) -> None:
     [
         ("config.json", "{}", "config.json is broken"),
         ("config.json", '{"hidden_size": 8', "config.json is broken"),
+        ("config.json", f'{{"more": {"[" * 100_000}', "config.json is broken"),
         ("vocab.txt", "the\n", "vocabulary has no"),
         ("vocab.txt", "\n".join([*PIECES, "more"]), "should be F32"),
     ],
