@@ -107,7 +107,7 @@ def plan_tasks_file(
     if len(to_ask) < len(tasks):
         note(f"{len(tasks) - len(to_ask)} of {len(tasks)} tasks are done already; {len(to_ask)} would be asked")
     planned = [PlannedTask(task.number, task.id, task.call) for task in to_ask]
-    plan_tasks(project, planned, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
+    plan_tasks(project, planned, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json, warns=False)
 
 
 def warm_cache(

@@ -57,6 +57,7 @@ class _Planned(NamedTuple):
             "max_usd": _float(found.max_usd),
             "skills": list(found.skills),
             "context": {"files": list(found.context), "tokens": found.context_tokens},
+            "warnings": list(found.warnings),
         }
 
 
@@ -68,14 +69,20 @@ def plan_tasks(
     max_cost_usd: float | None,
     exact: bool,
     as_json: bool,
+    warns: bool = True,
 ) -> None:
-    """Show what they would cost with these options; with `exact`, their prompts are counted by the API."""
+    """Show what they would cost with these options; with `exact`, their prompts are counted by the API.
+
+    Unless it `warns`, what is wrong with the prompts has been said.
+    """
     planned = _planned(project, tasks, options, {})
     counts: Counts = {}
     if exact:
         counts = count_prompts(project, {each.found.key: each.found.request for each in planned if not each.found.kept})
         planned = _planned(project, tasks, options, counts)
     turns = [each.found for each in planned if not each.is_repeated]
+    for warning in dict.fromkeys(warning for turn in turns for warning in turn.warnings) if warns else ():
+        note(warning, kind="warning")
     savings = savings_of(project.parts, turns, is_routed=project.auto_model)
     sums = {
         "minimum": [each.found.min_usd for each in planned],

@@ -163,6 +163,17 @@ def test_what_routing_would_save_is_what_it_saves(project: Path, run: Run) -> No
     assert "routing   costs" in run("execute", "helper", task, "--auto-model", "--plan").stdout
 
 
+def test_what_is_left_out_of_the_prompts_is_said(project: Path, run: Run) -> None:
+    """Once, as a call does, and for programs: a plan is what one looks at before paying."""
+    (project / "CLAUDE.md").write_text("@gone.md")
+    (project / "tasks.jsonl").write_text('"x"\n"y"\n')
+    said = "warning: 'gone.md', which 'CLAUDE.md' imports, is no part of the project's context"
+    for args in (["x"], ["--tasks-file", "tasks.jsonl"]):
+        planned = run("execute", "reviewer", *args, "--plan", "--json")
+        assert planned.stderr.count(said) == 1
+        assert [len(task["warnings"]) for task in json.loads(planned.stdout)["tasks"]] == [1] * len(args)
+
+
 def test_a_limit_that_is_too_low_is_said(run: Run) -> None:
     """Before anything is paid."""
     said = run("execute", "reviewer", "x", "--plan", "--max-usd", "0.0001").stderr
