@@ -311,6 +311,16 @@ def test_a_plain_file_becomes_an_agent(tmp_path: Path, file: str, text: str, nam
     assert all(problem.kind == "unusual-name" for problem in result.left)
 
 
+def test_a_file_that_is_named_twice_is_looked_at_once(tmp_path: Path) -> None:
+    """By its path, by that of its folder, and by a link; what is no Markdown is told of."""
+    path, text, link = tmp_path / "agents/a.md", tmp_path / "agents/a.txt", tmp_path / "b.md"
+    write(path, "Does A.")
+    write(text, "Does A.")
+    link.symlink_to(path)
+    files = list(examine([link, path, path.parent, text, path], AGENTS))
+    assert [file.path for file in files] == [link, text]
+
+
 def test_a_project_of_claude_force_2_becomes_agents(tmp_path: Path) -> None:
     """The config's name counts, domains become keywords, the contract follows the text, and paths stay inside."""
     base = tmp_path / ".claude"
