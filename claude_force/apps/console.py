@@ -144,10 +144,11 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         return
     from rich import box  # noqa: PLC0415 - 40 ms that a pipe does not pay
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False)
+    columns = (Column(header, overflow="fold") for header in headers)  # where it is narrow, nothing is cut off
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
     Console().print(table)

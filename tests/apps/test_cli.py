@@ -467,10 +467,14 @@ def test_agents_list(project: Path) -> None:
 
 
 def test_agents_list_on_a_terminal(project: Path, simulator: Simulator) -> None:
-    """A person gets a table."""
+    """A person gets a table, of which nothing is cut off where it is narrow."""
+    name = "-".join(["longest"] * 12)
+    write(project / f".claude/agents/{name}.md", "You review.")
     shown = "".join(on_terminal("agents", "list", cwd=project, simulator=simulator))
     assert "when to call it" in shown
     assert "reviewer" in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert "".join(line.strip().partition(" ")[0] for line in shown.splitlines()).count(name) == 1
 
 
 def test_agents_show(project: Path) -> None:
