@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
 import click
 
@@ -38,6 +38,31 @@ if TYPE_CHECKING:
     from claude_force.base.models import Tier
     from claude_force.base.records import AgentResult, Retry
     from claude_force.orchestrator import CallOptions
+
+
+class _Call(TypedDict):
+    """How the agent is asked, whatever the task."""
+
+    model: str | None
+    fallback_models: tuple[str, ...]
+    skills: tuple[str, ...]
+    no_project_context: bool
+    effort: Effort | None
+    max_tokens: int | None
+    schema: str | None
+    timeout_s: float | None
+    attempt_timeout_s: float | None
+    use_memory: bool | None
+    no_cache: bool
+    refresh: bool
+
+
+class _Shown(TypedDict):
+    """How a plan is made and shown."""
+
+    max_cost_usd: float | None
+    exact: bool
+    as_json: bool
 
 
 def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
@@ -117,21 +142,13 @@ def complete_agent(_: click.Context, __: click.Parameter, incomplete: str) -> "l
 def command(
     agent: str,
     task: str | None,
+    *,
     files: tuple[str, ...],
-    model: str | None,
     only_plans: bool,
     exact: bool,
     auto_model: bool | None,
     min_tier: "Tier | None",
     max_tier: "Tier | None",
-    fallback_models: tuple[str, ...],
-    skills: tuple[str, ...],
-    no_project_context: bool,
-    effort: Effort | None,
-    max_tokens: int | None,
-    schema: str | None,
-    timeout_s: float | None,
-    attempt_timeout_s: float | None,
     tasks_file: str | None,
     max_concurrent: int | None,
     batch: bool,
@@ -139,13 +156,11 @@ def command(
     live_fallback: bool,
     output: Path | None,
     max_cost_usd: float | None,
-    use_memory: bool | None,
-    no_cache: bool,
-    refresh: bool,
     awaited: bool,
     offline: bool,
     config_path: Path | None,
     as_json: bool,
+    **call: Unpack[_Call],
 ) -> None:
     """Run one agent on one task and print its answer.
 
@@ -156,7 +171,7 @@ def command(
     the same command goes on where an earlier one was stopped; with --json, a summary follows on standard output. An
     object may have the keys task, agent, id, files, model, effort and max_tokens.
     """
-    if no_cache and refresh:
+    if call["no_cache"] and call["refresh"]:
         raise click.UsageError("--refresh keeps the new answer, --no-cache does not; give one of them")
     _check_batch(
         is_batch=batch,
@@ -168,7 +183,7 @@ def command(
     )
     if exact and not only_plans:
         raise click.UsageError("--exact belongs to --plan; give that, too")
-    if auto_model and model is not None:
+    if auto_model and call["model"] is not None:
         raise click.UsageError("--auto-model chooses the model, so it does not go with --model; leave one of them out")
     project = Project(
         config_path,
@@ -179,62 +194,60 @@ def command(
         max_tier=max_tier,
     )
     check_routing(project, min_tier, max_tier)
-    options: CallOptions = {
-        "model": model,
-        "fallback_models": fallback_models or None,
-        "effort": effort,
-        "max_tokens": max_tokens,
-        "timeout_seconds": timeout_s,
-        "attempt_timeout_seconds": attempt_timeout_s,
-        "use_memory": use_memory,
-        "use_cache": False if no_cache else "refresh" if refresh else None,
-        "output_schema": None if schema is None else read_schema(schema),
-        "skills": project.load_skills(skills),
-        "project_context": False if no_project_context else None,
-    }
+    options = _options(project, call)
+    shown: _Shown = {"max_cost_usd": max_cost_usd, "exact": exact, "as_json": as_json}
     if tasks_file is None:
         if max_concurrent is not None or output is not None:
             raise click.UsageError("--max-concurrent and --output belong to --tasks-file; give that, too")
         options["files"] = files
         if only_plans:
-            _plan(project, agent, task, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
+            _plan(project, agent, task, options, **shown)
             return
         code = _execute(project, agent, task, options, awaited=awaited, as_json=as_json)
-        roll_up_if_due(project)
-        raise SystemExit(code)
-    _check_tasks_file(project, agent, task)
-    if only_plans:
-        from claude_force.apps.batch import plan_tasks_file  # noqa: PLC0415 - as below
+    else:
+        from claude_force.apps.batch import (  # noqa: PLC0415 - one task does not pay for many
+            BatchOptions,
+            plan_tasks_file,
+            run_tasks_file,
+        )
 
-        plan_tasks_file(
+        _check_tasks_file(project, agent, task)
+        if only_plans:
+            plan_tasks_file(project, tasks_file, agent=agent, output=output, files=files, options=options, **shown)
+            return
+        if as_json and output is None and not no_wait:
+            text = "results are JSON already; --json adds a summary, which needs --output for the results"
+            raise click.UsageError(text)
+        code = run_tasks_file(
             project,
             tasks_file,
             agent=agent,
             output=output,
             files=files,
             options=options,
-            max_cost_usd=max_cost_usd,
-            exact=exact,
+            max_concurrent=max_concurrent,
             as_json=as_json,
+            batch=BatchOptions(waits=not no_wait, live_fallback=live_fallback) if batch else None,
         )
-        return
-    if as_json and output is None and not no_wait:
-        raise click.UsageError("results are JSON already; --json adds a summary, which needs --output for the results")
-    from claude_force.apps.batch import BatchOptions, run_tasks_file  # noqa: PLC0415 - one task does not pay for many
-
-    code = run_tasks_file(
-        project,
-        tasks_file,
-        agent=agent,
-        output=output,
-        files=files,
-        options=options,
-        max_concurrent=max_concurrent,
-        as_json=as_json,
-        batch=BatchOptions(waits=not no_wait, live_fallback=live_fallback) if batch else None,
-    )
     roll_up_if_due(project)
     raise SystemExit(code)
+
+
+def _options(project: Project, call: _Call) -> "CallOptions":
+    """The same as a call of the orchestrator takes it."""
+    return {
+        "model": call["model"],
+        "fallback_models": call["fallback_models"] or None,
+        "effort": call["effort"],
+        "max_tokens": call["max_tokens"],
+        "timeout_seconds": call["timeout_s"],
+        "attempt_timeout_seconds": call["attempt_timeout_s"],
+        "use_memory": call["use_memory"],
+        "use_cache": False if call["no_cache"] else "refresh" if call["refresh"] else None,
+        "output_schema": None if call["schema"] is None else read_schema(call["schema"]),
+        "skills": project.load_skills(call["skills"]),
+        "project_context": False if call["no_project_context"] else None,
+    }
 
 
 def _check_tasks_file(project: Project, agent: str, task: str | None) -> None:
@@ -295,22 +308,12 @@ def _execute(
     return 0
 
 
-def _plan(
-    project: Project,
-    agent: str,
-    task: str | None,
-    options: "CallOptions",
-    *,
-    max_cost_usd: float | None,
-    exact: bool,
-    as_json: bool,
-) -> None:
+def _plan(project: Project, agent: str, task: str | None, options: "CallOptions", **shown: Unpack[_Shown]) -> None:
     from claude_force.apps.task_plan import PlannedTask, plan_tasks  # noqa: PLC0415 - few calls are only planned
 
     text, options["materials"] = _from_stdin(task)
     agent = choose_agent(project, text).agent_name if is_auto(project, agent) else agent
-    planned = [PlannedTask(1, None, AgentTask(agent, text))]
-    plan_tasks(project, planned, options, max_cost_usd=max_cost_usd, exact=exact, as_json=as_json)
+    plan_tasks(project, [PlannedTask(1, None, AgentTask(agent, text))], options, **shown)
 
 
 def _say_model(project: Project, agent: str, task: str, options: "CallOptions") -> None:
