@@ -1,15 +1,14 @@
 """`claude-force analytics alerts` for cron, and `--alerts` after a run."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from claude_force.testing import ApiFault, Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
+
 RULES = [
     {"name": "errors", "metric": "error_rate", "above": 0.4, "severity": "critical", "min_executions": 2},
     {"name": "busy", "metric": "executions", "above": 1, "severity": "info"},

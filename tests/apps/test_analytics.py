@@ -3,14 +3,11 @@
 import json
 import os
 import re
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from claude_force.testing import ApiFault, Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+from .conftest import Run, Start
 
 
 def test_costs(run: Run, project: Path) -> None:

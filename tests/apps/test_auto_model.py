@@ -1,15 +1,13 @@
 """`execute --auto-model`: the model is chosen for the task, and the user hears which one and why."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from claude_force.testing import Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 EASY, HARD = "Fix the typo in the title.", "Design the architecture of a payment service."
 

@@ -15,8 +15,7 @@ import pytest
 
 from claude_force.testing import Answer, ApiFault, Refusal, Rule, SeenRequest, Simulator, environment
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+from .conftest import Run, Start
 
 EXECUTE = ("execute", "reviewer", "--tasks-file", "t.jsonl")
 KEEPING = (*EXECUTE, "--output", "r.jsonl")

@@ -18,6 +18,8 @@ from claude_force.stores.runs import RunRecord, RunStore, StepRecord
 from claude_force.testing import ApiFault, Rule, SeenRequest, Simulator
 from claude_force.workflows.definition import InputType
 
+from .conftest import Run
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
@@ -30,7 +32,6 @@ HOSTILE = "<img src=x onerror=\"document.title='run'\"><script>document.title='r
 
 Process = subprocess.Popen[str]
 Start = Callable[..., Process]
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """`--max-usd` and `claude-force budgets`: a real process, a real server, and never more than was allowed."""
 
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from claude_force.base.usage import Usage
 from claude_force.testing import Answer, Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 # Of haiku, 1,000 tokens of output cost $0.0005, and a prompt here less than $0.00005.
 ASK = ("execute", "reviewer", "--max-tokens", "1000")

@@ -1,15 +1,13 @@
 """`claude-force health`, for people and for probes."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from claude_force.testing import ApiFault, Disconnect, NotMessages, Rule, SeenRequest, Simulator, environment
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 
 def test_for_people(run: Run, simulator: Simulator) -> None:

@@ -1,11 +1,9 @@
 """`claude-force memory`: what was done before, for people, pipes and programs."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 
 def test_what_was_done_before(run: Run, project: Path) -> None:

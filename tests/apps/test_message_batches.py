@@ -2,8 +2,7 @@
 
 import json
 import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anthropic
@@ -11,8 +10,7 @@ import pytest
 
 from claude_force.testing import Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+from .conftest import Run, Start
 
 EXECUTE = ("execute", "reviewer", "--tasks-file", "t.jsonl", "--batch", "--output", "r.jsonl")
 

@@ -1,8 +1,6 @@
 """`claude-force metrics`, and what the command line does by itself once an answer is out."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import pytest
 
 from claude_force.performance_tracker import PerformanceTracker
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 
 @pytest.fixture

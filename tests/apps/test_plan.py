@@ -1,8 +1,6 @@
 """`--plan`: what a command would do and cost, with nothing asked; `--exact`, and what could be saved."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 
 from claude_force.testing import ApiFault, Rule, Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 COUNT = "/v1/messages/count_tokens"
 TASKS: tuple[Any, ...] = (

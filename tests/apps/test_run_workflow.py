@@ -16,8 +16,8 @@ import pytest
 
 from claude_force.testing import Answer, ApiFault, Refusal, Rule, SeenRequest, Simulator, environment
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+from .conftest import Run, Start
+
 Write = Callable[..., None]
 
 REVIEW = ("run-workflow", "review")

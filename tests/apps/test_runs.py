@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 
 from claude_force.testing import ApiFault, Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 
 @pytest.fixture

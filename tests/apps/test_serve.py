@@ -18,8 +18,8 @@ from claude_force import PerformanceTracker
 from claude_force.apps.dashboard.endpoints import ENDPOINTS
 from claude_force.testing import Hang, Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-Start = Callable[..., subprocess.Popen[str]]
+from .conftest import Run, Start
+
 TOKEN = "a token that nobody guesses"
 WAIT_S = 120.0
 ANYWHERE = "0.0.0.0"  # noqa: S104 - it is what is tested

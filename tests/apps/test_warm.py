@@ -1,7 +1,6 @@
 """`claude-force cache warm`: a real process, a real server, and not a cent more than was allowed."""
 
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from claude_force.base.usage import Usage
 from claude_force.testing import Answer, ApiFault, Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 WARM = ("cache", "warm", "reviewer", "--tasks-file", "t.jsonl")
 # Haiku's price of 1,000 tokens of output, which is nearly all that the small tasks here can cost: $0.0005.

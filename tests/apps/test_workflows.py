@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from claude_force.testing import Simulator
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from .conftest import Run
 
 GOOD: dict[str, Any] = {
     "name": "Look Twice",
