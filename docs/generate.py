@@ -95,6 +95,7 @@ _MEANINGS = {
     6: "the model declined",
     128 + signal.SIGHUP: "ended with its terminal (SIGHUP)",
     128 + signal.SIGINT: "interrupted (Ctrl-C)",
+    128 + signal.SIGPIPE: "the reader of a pipe left, as `head` does (SIGPIPE)",
     128 + signal.SIGTERM: "ended from outside (SIGTERM)",
 }
 
