@@ -15,7 +15,7 @@ import weakref
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
@@ -29,17 +29,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+"""As a line that is read may have them: the largest is a thousand times what any model takes at once."""
+
+
 class CallLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One of the answers that an execution was billed for: what its price comes from."""
 
     model: str
     asked_model: str | None = None
     """As the request named it, where the server answered by another name."""
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    cache_write_1h_tokens: int = 0
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    cache_read_tokens: Tokens = 0
+    cache_write_tokens: Tokens = 0
+    cache_write_1h_tokens: Tokens = 0
     """The part of those written that is kept for an hour, which is dearer."""
 
 

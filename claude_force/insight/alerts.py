@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from claude_force.base.alerts import AlertRule, Metric, Severity
-from claude_force.insight.figures import Figures
+from claude_force.insight.figures import Figures, add_figures, columns_of
 from claude_force.insight.ledger import Ledger, LedgerLine
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Watch:
         if number >= self._windows:
             return
         if number == 0:
-            self.figures.add(line)
+            add_figures((self.figures,), (0,), columns_of((line,)))
         else:
             self._cost_before[number] += line.estimated_cost or 0
 

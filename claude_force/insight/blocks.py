@@ -3,22 +3,17 @@
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from claude_force.insight.ledger import MAX_LINE_BYTES, UNREADABLE, LedgerLine, ShortLine
+from claude_force.insight.ledger import MAX_LINE_BYTES, UNREADABLE, Line
 
 if TYPE_CHECKING:
     from io import BufferedIOBase
 
-# Smaller ones leave too few lines of a kind to add them up at once, larger ones fall out of the processor's cache.
-BLOCK_BYTES = 1 << 21
+    import msgspec
 
-Line = TypeVar("Line", bound=ShortLine)
-
-SHORT = msgspec.json.Decoder(ShortLine)
-LONG = msgspec.json.Decoder(LedgerLine)
+# What is made of larger ones falls out of the processor's cache.
+BLOCK_BYTES = 1 << 19
 
 
 class Block(NamedTuple):
@@ -54,7 +49,7 @@ def blocks(file: "BufferedIOBase", *, start: int = 0, end: int = sys.maxsize) ->
 
 
 def lines_of(block: Block, decoder: "msgspec.json.Decoder[Line]") -> tuple[list[Line], int]:
-    """Its lines, and how many others cannot be read; empty ones are left out."""
+    """Its lines, sound or not, and how many others cannot be read; empty ones are left out."""
     if not block.is_lines:
         return [], int(block.data.endswith(b"\n"))
     with suppress(*UNREADABLE):

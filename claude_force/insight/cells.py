@@ -3,21 +3,18 @@
 Whatever was rolled up or indexed can still be asked by day, agent and model, and no finer.
 """
 
+import itertools
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
-from datetime import UTC, date, tzinfo
-from typing import Annotated, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime, timedelta, tzinfo
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from claude_force.insight.blocks import Line
-from claude_force.insight.figures import Costs, Figures
+from claude_force.insight.figures import Columns, Costs, Figures, add_figures, are_sound, columns_of
 from claude_force.insight.ledger import ShortLine
 from claude_force.insight.sketch import Sketch
-
-_HOUR_MS = 3_600_000
-_LAST_HOUR = 23
 
 
 class Cell(NamedTuple):
@@ -57,44 +54,74 @@ class CellRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total_time_us: int = 0
 
 
-def days_of(line: ShortLine) -> tuple[int, int] | None:
-    """The days on which it ended and began; `None` where there are no such dates."""
-    try:
-        return line.ended_at.astimezone(UTC).toordinal(), line.begun_at.astimezone(UTC).toordinal()
-    except OverflowError:
-        return None
-
-
 def is_utc(zone: tzinfo | None) -> bool:
     """Whether the days of that zone, the machine's if `None`, are those of cells."""
     return zone is UTC or str(zone) == "UTC" or (zone is None and not time.timezone and not time.daylight)
 
 
-def grouped(lines: Iterable[Line]) -> tuple[dict[Cell, list[Line]], int]:
-    """The lines by their cells, and how many have no date."""
-    groups = defaultdict[tuple[int, int, str, str | None, bool, bool], list[Line]](list)
-    undated = 0
-    for line in lines:
-        begun = line.timestamp
-        # It is asked of each of millions, so what it takes to add a duration is done only where the day may be over.
-        if begun.tzinfo is UTC and begun.hour != _LAST_HOUR and 0 <= line.execution_time_ms < _HOUR_MS:
-            ended_on = begun_on = begun.toordinal()
-        else:
-            days = days_of(line)
-            if days is None:
-                undated += 1
-                continue
-            ended_on, begun_on = days
-        groups[ended_on, begun_on, line.agent_name, line.model, line.simulated, line.cached].append(line)
-    return {Cell(*cell): group for cell, group in groups.items()}, undated
+class Grouped(NamedTuple):
+    """Lines, with the cell of each."""
+
+    cells: Sequence[Cell]
+    places: Sequence[int]
+    """Of each line: that of its cell."""
+    columns: Columns
+    passed_over: int = 0
+    """How many others there were that have no date, or are not sound."""
 
 
-def add_lines(cells: Cells, lines: Iterable[Line]) -> int:
-    """Count these executions; how many have no date, and are not counted."""
-    groups, undated = grouped(lines)
-    for cell, group in groups.items():
-        cells.setdefault(cell, Figures()).add(*group)
-    return undated
+def grouped(lines: Sequence[ShortLine]) -> Grouped:
+    """The lines, if they may count, by their cells."""
+    if not lines:
+        return Grouped((), (), columns_of(lines))
+    columns = columns_of(lines)
+    days = _days_of_each(columns["timestamp"], columns["execution_time_ms"])
+    if None in days or not are_sound(columns):
+        own = [line for line in lines if line.is_sound and days_of(line)]
+        return grouped(own)._replace(passed_over=len(lines) - len(own))
+    places_of = defaultdict[tuple[Any, ...], int](itertools.count().__next__)
+    kinds = zip(days, *(columns[name] for name in Cell._fields[2:]), strict=True)
+    places = list(map(places_of.__getitem__, kinds))
+    return Grouped([Cell(*days, *kind) for days, *kind in places_of], places, columns)
+
+
+def days_of(line: ShortLine) -> tuple[int, int] | None:
+    """The days on which it ended and began; `None` where there are no such dates."""
+    return _days_of_all((line.timestamp,), (line.execution_time_ms,))
+
+
+def _days_of_each(begins: Sequence[datetime], times_ms: Sequence[float]) -> list[tuple[int, int] | None]:
+    """The days on which each ended and began: they come in order, so that many in a row have the same."""
+    days = _days_of_all(begins, times_ms)
+    if days is not None or len(begins) == 1:
+        return [days] * len(begins)
+    half = len(begins) // 2
+    return _days_of_each(begins[:half], times_ms[:half]) + _days_of_each(begins[half:], times_ms[half:])
+
+
+def _days_of_all(begins: Sequence[datetime], times_ms: Sequence[float]) -> tuple[int, int] | None:
+    """The days on which all ended and began; `None` where these are not the same, or one has none."""
+    try:
+        first, last = min(begins), max(begins)
+        begun, ended = _day_of(first), _day_of(first + timedelta(milliseconds=min(times_ms)))
+        is_same = begun == _day_of(last) and ended == _day_of(last + timedelta(milliseconds=max(times_ms)))
+    except (OverflowError, TypeError):  # of no date; with a time zone and without
+        return None
+    return (ended, begun) if is_same and first.year > MINYEAR and last.year < MAXYEAR else None
+
+
+def _day_of(moment: datetime) -> int:
+    return (moment.astimezone(UTC) if moment.tzinfo else moment).toordinal()
+
+
+def add_lines(cells: Cells, lines: Sequence[ShortLine]) -> int:
+    """Count these executions; how many are passed over."""
+    found = grouped(lines)
+    for cell in found.cells:
+        if cell not in cells:
+            cells[cell] = Figures()
+    add_figures([cells[cell] for cell in found.cells], found.places, found.columns)
+    return found.passed_over
 
 
 def merge(cells: Cells, more: Mapping[Cell, Figures]) -> None:

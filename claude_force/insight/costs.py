@@ -1,5 +1,6 @@
 """What was spent and saved, as the ledger has it, by agent, model, day, run or step. Sums are exact."""
 
+import itertools
 from collections import defaultdict
 from datetime import date, tzinfo
 from pathlib import Path
@@ -11,7 +12,7 @@ from claude_force.base.pricing import BatchPrices, saved_by_caching_usd, total_u
 from claude_force.base.usage import Usage
 from claude_force.insight.cells import Cell, is_utc
 from claude_force.insight.counting import Found, Selected, Selection, count
-from claude_force.insight.figures import Costs, Priced
+from claude_force.insight.figures import Costs, Priced, add_costs, columns_of
 from claude_force.insight.ledger import LedgerLine
 from claude_force.performance_tracker import CallLine
 
@@ -85,12 +86,11 @@ def _by_line(
     """Add what has lines; the rest is returned."""
     selected = Selected(path, selection)
     for lines in selected:
-        own = defaultdict[str, list[LedgerLine]](list)
-        for line in lines:
-            own[_line_group(line, by, zone)].append(line)
-        for name, group in own.items():
-            repriced = None if prices is None else [_repriced(line, prices) for line in group]
-            groups[name].add(group, repriced=repriced)
+        if lines:
+            repriced = None if prices is None else [_repriced(line, prices) for line in lines]
+            places_of = defaultdict[str, int](itertools.count().__next__)
+            places = [places_of[_line_group(line, by, zone)] for line in lines]
+            add_costs([groups[name] for name in places_of], places, columns_of(lines), repriced=repriced)
     return selected.rest()
 
 

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from claude_force.insight.blocks import LONG, SHORT, Line
 from claude_force.insight.cells import Cells, add_lines, days_of, merge
 from claude_force.insight.index import read_index
-from claude_force.insight.ledger import LedgerLine
+from claude_force.insight.ledger import LONG, SHORT, LedgerLine, Line
 from claude_force.insight.past import Past
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from claude_force.insight.cells import Cell
@@ -183,7 +182,7 @@ def _by_cell(path: "Path", selection: Selection) -> Found:
                 merge(cells, indexed.cells)
             elif number == first_day:
                 for _, lines in past.lines(SHORT, start=indexed.start, end=indexed.end):
-                    add_lines(cells, _of_day(number, selection.recent(lines)))
+                    _add_of_day(number, selection.recent(lines), cells)
         for day in past.daily.days:
             number = day.date.toordinal()
             if number >= selection.first_whole_day:
@@ -199,11 +198,13 @@ def _add_first_day(past: Past, day: "Day", selection: Selection, cells: Cells) -
     if day.archive is not None:
         with suppress(FileNotFoundError):
             for lines in past.archived(day.archive, SHORT):
-                add_lines(cells, _of_day(day.date.toordinal(), selection.recent(lines)))
+                _add_of_day(day.date.toordinal(), selection.recent(lines), cells)
             return 0
     merge(cells, day.figures)
     return executions_of(day, selection)
 
 
-def _of_day(day: int, lines: "Iterable[Line]") -> list[Line]:
-    return [line for line in lines if (days := days_of(line)) and days[0] == day]
+def _add_of_day(day: int, lines: "Sequence[ShortLine]", cells: Cells) -> None:
+    found = Cells()
+    add_lines(found, lines)
+    merge(cells, {cell: figures for cell, figures in found.items() if cell.ended == day})

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from claude_force.base.errors import MetricsError
-from claude_force.insight.blocks import Line, blocks, lines_of
+from claude_force.insight.blocks import blocks, lines_of
 from claude_force.insight.cells import CellRecord, Count, from_records, to_records
-from claude_force.insight.ledger import opened
+from claude_force.insight.ledger import Line, opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

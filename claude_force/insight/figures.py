@@ -1,6 +1,7 @@
 """The figures of executions: `Costs`, what was spent and saved, and `Figures`, how it went as well.
 
 Lines are added many at once, and column by column: a call for each line and figure would take longer than to read them.
+Each goes to the figures at its *place*, so that the lines need not be divided before.
 What was added apart can be merged, so figures are the same however the lines were divided. Sums are exact: money is
 `Decimal`, and times are whole microseconds.
 """
@@ -8,19 +9,18 @@ What was added apart can be merged, so figures are the same however the lines we
 import itertools
 from collections import Counter
 from decimal import Decimal
-from operator import attrgetter, mul
+from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
+from msgspec.structs import astuple
 
 from claude_force.base.records import Savings
-from claude_force.insight.ledger import is_money
-from claude_force.insight.sketch import Sketch
+from claude_force.insight.ledger import ShortLine, are_costs, are_money
+from claude_force.insight.sketch import Sketch, add_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    from claude_force.insight.ledger import ShortLine
 
 PERCENTILES = (50, 75, 90, 95, 99)
 _FREE = Decimal(0)
@@ -28,27 +28,21 @@ _SUM_DIGITS = 24
 """Before the point: more than as many lines as there can be of the dearest one come to."""
 
 INTERRUPTED = "Interrupted"
-_usual = attrgetter("input_tokens", "output_tokens", "estimated_cost")
-_time_ms = attrgetter("execution_time_ms")
-_unusual = attrgetter(
-    "success",
-    "error_type",
-    "cached",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "saved_cost",
-    "prompt_cache_saved",
-    "routing_saved",
-    "batch_id",
-)
-_NOTHING_UNUSUAL = (True, None, False, 0, 0, None, None, None, None)
-_Unusual = list[tuple[Any, ...]] | None
+Columns = dict[str, tuple[Any, ...]]
+"""What lines say of each field of a `ShortLine`, in their order."""
 
 
-def _unusual_of(lines: "Sequence[ShortLine]") -> _Unusual:
-    """What few executions have; `None` where none has: one comparison of each then takes the place of nine sums."""
-    found = list(map(_unusual, lines))
-    return None if found.count(_NOTHING_UNUSUAL) == len(found) else found
+def columns_of(lines: "Iterable[ShortLine]") -> Columns:
+    """Those of these lines."""
+    columns = tuple(zip(*map(astuple, lines), strict=True)) or itertools.repeat(())
+    return dict(zip(ShortLine.__struct_fields__, columns, strict=False))
+
+
+def are_sound(columns: Columns) -> bool:
+    """Whether all costs are, as `ShortLine.is_sound` has it."""
+    costs = (_known(columns[name]) for name in ("estimated_cost", "saved_cost"))
+    saved = (_known(columns[name]) for name in ("prompt_cache_saved", "routing_saved"))
+    return all(map(are_costs, costs)) and all(map(are_money, saved))
 
 
 class Priced(NamedTuple):
@@ -86,39 +80,9 @@ class Costs(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     def __post_init__(self) -> None:
         """Refuse what a file of figures cannot have from us."""
-        amounts = (getattr(self, name) for name in self.__struct_fields__ if name.endswith("_usd"))
-        if not all(is_money(amount, digits=_SUM_DIGITS) for amount in amounts):
+        amounts = [getattr(self, name) for name in self.__struct_fields__ if name.endswith("_usd")]
+        if not are_money(amounts, digits=_SUM_DIGITS):
             raise ValueError("it has a sum of money that is none")
-
-    def add(self, lines: "Sequence[ShortLine]", *, repriced: "Sequence[Priced] | None" = None) -> None:
-        """Count these executions, at least one; `repriced` has other prices for them, in their order."""
-        self.add_columns(lines, _unusual_of(lines), repriced)
-
-    def add_columns(
-        self, lines: "Sequence[ShortLine]", unusual: _Unusual, repriced: "Sequence[Priced] | None" = None
-    ) -> None:
-        """The same, for `Figures`, which has looked for what is unusual already."""
-        inputs, outputs, costs = zip(*map(_usual, lines), strict=True)
-        if repriced is not None:
-            costs = tuple(price.cost_usd for price in repriced)
-            self.saved_by_prompt_cache_usd += _total(price.saved_usd for price in repriced)
-        known = [cost for cost in costs if cost is not None]
-        self.executions += len(lines)
-        self.input_tokens += sum(inputs)
-        self.output_tokens += sum(outputs)
-        self.cost_usd += sum(known, _FREE)
-        self.unpriced += len(lines) - len(known)
-        if unusual is None:
-            return
-        successes, _, cached, reads, writes, by_cache, by_prompt_cache, by_routing, batches = zip(*unusual, strict=True)
-        self.failures += successes.count(False)
-        self.cached += cached.count(True)
-        self.cache_read_tokens += sum(reads)
-        self.cache_write_tokens += sum(writes)
-        self.saved_by_cache_usd += _total(by_cache)
-        self.saved_by_prompt_cache_usd += _total(by_prompt_cache if repriced is None else ())
-        self.saved_by_routing_usd += _total(by_routing)
-        self.saved_by_batch_usd += _total(itertools.compress(costs, batches))
 
     def merge(self, other: "Costs") -> None:
         """Count what the other one has counted, too."""
@@ -155,24 +119,6 @@ class Figures(msgspec.Struct, kw_only=True):
     total_time_us: int = 0
     """Of all, in microseconds."""
 
-    def add(self, *lines: "ShortLine") -> None:
-        """Count these executions."""
-        unusual = _unusual_of(lines)
-        self.costs.add_columns(lines, unusual)
-        times = list(map(_time_ms, lines))
-        self.total_time_us += sum(map(round, map(mul, times, itertools.repeat(1000))))
-        if unusual is None:
-            self.times_ms.add(*times)
-            return
-        ends = [(success, error_type, cached) for success, error_type, cached, *_ in unusual]
-        for (success, error_type, _), executions in Counter(ends).items():
-            if error_type == INTERRUPTED:
-                self.interrupted += executions
-            elif not success:
-                self.error_types[error_type or "unknown"] += executions
-        asked = (success and error_type != INTERRUPTED and not cached for success, error_type, cached in ends)
-        self.times_ms.add(*itertools.compress(times, asked))
-
     def merge(self, other: "Figures") -> None:
         """Count what the other one has counted, too."""
         self.costs.merge(other.costs)
@@ -197,5 +143,62 @@ class Figures(msgspec.Struct, kw_only=True):
         return self.times_ms.quantile(percent / 100)
 
 
-def _total(money: "Iterable[Decimal | None]") -> Decimal:
-    return sum(filter(None, money), _FREE)
+def add_costs(
+    costs: "Sequence[Costs]", places: "Sequence[int]", columns: Columns, *, repriced: "Sequence[Priced] | None" = None
+) -> None:
+    """Count each execution in the one of `costs` at its place; `repriced` has other prices for them."""
+    prices, by_prompt_cache = columns["estimated_cost"], columns["prompt_cache_saved"]
+    if repriced is not None:
+        prices, by_prompt_cache = zip(*repriced, strict=True)
+    batches = columns["batch_id"]
+    added: dict[str, Sequence[Any]] = {
+        "executions": (1,) * len(places),
+        "failures": [not success for success in columns["success"]],
+        "cached": columns["cached"],
+        "input_tokens": columns["input_tokens"],
+        "cache_read_tokens": columns["cache_read_tokens"],
+        "cache_write_tokens": columns["cache_write_tokens"],
+        "output_tokens": columns["output_tokens"],
+        "cost_usd": prices,
+        "unpriced": [price is None for price in prices],
+        "saved_by_cache_usd": columns["saved_cost"],
+        "saved_by_prompt_cache_usd": by_prompt_cache,
+        "saved_by_routing_usd": columns["routing_saved"],
+        "saved_by_batch_usd": [price if batch else None for price, batch in zip(prices, batches, strict=True)],
+    }
+    for name, values in added.items():
+        _add_up(costs, name, places, values)
+
+
+def add_figures(figures: "Sequence[Figures]", places: "Sequence[int]", columns: Columns) -> None:
+    """Count each execution in the one of `figures` at its place."""
+    add_costs([each.costs for each in figures], places, columns)
+    times_ms = columns["execution_time_ms"]
+    _add_up(figures, "total_time_us", places, list(map(float.__round__, map(mul, times_ms, itertools.repeat(1000)))))
+    ends = columns["success"], columns["error_type"], columns["cached"]
+    if not all(ends[0]) or any(ends[1]) or any(ends[2]):
+        asked = []
+        for place, success, error_type, cached in zip(places, *ends, strict=True):
+            asked.append(success and error_type != INTERRUPTED and not cached)
+            if error_type == INTERRUPTED:
+                figures[place].interrupted += 1
+            elif not success:
+                figures[place].error_types[error_type or "unknown"] += 1
+        places, times_ms = list(itertools.compress(places, asked)), tuple(itertools.compress(times_ms, asked))
+    add_numbers([each.times_ms for each in figures], places, times_ms)
+
+
+def _add_up(owners: "Sequence[Costs | Figures]", name: str, places: "Sequence[int]", values: "Sequence[Any]") -> None:
+    if not any(values):  # as of most fields
+        return
+    sums = [0] * len(owners)
+    for place, value in zip(places, values, strict=True):
+        if value:
+            sums[place] += value
+    for owner, more in zip(owners, sums, strict=True):
+        if more:  # what is nothing is not written down, so it must stay as it is
+            setattr(owner, name, getattr(owner, name) + more)
+
+
+def _known(money: "Iterable[Decimal | None]") -> list[Decimal]:
+    return list(filter(None, money))  # nothing adds nothing

@@ -3,28 +3,38 @@
 `.claude/metrics/index.json` is a cache. It may be deleted at any time; one that is damaged, of another version, or of a
 ledger that is another one by now is passed over and written anew. It has the cells of each day, and where in the ledger
 the day's lines are, for questions that begin in the middle of one.
+
+Of a long ledger another process reads one half: it runs this module, and writes what would be the index's file.
 """
 
-from contextlib import suppress
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from claude_force.insight.blocks import SHORT, Block
-from claude_force.insight.cells import CellRecord, Cells, Count, add_lines, from_records, merge, to_records
-from claude_force.insight.ledger import UNREADABLE, opened
-from claude_force.insight.past import MARK_BYTES
+from claude_force.insight.cells import CellRecord, Cells, Count, from_records, grouped, merge, to_records
+from claude_force.insight.figures import Figures, add_figures
+from claude_force.insight.helper import Helper
+from claude_force.insight.ledger import SHORT, UNREADABLE, opened
+from claude_force.insight.past import MARK_BYTES, Past
 from claude_force.stores.files import replacing_privately
 
 if TYPE_CHECKING:
-    from claude_force.insight.past import Past
+    from collections.abc import Sequence
 
-FORMAT = 1
+    from claude_force.insight.blocks import Block
+    from claude_force.insight.ledger import ShortLine
+
+FORMAT = 2
 # What takes a few hundredths of a second to read is not worth a file.
 WORTH_BYTES = 2 << 20
-_MARK_BYTES = 4096
+# Half of less is read before another process has begun.
+WORTH_HELP_BYTES = 64 << 20
 
 
 class IndexedDay(msgspec.Struct):
@@ -42,14 +52,26 @@ class Index(msgspec.Struct):
     unreadable_lines: int = 0
     days: dict[int, IndexedDay] = msgspec.field(default_factory=dict)
 
-    def add(self, block: Block, cells: Cells) -> None:
+    def add(self, block: "Block", lines: "Sequence[ShortLine]") -> None:
         """Count the lines of the next block."""
-        end = block.start + len(block.data)
-        self.length = end
-        for cell, figures in cells.items():
-            day = self.days.setdefault(cell.ended, IndexedDay(block.start, end, {}))
-            day.end = end
-            merge(day.cells, {cell: figures})
+        self.length = block.start + len(block.data)
+        found = grouped(lines)
+        self.unreadable_lines += found.passed_over
+        figures = []
+        for cell in found.cells:
+            day = self.days.setdefault(cell.ended, IndexedDay(block.start, self.length, {}))
+            day.end = self.length
+            figures.append(day.cells.setdefault(cell, Figures()))
+        add_figures(figures, found.places, found.columns)
+
+    def merge(self, later: "Index") -> None:
+        """Count what another one has counted of the bytes that come next."""
+        self.length = later.length
+        self.unreadable_lines += later.unreadable_lines
+        for number, day in later.days.items():
+            own = self.days.setdefault(number, IndexedDay(day.start, day.end, {}))
+            own.end = day.end
+            merge(own.cells, day.cells)
 
 
 class _DayRecord(msgspec.Struct, frozen=True):
@@ -76,12 +98,14 @@ _decode = msgspec.json.Decoder(_IndexFile).decode
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def read_index(past: "Past") -> Index:
+def read_index(past: Past) -> Index:
     """The index of all of the ledger, by the file and what was written since; the file is brought up to date."""
     path = past.path.with_name("index.json")
     index = _kept(past, path) if past.half_rolled is None else Index()
     before = index.length
     whole = past.end_of_lines
+    if whole - before > WORTH_HELP_BYTES and past.half_rolled is None:
+        _read_in_halves(past, index, end=whole)
     _read_on(past, index, end=whole)
     if whole - before > WORTH_BYTES and past.half_rolled is None:
         with suppress(OSError):  # whoever cannot write it down reads it again
@@ -90,19 +114,54 @@ def read_index(past: "Past") -> Index:
     return index
 
 
-def _read_on(past: "Past", index: Index, *, end: int) -> None:
+def _read_in_halves(past: Past, index: Index, *, end: int) -> None:
+    """The first half at least; the second one where the helper has read it."""
+    middle = past.end_of_line((index.length + end) // 2)
+    with Helper("claude_force.insight.index", str(past.path), str(middle), str(end)) as helper:
+        _read_on(past, index, end=middle)
+        later = _decoded(past, helper.output())
+        if later.length == end:
+            index.merge(later)
+
+
+def _help(path: str, start: str, end: str) -> None:
+    with Past(Path(path)) as past:
+        if past.half_rolled is None:  # a rollup may have begun
+            index = Index(length=int(start))
+            _read_on(past, index, end=int(end))
+            sys.stdout.buffer.write(_encoded(past, index))
+
+
+@contextmanager
+def _no_collecting() -> Iterator[None]:
+    """Nothing here is garbage that refers to itself, and to look for it takes as long as half of the counting."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _read_on(past: Past, index: Index, *, end: int) -> None:
     unreadable = past.unreadable_lines
-    for block, lines in past.lines(SHORT, start=index.length, end=end):
-        cells: Cells = {}
-        index.unreadable_lines += add_lines(cells, lines)
-        index.add(block, cells)
+    with _no_collecting():
+        for block, lines in past.lines(SHORT, start=index.length, end=end):
+            index.add(block, lines)
     index.unreadable_lines += past.unreadable_lines - unreadable
 
 
-def _kept(past: "Past", path: Path) -> Index:
+def _kept(past: Past, path: Path) -> Index:
     """The file's; an empty one where there is none of this ledger."""
-    with suppress(OSError, *UNREADABLE), opened(path) as file:
-        found = _decode(file.read())
+    with suppress(OSError), opened(path) as file:
+        return _decoded(past, file.read())
+    return Index()
+
+
+def _decoded(past: Past, data: bytes) -> Index:
+    with suppress(*UNREADABLE):
+        found = _decode(data)
         marks = (found.first_sha256, found.last_sha256)
         # None of ours is of less; any ledger begins as one of a few bytes that a cloned repository may have made up.
         is_long = WORTH_BYTES < found.length <= past.size
@@ -115,26 +174,32 @@ def _kept(past: "Past", path: Path) -> Index:
     return Index()
 
 
-def _keep(past: "Past", path: Path, index: Index) -> None:
+def _keep(past: Past, path: Path, index: Index) -> None:
+    with replacing_privately(path) as file:
+        file.write(_encoded(past, index))
+
+
+def _encoded(past: Past, index: Index) -> bytes:
     first, last = _marks(past, index.length)
     days = [
         _DayRecord(date.fromordinal(day), own.start, own.end, to_records(own.cells)) for day, own in index.days.items()
     ]
-    with replacing_privately(path) as file:
-        file.write(
-            _encode(
-                _IndexFile(
-                    format=FORMAT,
-                    length=index.length,
-                    first_sha256=first,
-                    last_sha256=last,
-                    unreadable_lines=index.unreadable_lines,
-                    days=days,
-                )
-            )
+    return _encode(
+        _IndexFile(
+            format=FORMAT,
+            length=index.length,
+            first_sha256=first,
+            last_sha256=last,
+            unreadable_lines=index.unreadable_lines,
+            days=days,
         )
+    )
 
 
-def _marks(past: "Past", length: int) -> tuple[str, str]:
+def _marks(past: Past, length: int) -> tuple[str, str]:
     """Of the ledger's beginning, and of the end of so many bytes."""
     return past.mark(MARK_BYTES), past.mark(length)
+
+
+if __name__ == "__main__":
+    _help(*sys.argv[1:])

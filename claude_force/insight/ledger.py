@@ -7,16 +7,17 @@ else wrote, are counted and passed over.
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from decimal import Decimal
 from io import BufferedReader
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from claude_force.performance_tracker import CallLine
+from claude_force.performance_tracker import CallLine, Tokens
 from claude_force.stores.files import open_regular
 
 BLOCK_BYTES = 1 << 16
@@ -28,40 +29,48 @@ UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a line that is none raises."""
 
 
-def is_money(amount: Decimal, *, digits: int = 12) -> bool:
-    """Whether it is a number, of no more than so many digits before the point: one NaN makes each sum one."""
-    return amount.is_finite() and amount.adjusted() < digits
+def are_money(amounts: Collection[Decimal], *, digits: int = 12) -> bool:
+    """Whether they are numbers, of no more than so many digits before the point: one NaN makes each sum one."""
+    return all(map(Decimal.is_finite, amounts)) and max(map(Decimal.adjusted, amounts), default=0) < digits
+
+
+def are_costs(amounts: Collection[Decimal]) -> bool:
+    """Whether they are money that somebody may have paid: unlike what is saved, it is never below 0."""
+    return are_money(amounts) and not any(map(Decimal.is_signed, amounts))
 
 
 class ShortLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What figures need of an `ExecutionLine`. What it does not say has a default, as others write too."""
+    """What figures need of an `ExecutionLine`, in its order. What it does not say has a default: others write, too.
+
+    These are read by the million, so who adds them up looks for those that are not sound in many at once (`grouped`).
+    """
 
     timestamp: datetime
     """When it began."""
+    agent_name: str = "unknown"
     success: bool
     execution_time_ms: float
-    agent_name: str = "unknown"
     model: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
+    input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
     estimated_cost: Decimal | None = None
     cached: bool = False
     saved_cost: Decimal | None = None
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
+    cache_read_tokens: Tokens = 0
+    cache_write_tokens: Tokens = 0
     prompt_cache_saved: Decimal | None = None
     routing_saved: Decimal | None = None
     batch_id: str | None = None
     error_type: str | None = None
     simulated: bool = False
 
-    def __post_init__(self) -> None:
-        """Refuse what no execution can have said, and what would spoil the figures of all others."""
-        if not MINYEAR < self.timestamp.year < MAXYEAR:  # the first and last are not there in every time zone
-            raise ValueError("it is of no year that can be shown")
-        for amount in (self.estimated_cost, self.saved_cost, self.prompt_cache_saved, self.routing_saved):
-            if amount is not None and not is_money(amount):
-                raise ValueError("it has a cost that is none")
+    @property
+    def is_sound(self) -> bool:
+        """Whether it says what an execution can have said, and what does not spoil the figures of all others."""
+        costs = [cost for cost in (self.estimated_cost, self.saved_cost) if cost]
+        saved = [money for money in (self.prompt_cache_saved, self.routing_saved) if money]
+        # The first year and the last are not there in every time zone.
+        return MINYEAR < self.timestamp.year < MAXYEAR and are_costs(costs) and are_money(saved)
 
     @property
     def begun_at(self) -> datetime:
@@ -78,15 +87,23 @@ class LedgerLine(ShortLine, frozen=True, kw_only=True, gc=False):
     """What is read of an `ExecutionLine` where more than figures is asked for."""
 
     task_hash: str = ""
-    cache_write_1h_tokens: int = 0
+    cache_write_1h_tokens: Tokens = 0
     asked_model: str | None = None
     calls: tuple[CallLine, ...] = ()
     workflow_id: str | None = None
     run_id: str | None = None
     step_id: str | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse one that is not sound."""
+        if not self.is_sound:
+            raise ValueError("it says what no execution can")
 
-_decode = msgspec.json.Decoder(LedgerLine).decode
+
+Line = TypeVar("Line", bound=ShortLine)
+
+SHORT = msgspec.json.Decoder(ShortLine)
+LONG = msgspec.json.Decoder(LedgerLine)
 
 
 class Ledger:
@@ -106,7 +123,7 @@ class Ledger:
         with suppress(FileNotFoundError):
             for data in itertools.islice(backwards(self.path), most):
                 try:
-                    line = _decode(data)
+                    line = LONG.decode(data)
                     ended_at = line.ended_at
                 except (*UNREADABLE, OverflowError):
                     self.unreadable_lines += 1
@@ -124,7 +141,7 @@ def first_end(path: Path) -> datetime | None:
         # Lines that cannot be read stay when others are rolled up, and gather here: some 200 may be passed over.
         for data in file.read(BLOCK_BYTES).split(b"\n"):
             with suppress(*UNREADABLE, OverflowError):
-                return _decode(data).ended_at
+                return LONG.decode(data).ended_at
     return None
 
 

@@ -13,10 +13,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from claude_force.insight.blocks import Block, Line, blocks, lines_of
+from claude_force.insight.blocks import Block, blocks, lines_of
 from claude_force.insight.cells import days_of
 from claude_force.insight.daily import Daily, Header, archive_folder, read_archive, read_daily
-from claude_force.insight.ledger import MAX_LINE_BYTES, opened
+from claude_force.insight.ledger import MAX_LINE_BYTES, Line, opened
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -65,6 +65,11 @@ class Past:
         last = os.pread(self.file.fileno(), self.size - start, start) if self.file else b""
         cut = last.rfind(b"\n") + 1
         return start + cut if cut else 0
+
+    def end_of_line(self, offset: int) -> int:
+        """Where the ledger's line ends that this byte is in; the byte itself in what is too long to be one."""
+        found = os.pread(self.file.fileno(), MAX_LINE_BYTES, offset) if self.file else b""
+        return offset + found.find(b"\n") + 1
 
     def blocks(self, *, start: int = 0, end: int = sys.maxsize) -> Iterator[Block]:
         """The ledger as it is."""

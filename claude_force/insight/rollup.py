@@ -23,10 +23,10 @@ from typing import IO, TYPE_CHECKING, Literal, NamedTuple, Self
 import msgspec
 
 from claude_force.base.errors import MetricsError
-from claude_force.insight.blocks import SHORT, Block, lines_of
+from claude_force.insight.blocks import Block, lines_of
 from claude_force.insight.cells import Cells, add_lines, days_of, merge
 from claude_force.insight.daily import ARCHIVE, FORMAT, Day, Header, archive_folder, daily_file, day_of, encode_daily
-from claude_force.insight.ledger import ShortLine
+from claude_force.insight.ledger import LONG, ShortLine
 from claude_force.insight.past import Past
 from claude_force.performance_tracker import LineFile, lock
 from claude_force.stores.files import make_private_folder, replacing_privately
@@ -168,10 +168,10 @@ class _Taken(NamedTuple):
 def _divided(block: Block, cutoff: date) -> _Taken:
     """What stays of the block, and what ended before that day."""
     written = block.data.split(b"\n")[:-1]  # it ends with a line
-    found, _ = lines_of(block, SHORT)
+    found, _ = lines_of(block, LONG)  # none that is not sound
     lines: Sequence[ShortLine | None] = found
     if found and len(found) != len(written):
-        lines = [next(iter(lines_of(Block(0, line), SHORT)[0]), None) for line in written]
+        lines = [next(iter(lines_of(Block(0, line), LONG)[0]), None) for line in written]
     first_day = cutoff.toordinal()
     is_old = [line is not None and (days := days_of(line)) is not None and days[0] < first_day for line in lines]
     if True not in is_old:

@@ -7,6 +7,7 @@ factor, so every quantile is within `ACCURACY` of the true one, however the numb
 import itertools
 import math
 from collections import Counter
+from collections.abc import Sequence
 from operator import truediv
 
 import msgspec
@@ -14,7 +15,8 @@ import msgspec
 ACCURACY = 0.01
 """Relative, of every quantile."""
 _GROWTH = (1 + ACCURACY) / (1 - ACCURACY)
-_LOG_GROWTH = math.log(_GROWTH)
+# Of 2, which Python takes in half the time of others.
+_LOG_GROWTH = math.log2(_GROWTH)
 
 
 class Sketch(msgspec.Struct):
@@ -37,10 +39,7 @@ class Sketch(msgspec.Struct):
 
     def add(self, *numbers: float) -> None:
         """Count these; what is below 0, as of a clock that was set back, is 0."""
-        positive = [number for number in numbers if number > 0]
-        self.zeros += len(numbers) - len(positive)
-        # All in C: there may be millions.
-        self.buckets.update(map(math.ceil, map(truediv, map(math.log, positive), itertools.repeat(_LOG_GROWTH))))
+        add_numbers((self,), (0,) * len(numbers), numbers)
 
     def merge(self, other: "Sketch") -> None:
         """Count what the other one has counted, too."""
@@ -49,7 +48,7 @@ class Sketch(msgspec.Struct):
 
     def count_up_to(self, bound: float) -> int:
         """How many were not above the bound; those within 2 % of it may be on either side."""
-        last = math.ceil(math.log(bound) / _LOG_GROWTH)
+        last = math.ceil(math.log2(bound) / _LOG_GROWTH)
         return self.zeros + sum(count for bucket, count in self.buckets.items() if bucket <= last)
 
     @property
@@ -70,6 +69,21 @@ class Sketch(msgspec.Struct):
             if seen > rank:
                 return _middle(bucket)
         raise AssertionError("the last bucket ends the count")
+
+
+def add_numbers(sketches: Sequence[Sketch], places: Sequence[int], numbers: Sequence[float]) -> None:
+    """Count each number in the sketch at its place; there may be millions."""
+    is_positive = [number > 0 for number in numbers]
+    if not all(is_positive):
+        for place, is_own in zip(places, is_positive, strict=True):
+            sketches[place].zeros += not is_own
+        places, numbers = list(itertools.compress(places, is_positive)), list(itertools.compress(numbers, is_positive))
+    buckets = map(math.ceil, map(truediv, map(math.log2, numbers), itertools.repeat(_LOG_GROWTH)))
+    found: list[list[int]] = [[] for _ in sketches]
+    for place, bucket in zip(places, buckets, strict=True):
+        found[place].append(bucket)
+    for sketch, own in zip(sketches, found, strict=True):
+        sketch.buckets.update(own)
 
 
 def _middle(bucket: int) -> float:

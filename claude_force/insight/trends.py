@@ -6,7 +6,6 @@ whatever the zone.
 """
 
 from bisect import bisect_right
-from collections import defaultdict
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,11 +14,12 @@ import msgspec
 
 from claude_force.insight.cells import is_utc
 from claude_force.insight.counting import Found, Selected, Selection, count
-from claude_force.insight.figures import Figures
-from claude_force.insight.ledger import LedgerLine
+from claude_force.insight.figures import Figures, add_figures, columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from claude_force.insight.ledger import LedgerLine
 
 Interval = Literal["hourly", "daily"]
 DEFAULT_DAYS: dict[Interval, float] = {"hourly": 1, "daily": 30}
@@ -43,13 +43,11 @@ class Trends(msgspec.Struct, kw_only=True):
 
     def add(self, lines: "Iterable[LedgerLine]") -> None:
         """Count each in the interval that it began in; what began before the first one is in none."""
-        begins, groups = list(self.intervals), defaultdict[int, list[LedgerLine]](list)
-        for line in lines:
-            # Ten times as fast as asking the time zone; what a wrong clock put into the future is in the last interval.
-            groups[bisect_right(begins, line.begun_at) - 1].append(line)
-        for number, group in groups.items():
-            if number >= 0:
-                self.intervals[begins[number]].add(*group)
+        begins = list(self.intervals)
+        own = [line for line in lines if line.begun_at >= begins[0]]
+        # Ten times as fast as asking the time zone; what a wrong clock put into the future is in the last interval.
+        places = [bisect_right(begins, line.begun_at) - 1 for line in own]
+        add_figures(list(self.intervals.values()), places, columns_of(own))
 
     def add_rest(self, found: Found, zone: tzinfo | None) -> None:
         """Count whole days as days, and what was passed over."""

@@ -114,12 +114,14 @@ def path(tmp_path: Path) -> Path:
         {"saved_cost": "sNaN"},
         {"prompt_cache_saved": "-Infinity"},
         {"routing_saved": "1e999999"},
+        {"estimated_cost": "-0.01"},
+        {"input_tokens": 10**13},
         {"timestamp": "0001-01-01T00:00:00+14:00"},
         {"timestamp": "9999-12-31T23:59:59Z"},
     ],
     ids=str,
 )
-def test_a_line_that_would_spoil_all_figures_is_none(path: Path, facts: dict[str, str]) -> None:
+def test_a_line_that_would_spoil_all_figures_is_none(path: Path, facts: dict[str, Any]) -> None:
     """It is counted as unreadable, by those who sum up and by those who list, and stays where it is."""
     lines, bad = path.read_text(), json.dumps({**line(OLD), **facts}) + "\n"
     path.write_text(lines + "foreign\n")
@@ -602,7 +604,7 @@ def test_what_a_cloned_repository_has_brought_along_takes_no_line_away(path: Pat
     mark = hashlib.sha256(b"{").hexdigest()
     cell = {"agent": "made up", "costs": {"executions": 5, "cost_usd": 1000}}
     day = {"date": "2026-11-01", "start": 0, "end": 1, "cells": [cell]}
-    index = {"format": 1, "length": 1, "first_sha256": mark, "last_sha256": mark, "unreadable_lines": 0, "days": [day]}
+    index = {"format": 2, "length": 1, "first_sha256": mark, "last_sha256": mark, "unreadable_lines": 0, "days": [day]}
     path.with_name("index.json").write_text(json.dumps(index))
     assert executions(path) == {"a": 2}
 
@@ -622,7 +624,7 @@ def test_an_index_that_cannot_be_believed_is_passed_over(tmp_path: Path) -> None
     index = tmp_path / "index.json"
     assert executions(path) == {"a": 80}
     kept = index.read_text()
-    for broken in ("", "{", "[]", kept[:-9], kept.replace('"format":1', '"format":2')):
+    for broken in ("", "{", "[]", kept[:-9], kept.replace('"format":2', '"format":1')):
         index.write_text(broken)
         assert executions(path) == {"a": 80}
         assert index.read_text() == kept
