@@ -106,8 +106,9 @@ def read_alerts(
     watches = [_Watch(rule, now) for rule in rules]
     for line in ledger.lines(since=min((watch.since for watch in watches), default=now)):
         if line.simulated == simulated:
+            ended_at = line.ended_at
             for watch in watches:
-                watch.see(line)
+                watch.see(line, ended_at)
         else:
             left_out += 1
     alerts = tuple(_judged(watch.rule, watch.measured(spending)) for watch in watches)
@@ -127,7 +128,7 @@ class _Watch:
     def __init__(self, rule: AlertRule, now: datetime) -> None:
         self.rule = rule
         self.figures = Figures()
-        self._now = now
+        self._now, self._span = now, rule.span
         self._windows = BASELINE_WINDOWS + 1 if rule.metric == "cost_ratio" else 1
         if rule.metric == "budget_share":
             self._windows = 0
@@ -137,14 +138,14 @@ class _Watch:
     @property
     def since(self) -> datetime:
         """How far back it looks."""
-        return self._now - self.rule.span * self._windows
+        return self._now - self._span * self._windows
 
-    def see(self, line: LedgerLine) -> None:
+    def see(self, line: LedgerLine, ended_at: datetime) -> None:
         """Count the line where it is about what is watched."""
         rule = self.rule
         if (rule.agent is not None and rule.agent != line.agent_name) or rule.model not in {None, line.model}:
             return
-        number = max(self._now - line.ended_at, timedelta()) // rule.span  # a clock may have been set back
+        number = max(self._now - ended_at, timedelta()) // self._span  # a clock may have been set back
         if number >= self._windows:
             return
         if number == 0:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 
 from claude_force.insight.figures import Columns, Costs, Figures, add_figures, are_sound, columns_of
-from claude_force.insight.ledger import ShortLine
+from claude_force.insight.ledger import Line, ShortLine
 from claude_force.insight.sketch import Sketch
 
 
@@ -72,8 +72,6 @@ class Grouped(NamedTuple):
 
 def grouped(lines: Sequence[ShortLine]) -> Grouped:
     """The lines, if they may count, by their cells."""
-    if not lines:
-        return Grouped((), (), columns_of(lines))
     columns = columns_of(lines)
     days = _days_of_each(columns["timestamp"], columns["execution_time_ms"])
     if None in days or not are_sound(columns):
@@ -90,10 +88,16 @@ def days_of(line: ShortLine) -> tuple[int, int] | None:
     return _days_of_all((line.timestamp,), (line.execution_time_ms,))
 
 
+def dated(lines: list[Line]) -> list[Line]:
+    """Those of them that have days."""
+    days = _days_of_each([line.timestamp for line in lines], [line.execution_time_ms for line in lines])
+    return list(itertools.compress(lines, days)) if None in days else lines
+
+
 def _days_of_each(begins: Sequence[datetime], times_ms: Sequence[float]) -> list[tuple[int, int] | None]:
     """The days on which each ended and began: they come in order, so that many in a row have the same."""
     days = _days_of_all(begins, times_ms)
-    if days is not None or len(begins) == 1:
+    if days is not None or len(begins) <= 1:
         return [days] * len(begins)
     half = len(begins) // 2
     return _days_of_each(begins[:half], times_ms[:half]) + _days_of_each(begins[half:], times_ms[half:])
@@ -101,6 +105,8 @@ def _days_of_each(begins: Sequence[datetime], times_ms: Sequence[float]) -> list
 
 def _days_of_all(begins: Sequence[datetime], times_ms: Sequence[float]) -> tuple[int, int] | None:
     """The days on which all ended and began; `None` where these are not the same, or one has none."""
+    if not begins:
+        return None
     try:
         first, last = min(begins), max(begins)
         begun, ended = _day_of(first), _day_of(first + timedelta(milliseconds=min(times_ms)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from claude_force.insight.cells import Cells, add_lines, days_of, merge
+from claude_force.insight.cells import Cells, add_lines, dated, merge
 from claude_force.insight.index import read_index
 from claude_force.insight.ledger import LONG, SHORT, LedgerLine, Line
 from claude_force.insight.past import Past
@@ -151,7 +151,7 @@ class Selected:
 
     def _own(self, lines: list[LedgerLine]) -> list[LedgerLine]:
         selection = self._selection
-        wanted = [line for line in selection.recent(lines) if selection.takes(line) and days_of(line)]
+        wanted = [line for line in dated(selection.recent(lines)) if selection.takes(line)]
         own = [line for line in wanted if line.simulated == selection.simulated]
         self.executions += len(own)
         self.left_out += len(wanted) - len(own)

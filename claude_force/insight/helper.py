@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    import subprocess
+    from subprocess import Popen
     from types import TracebackType
 
 
@@ -17,7 +17,7 @@ class Helper:
     """`python -m module arguments...`, running; a context manager, which ends it where it is not needed any more."""
 
     def __init__(self, module: str, *arguments: str) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Popen[bytes] | None = None
         if (os.cpu_count() or 1) > 1:
             import subprocess  # noqa: PLC0415 - 10 ms that only a long ledger pays
 

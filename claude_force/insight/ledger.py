@@ -70,7 +70,8 @@ class ShortLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         costs = [cost for cost in (self.estimated_cost, self.saved_cost) if cost]
         saved = [money for money in (self.prompt_cache_saved, self.routing_saved) if money]
         # The first year and the last are not there in every time zone.
-        return MINYEAR < self.timestamp.year < MAXYEAR and are_costs(costs) and are_money(saved)
+        is_dated = MINYEAR < self.timestamp.year < MAXYEAR
+        return is_dated and (not costs or are_costs(costs)) and (not saved or are_money(saved))
 
     @property
     def begun_at(self) -> datetime:
