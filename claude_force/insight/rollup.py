@@ -78,7 +78,9 @@ def roll_up(
     as for a full disk, and `MetricsError` for days that are damaged or of a newer version; then nothing is lost.
     """
     cutoff = (now.astimezone(UTC) - timedelta(days=keep_days)).date()
-    if dry_run or not path.parent.is_dir():
+    if not path.parent.is_dir():
+        return Rollup(is_dry=dry_run)
+    if dry_run:
         return _rolled_up(path, cutoff, _Archive(path.parent, old_detail), on_progress, dry_run=True)
     with _alone(path.parent) as mark:
         if mark is None:

@@ -1,5 +1,6 @@
 """`claude-force metrics`, and what the command line does by itself once an answer is out."""
 
+import fcntl
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,3 +74,15 @@ def test_it_is_done_once_an_answer_is_out(run: Run, project: Path, ledger: Path)
     (ledger.parent / "rollup.lock").unlink()
     assert run("execute", "reviewer", "three").returncode == 0
     assert len(ledger.read_text().splitlines()) == 5
+
+
+def test_rollup_json_has_one_form(run: Run, project: Path) -> None:
+    """Where there is nothing yet, and where another process is at it."""
+    nothing = json.loads(run("metrics", "rollup", "--json").stdout)
+    assert (nothing["lines"], nothing["is_dry"], nothing["is_busy"]) == (0, False, False)
+    folder = project / ".claude/metrics"
+    folder.mkdir(parents=True)
+    with (folder / "rollup.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        busy = json.loads(run("metrics", "rollup", "--json").stdout)
+    assert busy == nothing | {"is_busy": True}

@@ -45,12 +45,12 @@ def rollup(dry_run: bool, config_path: Path | None, as_json: bool) -> None:
     if done is None:
         note("another process is rolling up now")
     if as_json:
-        facts = None
-        if done is not None:
-            import msgspec  # noqa: PLC0415 - not for --help
+        import msgspec  # noqa: PLC0415 - not for --help
 
-            facts = {**msgspec.structs.asdict(done), "saved_share": done.saved_share}
-        print_json(facts)
+        from claude_force.insight.rollup import Rollup  # noqa: PLC0415 - as above
+
+        facts = done or Rollup(is_dry=dry_run)
+        print_json({**msgspec.structs.asdict(facts), "saved_share": facts.saved_share, "is_busy": done is None})
     elif done is not None:
         rows = [
             ("lines", f"{done.lines:,}"),
