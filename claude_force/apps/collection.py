@@ -7,20 +7,20 @@ with files, and how they are repaired, is found by `library.collection` and `lib
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import click
 import msgspec
 
-from claude_force.apps.console import Command, is_terminal, note, print_json, print_table
+from claude_force.apps.console import Command, harmless, is_terminal, note, print_json, print_table
 from claude_force.base.errors import AgentFileError, InputError, SkillFileError
-from claude_force.library.agents import AgentFolder, AgentLibrary, ShadowedAgent
+from claude_force.library.agents import AgentFolder, AgentLibrary
 from claude_force.library.collection import Examined, Format, Problem, Report, error, examine, kinds, worst_first
 from claude_force.library.disk import resolved
+from claude_force.library.remarks import Shadowed
 from claude_force.library.repair import Repaired, repair
-from claude_force.library.skills import ShadowedSkill
 from claude_force.stores.files import write_atomically, write_once
 
 # A hostile or a very broken tree can hold thousands; nobody reads them on a screen.
@@ -96,7 +96,7 @@ def read_collection(paths: Sequence[Path], format_: Format) -> Report:
 def report_in_use(
     usable: Sequence[Named],
     problems: Sequence[AgentFileError | SkillFileError],
-    hidden: Sequence[ShadowedAgent | ShadowedSkill],
+    hidden: Sequence[Shadowed],
 ) -> Report:
     """What can be called here, with what is hidden by what."""
     report = Report()
@@ -162,6 +162,17 @@ def print_total(report: Report) -> None:
     """The last line."""
     pages = f", {report.documentation} documentation" if report.documentation else ""
     click.echo(f"{report.usable} usable, {report.unusable} not, {len(report.warnings)} warnings{pages}")
+
+
+def show_one(facts: Mapping[str, Any], warnings: Iterable[str], text: str) -> None:
+    """An agent or a skill for a person: what is set of its settings, what is not as it should be, and its text."""
+    for name, value in facts.items():
+        if value not in (None, "", [], {}, False) and name != "warnings":
+            written = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            click.echo(f"{name}: {harmless(written)}")
+    for warning in warnings:
+        note(warning, kind="warning")
+    click.echo(f"\n{harmless(text)}")
 
 
 # ------------------------------------------------------------ what is written

@@ -31,7 +31,7 @@ from claude_force.library.definition import (
     read_definition,
 )
 from claude_force.library.disk import File, Unusable, Walk, resolved
-from claude_force.library.remarks import Remark
+from claude_force.library.remarks import Remark, Shadowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -55,17 +55,6 @@ class ConfiguredAgent(msgspec.Struct, frozen=True, kw_only=True):
     """Where the file must lie when all links are followed; `None` for the user's own config, which may name any."""
     keywords: tuple[str, ...] = ()
     """Added to those of the file."""
-
-
-class ShadowedAgent(msgspec.Struct, frozen=True, kw_only=True):
-    """A usable file that is not used, because a file that goes first has the same name."""
-
-    name: str
-    used: "Path"
-    hidden: "Path"
-
-    def __str__(self) -> str:
-        return f"agent {self.name!r}: {str(self.used)!r} hides {str(self.hidden)!r}"
 
 
 class AgentLibrary:
@@ -138,7 +127,7 @@ class AgentLibrary:
         """Files and folders that cannot be used, in the order in which they are searched."""
         return [copy.copy(problem) for problem in self._survey().problems]
 
-    def shadowed(self) -> list[ShadowedAgent]:
+    def shadowed(self) -> list[Shadowed]:
         """Usable files that another file of the same name hides, in the same tree or in a farther one."""
         return self._survey().shadowed
 
@@ -290,7 +279,7 @@ class _Survey(msgspec.Struct):
 
     agents: dict[str, AgentDefinition] = msgspec.field(default_factory=dict)
     problems: list[AgentFileError] = msgspec.field(default_factory=list)
-    shadowed: list[ShadowedAgent] = msgspec.field(default_factory=list)
+    shadowed: list[Shadowed] = msgspec.field(default_factory=list)
     broken: set[str] = msgspec.field(default_factory=set)
     """Names whose nearest file cannot be used: they are not filled from farther trees."""
 
@@ -298,7 +287,7 @@ class _Survey(msgspec.Struct):
         for name in [name for name in tree.agents if name not in self.broken]:
             used = self.agents.setdefault(name, tree.chosen(name))
             self.shadowed += (
-                ShadowedAgent(name=name, used=used.path, hidden=agent.path)
+                Shadowed(what="agent", name=name, used=used.path, hidden=agent.path)
                 for agent in tree.agents[name]
                 if used.path and agent.path and agent.path != used.path
             )

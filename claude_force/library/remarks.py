@@ -4,7 +4,12 @@ A problem is told by a sentence: a file that cannot be used by its error's `reas
 kind it is stands beside the sentence, because nobody should have to read a kind out of words.
 """
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
+
+import msgspec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ErrorKind = Literal["unreadable", "not-text", "too-large", "unclosed", "bad-yaml", "bad-name", "empty"]
 WarningKind = Literal[
@@ -30,3 +35,15 @@ class Remark(str):
 
     def __reduce__(self) -> tuple[type["Remark"], tuple[str, WarningKind]]:
         return Remark, (str(self), self.kind)
+
+
+class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
+    """A usable file that is not used, because one that goes first has the same name."""
+
+    what: Literal["agent", "skill"]
+    name: str
+    used: "Path"
+    hidden: "Path"
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.name!r}: {str(self.used)!r} hides {str(self.hidden)!r}"

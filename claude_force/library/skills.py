@@ -36,7 +36,7 @@ from claude_force.library.fields import (
     without_blank_edges,
 )
 from claude_force.library.frontmatter import Document, FrontMatterError, read_document
-from claude_force.library.remarks import ErrorKind, Remark
+from claude_force.library.remarks import ErrorKind, Remark, Shadowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,17 +57,6 @@ class SkillFolder(msgspec.Struct, frozen=True, kw_only=True):
     source: "Source"
     root: Path
     """Where symbolic links must stay inside."""
-
-
-class ShadowedSkill(msgspec.Struct, frozen=True, kw_only=True):
-    """A skill that is not used, because one that goes first has the same name."""
-
-    name: str
-    used: Path
-    hidden: Path
-
-    def __str__(self) -> str:
-        return f"skill {self.name!r}: {str(self.used)!r} hides {str(self.hidden)!r}"
 
 
 class SkillLibrary:
@@ -107,7 +96,7 @@ class SkillLibrary:
         """Files and folders that cannot be used, in the order in which they are searched."""
         return self._survey().problems
 
-    def shadowed(self) -> list[ShadowedSkill]:
+    def shadowed(self) -> list[Shadowed]:
         """Skills that another one of the same name hides."""
         return self._survey().shadowed
 
@@ -154,7 +143,7 @@ class SkillLibrary:
 class _Survey(msgspec.Struct):
     skills: dict[str, Skill] = msgspec.field(default_factory=dict)
     problems: list[SkillFileError] = msgspec.field(default_factory=list)
-    shadowed: list[ShadowedSkill] = msgspec.field(default_factory=list)
+    shadowed: list[Shadowed] = msgspec.field(default_factory=list)
     _broken: set[str] = msgspec.field(default_factory=set)
     """Names whose first file cannot be used: no farther one takes its place."""
 
@@ -166,7 +155,7 @@ class _Survey(msgspec.Struct):
         elif name not in self._broken:
             used = self.skills.setdefault(name, found)
             if used is not found:
-                self.shadowed.append(ShadowedSkill(name=name, used=used.path, hidden=found.path))
+                self.shadowed.append(Shadowed(what="skill", name=name, used=used.path, hidden=found.path))
 
 
 def _not_found(name: str, known: "Iterable[str]") -> SkillNotFoundError:

@@ -14,6 +14,7 @@ from claude_force.apps.collection import (
     note_problems,
     read_collection,
     report_in_use,
+    show_one,
     show_report,
     shown,
     write_imported,
@@ -78,13 +79,7 @@ def show(agent: str, config_path: Path | None, as_json: bool) -> None:
     facts = _facts(found)
     if told.context_names:
         facts["context"] = f"{', '.join(told.context_names)} ({context['tokens']:,} tokens)"
-    for name, value in facts.items():
-        if value not in (None, "", [], {}) and name != "warnings":
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            click.echo(f"{name}: {harmless(text)}")
-    for warning in (*found.warnings, *told.warnings):
-        note(warning, kind="warning")
-    click.echo(f"\n{harmless(found.prompt)}")
+    show_one(facts, (*found.warnings, *told.warnings), found.prompt)
 
 
 @command.command(

@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import asdict
 
-from claude_force.apps.collection import collection_options, fix_collection, read_collection, report_in_use, show_report
+from claude_force.apps.collection import (
+    collection_options,
+    fix_collection,
+    read_collection,
+    report_in_use,
+    show_one,
+    show_report,
+)
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import (
     beginning,
     completions,
     config_option,
     example,
-    harmless,
     json_option,
     note,
     print_json,
@@ -82,13 +88,7 @@ def show(skill: str, resource: str | None, as_json: bool) -> None:
     if as_json:
         print_json(facts | {"body": found.body})
         return
-    for name, value in facts.items():
-        if value not in (None, "", [], {}, False) and name != "warnings":
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            click.echo(f"{name}: {harmless(text)}")
-    for warning in found.warnings:
-        note(warning, kind="warning")
-    click.echo(f"\n{harmless(found.body)}")
+    show_one(facts, found.warnings, found.body)
 
 
 @command.command(
