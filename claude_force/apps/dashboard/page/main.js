@@ -30,7 +30,7 @@ function chosen() {
 
 function restoreFilters() {
   for (const [name, value] of new URLSearchParams(location.search)) {
-    const field = filters.elements[name];
+    const field = filters.elements.namedItem(name); // not [name], which would find "length"
     if (field?.type === 'checkbox') field.checked = value === 'true';
     else if (field) {
       if (![...field.options].some((option) => option.value === value)) field.append(new Option(value, value));
