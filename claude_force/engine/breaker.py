@@ -20,9 +20,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeVar, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from claude_force.base.clock import Clock, SystemClock
 from claude_force.base.errors import (
@@ -109,20 +111,81 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Seconds until a call may go; 0 where one may go now."""
 
 
-class _Period(msgspec.Struct, eq=False):
+class Period(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The time between two transitions."""
 
-    state: State
+    number: int = 0
+    state: State = State.CLOSED
     failures: int = 0
     """In a row; a period begins with those of the one before."""
-    blocked_until_s: float = -math.inf
+    blocked_until_s: float | None = None
     """Nobody enters before: while open, the end of the timeout; while half open, when the probe loses its place."""
-    probe: "Permit | None" = None
+    probe: str | None = None
 
-    def wait_s(self, now: float) -> float:
+    def wait_s(self, now_s: float) -> float:
         """Seconds until a call may go, or should ask again."""
-        left = self.blocked_until_s - now
+        left = 0.0 if self.blocked_until_s is None else self.blocked_until_s - now_s
         return max(0.0, min(left, PROBE_WAIT_S) if self.state is State.HALF_OPEN else left)
+
+
+class Circuit(msgspec.Struct, tag_field="format", tag="breaker 1", forbid_unknown_fields=True):
+    """What a breaker knows, and how that changes: no clock and no lock, so it can be kept anywhere.
+
+    Each change is one assignment, so that a Ctrl-C in its middle leaves the old period or the new one.
+    """
+
+    period: Period = Period()
+
+    def enter(self, caller: str, now_s: float, *, timeout_s: float) -> tuple[Period, float]:
+        """The period that applies, and the seconds that this caller has to wait; 0 where it may go, as a probe or not.
+
+        Where this is kept on a server, a caller may ask twice.
+        """
+        period = self.at(now_s)
+        wait_s = 0.0 if period.probe == caller else period.wait_s(now_s)
+        if period.state is State.HALF_OPEN and not wait_s:
+            self.period = replace(period, probe=caller, blocked_until_s=now_s + timeout_s)
+        return period, wait_s
+
+    def settle(self, entry: "Entry", outcome: Outcome, now_s: float, *, threshold: int, timeout_s: float) -> None:
+        """Count how the call ended of who entered so."""
+        period = self.period
+        if entry.period != period.number:
+            return
+        is_half_open = period.state is State.HALF_OPEN
+        if outcome == "abandoned":
+            if period.probe == entry.caller:
+                self.period = replace(period, blocked_until_s=None)
+        elif outcome == "succeeded":
+            if is_half_open:
+                self.period = _after(period, Event.PROBE_SUCCEEDED, failures=0)
+            elif period.failures:
+                self.period = replace(period, failures=0)
+        else:
+            failures, until_s = period.failures + 1, now_s + timeout_s
+            if is_half_open:
+                self.period = _after(period, Event.PROBE_FAILED, failures=failures, blocked_until_s=until_s)
+            elif failures >= threshold:
+                self.period = _after(period, Event.FAILED_TOO_OFTEN, failures=failures, blocked_until_s=until_s)
+            else:
+                self.period = replace(period, failures=failures)
+
+    def at(self, now_s: float) -> Period:
+        """The period that applies now."""
+        if self.period.state is State.OPEN and not self.period.wait_s(now_s):
+            self.period = _after(self.period, Event.TIMEOUT_OVER, failures=self.period.failures)
+        return self.period
+
+
+def _after(period: Period, event: Event, *, failures: int, blocked_until_s: float | None = None) -> Period:
+    return Period(period.number + 1, TRANSITIONS[period.state, event], failures, blocked_until_s)
+
+
+class Entry(NamedTuple):
+    """Who entered a circuit, and in which of its periods."""
+
+    caller: str
+    period: int
 
 
 class CircuitBreaker:
@@ -166,8 +229,9 @@ class CircuitBreaker:
         self.name = name
         self.is_failure = is_failure
         self._clock = clock
-        self._lock = threading.Lock()  # around every look at the period and every change of it
-        self._period = _Period(State.CLOSED)
+        self._lock = threading.Lock()  # around every look at the circuit and every change of it
+        self._circuit = Circuit()
+        self._callers = count()
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.name!r}: {self.state}>"
@@ -177,16 +241,11 @@ class CircuitBreaker:
 
         Raises `CircuitOpenError` where no call may go now.
         """
-        with self._lock:
-            now = self._clock.monotonic()
-            period = self._period_at(now)
-            wait_s = period.wait_s(now)
-            if wait_s > 0:
-                raise self._refusal(period, wait_s)
-            permit = Permit(self, period)
-            if period.state is State.HALF_OPEN:
-                period.probe, period.blocked_until_s = permit, now + self.timeout
-            return permit
+        caller = self._name_caller()
+        period, wait_s = self._change(lambda circuit, now_s: circuit.enter(caller, now_s, timeout_s=self.timeout))
+        if wait_s > 0:
+            raise self._refusal(period, wait_s)
+        return Permit(self, Entry(caller, period.number))
 
     @property
     def state(self) -> State:
@@ -200,10 +259,12 @@ class CircuitBreaker:
 
     def snapshot(self) -> Snapshot:
         """All that a health report wants to know, of one moment."""
-        with self._lock:
-            now = self._clock.monotonic()
-            period = self._period_at(now)
-            return Snapshot(self.name, period.state, period.failures, period.wait_s(now))
+
+        def look(circuit: Circuit, now_s: float) -> Snapshot:
+            period = circuit.at(now_s)
+            return Snapshot(self.name, period.state, period.failures, period.wait_s(now_s))
+
+        return self._change(look)
 
     def __call__(self, function: Function) -> Function:
         """The function, guarded: each call of it enters first, and its end is counted.
@@ -253,36 +314,25 @@ class CircuitBreaker:
     def settle(self, permit: "Permit", outcome: Outcome) -> None:
         """Count how the call of a permit ended; the permit's own methods ask for this."""
         with self._lock:
-            period, is_late = self._period, permit.is_settled or permit.period is not self._period
-            permit.is_settled = True
-            if is_late:
-                return
-            is_half_open = period.state is State.HALF_OPEN
-            if outcome == "succeeded":
-                period.failures = 0
-                if is_half_open:
-                    self._move(Event.PROBE_SUCCEEDED)
-            elif outcome == "failed":
-                period.failures += 1
-                if is_half_open:
-                    self._move(Event.PROBE_FAILED)
-                elif period.failures >= self.failure_threshold:
-                    self._move(Event.FAILED_TOO_OFTEN)
-            elif period.probe is permit:
-                period.blocked_until_s = -math.inf
+            is_settled, permit.is_settled = permit.is_settled, True
+        if is_settled:
+            return
 
-    def _period_at(self, now: float) -> _Period:
-        if self._period.state is State.OPEN and not self._period.wait_s(now):
-            self._move(Event.TIMEOUT_OVER)
-        return self._period
+        def settle(circuit: Circuit, now_s: float) -> None:
+            circuit.settle(permit.entry, outcome, now_s, threshold=self.failure_threshold, timeout_s=self.timeout)
 
-    def _move(self, event: Event) -> None:
-        """One assignment, so that a Ctrl-C in its middle leaves the old period or the new one."""
-        state = TRANSITIONS[self._period.state, event]
-        blocked_until_s = self._clock.monotonic() + self.timeout if state is State.OPEN else -math.inf
-        self._period = _Period(state, self._period.failures, blocked_until_s)
+        self._change(settle)
 
-    def _refusal(self, period: _Period, wait_s: float) -> CircuitOpenError:
+    def _name_caller(self) -> str:
+        """What a call is known by among all that share the circuit."""
+        return str(next(self._callers))
+
+    def _change(self, decide: Callable[[Circuit, float], T]) -> T:
+        """What the function says of the circuit, which it may change, at this moment."""
+        with self._lock:
+            return decide(self._circuit, self._clock.monotonic())
+
+    def _refusal(self, period: Period, wait_s: float) -> CircuitOpenError:
         which = f"the circuit breaker {self.name!r}" if self.name else "the circuit breaker"
         failures = "1 failure" if period.failures == 1 else f"{period.failures} failures in a row"
         under_way = ", and its probe is under way" if period.state is State.HALF_OPEN else ""
@@ -301,11 +351,11 @@ class Permit:
     lines for which its own thread holds the lock, and wait for ever.)
     """
 
-    __slots__ = ("breaker", "is_settled", "period")
+    __slots__ = ("breaker", "entry", "is_settled")
 
-    def __init__(self, breaker: CircuitBreaker, period: _Period) -> None:
+    def __init__(self, breaker: CircuitBreaker, entry: Entry) -> None:
         self.breaker = breaker
-        self.period = period
+        self.entry = entry
         self.is_settled = False
 
     def succeeded(self) -> None:

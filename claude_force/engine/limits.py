@@ -13,7 +13,8 @@ Nothing is held back before the first header or trouble. Nothing here waits: a t
 import math
 import threading
 from collections import Counter, OrderedDict
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
@@ -22,9 +23,13 @@ from claude_force.base.records import Reply
 from claude_force.engine.outside import Signal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claude_force.base.clock import Clock
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.records import Allowance, RateLimits, Request
+
+T = TypeVar("T")
 
 # Until answers have come: a token has about 3.5 characters, and an answer about a page.
 FIRST_TOKENS_PER_CHAR = 1 / 3.5
@@ -37,27 +42,40 @@ SHORTEST_WAIT_S = 0.001
 
 
 class Ticket(msgspec.Struct, eq=False):
-    """One attempt's place in the line, and what was reserved for it once it may go."""
+    """One attempt's place in the line."""
 
+    id: str
     request: "Request"
     thread: int
     passes_line: bool
     """It blocks a thread in which others wait or are under way: they cannot move before it has."""
     signal: Signal
     """Raised when it is worth asking again."""
-    round: int = -1
-    """Of which round of adapting it is; -1 until it has started."""
-    reserved: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    may_be_started: bool = False
+    """Also where it was asked, and the answer got lost."""
 
 
-class _Bucket:
+Amounts = tuple[float, float, float]
+"""Of requests, input tokens and output tokens."""
+
+
+class Reservation(msgspec.Struct, frozen=True, array_like=True):
+    """What was set aside for a request that is under way."""
+
+    round: int
+    """Of which round of adapting it is."""
+    amounts: Amounts
+    until_s: float | None = None
+    """When it counts no longer, whatever became of it."""
+
+
+class Bucket(msgspec.Struct, array_like=True):
     """One limit: what is left of it now, as far as one knows."""
 
-    def __init__(self) -> None:
-        self.limit: int | None = None
-        """A minute; `None` until a header has said it."""
-        self._level = 0.0
-        self._at_s = 0.0
+    limit: int | None = None
+    """A minute; `None` until a header has said it."""
+    level: float = 0.0
+    at_s: float = 0.0
 
     def wait_s(self, amount: float, now_s: float) -> float:
         """Seconds until the amount is there, or the bucket is full; 0 where nothing is known."""
@@ -68,16 +86,136 @@ class _Bucket:
 
     def take(self, amount: float, now_s: float) -> None:
         """Take it out; a negative amount puts back."""
-        self._level, self._at_s = self._now(now_s) - amount, now_s
+        if self.limit:
+            self.level, self.at_s = self._now(now_s) - amount, now_s
 
     def see(self, allowance: "Allowance", seen_at_s: float, *, reserved: float) -> None:
         """What the API says counts; what is reserved by those under way may not have reached it yet."""
-        self.limit = allowance.limit
-        self._level, self._at_s = allowance.remaining - reserved, seen_at_s
+        self.limit, self.level, self.at_s = allowance.limit, allowance.remaining - reserved, seen_at_s
 
     def _now(self, now_s: float) -> float:
         limit = self.limit or 0
-        return min(limit, self._level + limit / 60 * (now_s - self._at_s))
+        return min(limit, self.level + limit / 60 * (now_s - self.at_s))
+
+
+class Flow(msgspec.Struct, tag_field="format", tag="limits 1", forbid_unknown_fields=True):
+    """What is known of the limits of one model, and what is under way.
+
+    It has no clock and no lock, so it can be kept anywhere; times are those of whoever keeps it.
+    """
+
+    under_way: dict[str, Reservation] = msgspec.field(default_factory=dict)
+    reserved: Amounts = (0.0, 0.0, 0.0)
+    """By all that is under way: their sum, because a thousand may be."""
+    requests: Bucket = msgspec.field(default_factory=Bucket)
+    input_tokens: Bucket = msgspec.field(default_factory=Bucket)
+    output_tokens: Bucket = msgspec.field(default_factory=Bucket)
+    seen_at_s: float | None = None
+    held_until_s: float = 0.0
+    round: int = 0
+    window: float | None = None
+    """How many may be under way; `None` as long as there was no trouble."""
+    before_trouble: int = 0
+    mean_tokens: float = FIRST_PROMPT_CHARS * FIRST_TOKENS_PER_CHAR
+    mean_chars: float = FIRST_PROMPT_CHARS
+    mean_output_tokens: float = FIRST_OUTPUT_TOKENS
+
+    def start(self, ticket: Ticket, now_s: float, *, lease_s: float | None = None) -> float | None:
+        """`None`: its share is reserved. Else the seconds until there may be room; infinite where others must end."""
+        if ticket.id in self.under_way:  # a server that keeps this may be asked twice
+            return None
+        if lease_s is not None:
+            self._let_go(now_s)
+        if not (ticket.passes_line or self.window is None or len(self.under_way) < max(int(self.window), 1)):
+            return math.inf
+        amounts = self._estimate(ticket.request)
+        waits = [bucket.wait_s(amount, now_s) for bucket, amount in zip(self._buckets, amounts, strict=True)]
+        wait = max(self.held_until_s - now_s, *waits)
+        if wait > 0:
+            return wait
+        until_s = None if lease_s is None else now_s + lease_s
+        self.under_way[ticket.id] = Reservation(self.round, amounts, until_s)
+        self._count(amounts, 1)
+        for bucket, amount in zip(self._buckets, amounts, strict=True):
+            bucket.take(amount, now_s)
+        return None
+
+    def end(
+        self, ticket: Ticket, outcome: "Reply | ClaudeForceError | None", now_s: float, *, seen_at_s: float = 0.0
+    ) -> None:
+        """What was started has ended, with headers that came at that time, if there are any."""
+        reservation = self.under_way.pop(ticket.id, None)
+        if reservation is not None:
+            self._count(reservation.amounts, -1)
+        self._settle(ticket, reservation, outcome, now_s)
+        self._see(getattr(outcome, "limits", None), seen_at_s)
+        self._adapt(reservation, outcome, now_s)
+
+    @property
+    def _buckets(self) -> tuple[Bucket, Bucket, Bucket]:
+        return self.requests, self.input_tokens, self.output_tokens
+
+    def _let_go(self, now_s: float) -> None:
+        """Of those whose process never said how they ended."""
+        lapsed = [id_ for id_, one in self.under_way.items() if one.until_s is not None and one.until_s <= now_s]
+        for id_ in lapsed:
+            self._count(self.under_way.pop(id_).amounts, -1)
+
+    def _estimate(self, request: "Request") -> Amounts:
+        """Requests, input and output tokens that it will use. `max_tokens` is no measure: it does not count."""
+        output = min(self.mean_output_tokens, request.max_tokens)
+        return 1.0, _length_chars(request) * self.mean_tokens / self.mean_chars, output
+
+    def _count(self, amounts: Amounts, sign: int) -> None:
+        requests, inputs, outputs = self.reserved
+        more = (requests + sign * amounts[0], inputs + sign * amounts[1], outputs + sign * amounts[2])
+        self.reserved = more if self.under_way else (0.0, 0.0, 0.0)
+
+    def _settle(
+        self,
+        ticket: Ticket,
+        reservation: Reservation | None,
+        outcome: "Reply | ClaudeForceError | None",
+        now_s: float,
+    ) -> None:
+        """Put back what was reserved too much, and learn."""
+        usage = getattr(outcome, "usage", None)
+        if usage is None:
+            return
+        inputs = usage.prompt_tokens - usage.cache_read_tokens  # reads do not count to the limit
+        used = (1.0, float(inputs), float(usage.output_tokens))
+        # Sums, so that tiny prompts do not weigh as much as large.
+        self.mean_tokens += WEIGHT * (inputs - self.mean_tokens)
+        self.mean_chars += WEIGHT * (max(_length_chars(ticket.request), 1) - self.mean_chars)
+        self.mean_output_tokens += WEIGHT * (usage.output_tokens - self.mean_output_tokens)
+        if reservation is not None:
+            for bucket, reserved, spent in zip(self._buckets, reservation.amounts, used, strict=True):
+                bucket.take(spent - reserved, now_s)
+
+    def _see(self, limits: "RateLimits | None", seen_at_s: float) -> None:
+        """Believe the newest headers."""
+        if limits is None or (self.seen_at_s is not None and seen_at_s < self.seen_at_s):
+            return
+        self.seen_at_s = seen_at_s
+        allowances = (limits.requests, limits.input_tokens, limits.output_tokens)
+        for bucket, allowance, reserved in zip(self._buckets, allowances, self.reserved, strict=True):
+            if allowance is not None:
+                bucket.see(allowance, seen_at_s, reserved=reserved)
+
+    def _adapt(self, reservation: Reservation | None, outcome: "Reply | ClaudeForceError | None", now_s: float) -> None:
+        is_of_round = reservation is not None and reservation.round == self.round
+        if isinstance(outcome, RateLimitError | OverloadedError):
+            if outcome.retry_after_s is not None:
+                self.held_until_s = max(self.held_until_s, now_s + outcome.retry_after_s)
+            if is_of_round:  # others of the same burst say nothing new
+                under_way = len(self.under_way) + 1
+                self.before_trouble = max(under_way, self.before_trouble)
+                self.window = max(min(self.window or math.inf, under_way) / 2, 1.0)
+                self.round += 1
+        elif self.window is not None and is_of_round and isinstance(outcome, Reply):
+            self.window += 1 / self.window
+            if self.window > self.before_trouble:
+                self.window, self.before_trouble = None, 0
 
 
 class Limits:
@@ -85,131 +223,73 @@ class Limits:
 
     def __init__(self, clock: "Clock") -> None:
         self._clock = clock
-        self._lock = threading.Lock()  # protects all that follows
+        self._lining = threading.Lock()  # protects the line, and who is in which thread
         self._line: OrderedDict[Ticket, None] = OrderedDict()
-        self._under_way: set[Ticket] = set()
-        self._reserved = [0.0, 0.0, 0.0]
-        """By all that is under way: their sum, because a thousand may be."""
         self._threads: Counter[int] = Counter()
-        self._buckets = (_Bucket(), _Bucket(), _Bucket())
-        self._seen_at_s = -math.inf
-        self._held_until_s = -math.inf
-        self._round = 0
-        self._window: float | None = None
-        """How many may be under way; `None` as long as there was no trouble."""
-        self._before_trouble = 0
-        self._tokens, self._chars = FIRST_PROMPT_CHARS * FIRST_TOKENS_PER_CHAR, FIRST_PROMPT_CHARS
-        self._output_tokens = FIRST_OUTPUT_TOKENS
+        self._lock = threading.Lock()  # around every look at the flow and every change of it
+        self._flow = Flow()
+        self._ids = count()
 
     @property
     def window(self) -> float | None:
         """How many may be under way at once; `None` while nothing is held back."""
-        return self._window
+        return self._change(lambda flow, _: flow.window)
 
     def join(self, request: "Request", *, is_blocking: bool) -> Ticket:
         """Stand in line."""
         me = threading.get_ident()
-        with self._lock:
-            ticket = Ticket(request, me, is_blocking and self._threads[me] > 0, Signal())
+        with self._lining:
+            ticket = Ticket(self._name_ticket(), request, me, is_blocking and self._threads[me] > 0, Signal())
             self._threads[me] += 1
             self._line[ticket] = None
         return ticket
 
-    def try_start(self, ticket: Ticket) -> float | None:
-        """`None`: send now, its share is reserved. Else the seconds to wait, unless the ticket's signal comes first."""
-        with self._lock:
-            wait = self._wait_s(ticket)
-            if wait > 0:
-                ticket.signal = Signal()
-                return wait
-            del self._line[ticket]
-            self._under_way.add(ticket)
-            ticket.round = self._round
-            self._reserve(ticket, self._clock.monotonic())
-            head = self._head()
-        if head:
-            head.signal.fire()
-        return None
+    def try_start(self, ticket: Ticket, *, lease_s: float | None = None) -> float | None:
+        """`None`: send now, its share is reserved. Else the seconds to wait, unless the ticket's signal comes first.
+
+        After `lease_s` it no longer counts as under way, even if nobody has said how it ended.
+        """
+        ticket.signal = Signal()  # before the look, so that nothing that happens after it is missed
+        with self._lining:
+            if not ticket.passes_line and self._head() is not ticket:
+                return math.inf
+        ticket.may_be_started = True
+        wait = self._change(lambda flow, now_s: flow.start(ticket, now_s, lease_s=lease_s))
+        ticket.may_be_started = wait is None
+        if wait is None:
+            with self._lining:
+                self._line.pop(ticket, None)
+                head = self._head()
+            if head:
+                head.signal.fire()
+        return wait
 
     def leave(self, ticket: Ticket, outcome: "Reply | ClaudeForceError | None") -> None:
         """Leave the line, or end what was started, with what came of it; `None` where it was cancelled."""
-        with self._lock:
-            self._line.pop(ticket, None)
-            self._under_way.discard(ticket)
+        if ticket.may_be_started:
+            limits: RateLimits | None = getattr(outcome, "limits", None)
+            age_s = 0.0 if limits is None else self._clock.monotonic() - limits.seen_at_s
+            self._change(lambda flow, now_s: flow.end(ticket, outcome, now_s, seen_at_s=now_s - age_s))
+        with self._lining:
             self._threads[ticket.thread] -= 1
             if not self._threads[ticket.thread]:
                 del self._threads[ticket.thread]
-            if ticket.round >= 0:
-                self._count(ticket.reserved, -1)
-                self._settle(ticket, outcome)
-                self._adapt(ticket, outcome)
+            self._line.pop(ticket, None)
             head = self._head()
         if head:
             head.signal.fire()
+
+    def _name_ticket(self) -> str:
+        """What a ticket is known by among all that share the flow."""
+        return str(next(self._ids))
 
     def _head(self) -> Ticket | None:
         return next(iter(self._line), None)
 
-    def _wait_s(self, ticket: Ticket) -> float:
-        is_next = self._head() is ticket
-        has_place = self._window is None or len(self._under_way) < max(int(self._window), 1)
-        if not (ticket.passes_line or (is_next and has_place)):
-            return math.inf
-        now = self._clock.monotonic()
-        amounts = self._estimate(ticket.request)
-        waits = [bucket.wait_s(amount, now) for bucket, amount in zip(self._buckets, amounts, strict=True)]
-        return max(self._held_until_s - now, *waits)
-
-    def _estimate(self, request: "Request") -> tuple[float, float, float]:
-        """Requests, input and output tokens that it will use. `max_tokens` is no measure: it does not count."""
-        output = min(self._output_tokens, request.max_tokens)
-        return 1.0, _length_chars(request) * self._tokens / self._chars, output
-
-    def _reserve(self, ticket: Ticket, now_s: float) -> None:
-        ticket.reserved = self._estimate(ticket.request)
-        self._count(ticket.reserved, 1)
-        for bucket, amount in zip(self._buckets, ticket.reserved, strict=True):
-            bucket.take(amount, now_s)
-
-    def _count(self, amounts: tuple[float, float, float], sign: int) -> None:
-        for kind, amount in enumerate(amounts):
-            self._reserved[kind] = self._reserved[kind] + sign * amount if self._under_way else 0.0
-
-    def _settle(self, ticket: Ticket, outcome: "Reply | ClaudeForceError | None") -> None:
-        """Put back what was reserved too much, and believe the newest headers."""
-        now = self._clock.monotonic()
-        usage = getattr(outcome, "usage", None)
-        if usage is not None:
-            inputs = usage.prompt_tokens - usage.cache_read_tokens  # reads do not count to the limit
-            used = (1.0, float(inputs), float(usage.output_tokens))
-            self._tokens += WEIGHT * (inputs - self._tokens)  # sums, so that tiny prompts do not weigh as much as large
-            self._chars += WEIGHT * (max(_length_chars(ticket.request), 1) - self._chars)
-            self._output_tokens += WEIGHT * (usage.output_tokens - self._output_tokens)
-            for bucket, reserved, spent in zip(self._buckets, ticket.reserved, used, strict=True):
-                bucket.take(spent - reserved, now)
-        limits: RateLimits | None = getattr(outcome, "limits", None)
-        if limits is None or limits.seen_at_s < self._seen_at_s:
-            return
-        self._seen_at_s = limits.seen_at_s
-        allowances = (limits.requests, limits.input_tokens, limits.output_tokens)
-        for bucket, allowance, reserved in zip(self._buckets, allowances, self._reserved, strict=True):
-            if allowance is not None:
-                bucket.see(allowance, limits.seen_at_s, reserved=reserved)
-
-    def _adapt(self, ticket: Ticket, outcome: "Reply | ClaudeForceError | None") -> None:
-        if isinstance(outcome, RateLimitError | OverloadedError):
-            if outcome.retry_after_s is not None:
-                until = self._clock.monotonic() + outcome.retry_after_s
-                self._held_until_s = max(self._held_until_s, until)
-            if ticket.round == self._round:  # others of the same burst say nothing new
-                under_way = len(self._under_way) + 1
-                self._before_trouble = max(under_way, self._before_trouble)
-                self._window = max(min(self._window or math.inf, under_way) / 2, 1.0)
-                self._round += 1
-        elif self._window is not None and ticket.round == self._round and isinstance(outcome, Reply):
-            self._window += 1 / self._window
-            if self._window > self._before_trouble:
-                self._window, self._before_trouble = None, 0
+    def _change(self, decide: "Callable[[Flow, float], T]") -> "T":
+        """What the function says of the flow, which it may change, at this moment."""
+        with self._lock:
+            return decide(self._flow, self._clock.monotonic())
 
 
 def _length_chars(request: "Request") -> int:

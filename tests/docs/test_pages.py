@@ -156,7 +156,7 @@ NAMES = {
     "the fields of an event": members(claude_force.RunEvent),
     "the parameters of a breaker": set(inspect.signature(breaker.CircuitBreaker).parameters),
     "the members of a breaker": (members(breaker.CircuitBreaker) | members(breaker.Snapshot)) - {"settle"},
-    "the members of a permit": members(breaker.Permit) - {"period"},  # what only breaker and permit tell each other
+    "the members of a permit": members(breaker.Permit) - {"entry"},  # what only breaker and permit tell each other
     "the members of the cache": members(claude_force.ResponseCache),
     "the parameters of the cache": set(inspect.signature(claude_force.ResponseCache).parameters),
     "the fields of an entry": set(claude_force.CacheEntry.__struct_fields__),

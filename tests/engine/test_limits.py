@@ -181,6 +181,29 @@ def test_a_blocking_turn_never_waits_for_its_own_thread() -> None:
     assert limits.try_start(limits.join(request(), is_blocking=True)) is None
 
 
+def test_who_was_never_sent_says_nothing() -> None:
+    """Our own refusal of one that has no time to wait must not hold back those that have."""
+    limits = Limits(Time())
+    limits.leave(limits.join(request(), is_blocking=False), RateLimitError("no room in its time", retry_after_s=7.0))
+    started(limits, 2)
+
+
+def test_a_lease_ends_by_itself() -> None:
+    """Who is never heard of again has its place until then, and what it reserved; an end after that is no harm."""
+    time = Time()
+    limits = Limits(time)
+    (first,) = started(limits)
+    limits.leave(first, OVERLOADED)
+    lost, waiting = [limits.join(request(), is_blocking=False) for _ in range(2)]
+    assert limits.try_start(lost, lease_s=5) is None
+    time.now_s += 4.9
+    assert limits.try_start(waiting, lease_s=5) == math.inf
+    time.now_s += 0.1
+    assert limits.try_start(waiting, lease_s=5) is None
+    limits.leave(lost, reply())
+    assert limits.try_start(limits.join(request(), is_blocking=False), lease_s=5) == math.inf
+
+
 class Api:
     """Token buckets as the API has them, and the time that an answer takes."""
 
