@@ -18,7 +18,7 @@ import msgspec
 
 from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.clock import SystemClock
-from claude_force.base.config import Config, Settings, load_settings, project_of
+from claude_force.base.config import Config, Settings, load_settings, project_of, server_url
 from claude_force.base.errors import InputError, TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     from claude_force.insight.choosing import Chooser
     from claude_force.insight.rollup import OnProgress, Rollup
     from claude_force.semantic_selector import AgentMatch, SemanticSelector
-    from claude_force.stores.budgets import Budgets
+    from claude_force.stores.budgets import Accounts, Budgets
+    from claude_force.stores.documents import SharedDocuments
     from claude_force.stores.runs import RunStore
     from claude_force.transports.live import LiveTransport
     from claude_force.transports.simulator import Simulator
@@ -66,7 +67,13 @@ T = TypeVar("T")
 
 
 def assemble(
-    settings: Settings, *, start: Path, ledger: PerformanceTracker, environment: "Mapping[str, str]" = os.environ
+    settings: Settings,
+    *,
+    start: Path,
+    ledger: PerformanceTracker,
+    environment: "Mapping[str, str]" = os.environ,
+    shared: "SharedDocuments | None" = None,
+    server: str = "",
 ) -> Parts:
     """The parts of a turn for these settings, seen from the folder `start`. The environment is read here, once."""
     config, clock = settings.config, SystemClock()
@@ -77,9 +84,14 @@ def assemble(
         ledger=ledger,
         clock=clock,
         traffic=Traffic(
-            clock, failure_threshold=config.breaker.failure_threshold, timeout_s=config.breaker.timeout_seconds
+            clock,
+            failure_threshold=config.breaker.failure_threshold,
+            timeout_s=config.breaker.timeout_seconds,
+            shared=shared,
+            server=server,
         ),
         config=msgspec.structs.replace(config, defaults=msgspec.structs.replace(config.defaults, model=model)),
+        server=server,
         aliases=aliases_of(environment),
         find_spans=find_spans,
     )
@@ -205,10 +217,25 @@ class Project:
         from claude_force.stores.budgets import BudgetFile, Budgets  # noqa: PLC0415 - only a limit needs it
 
         world = "simulator: " if self._offline else ""  # every other server is paid from the same purse
-        budgets = Budgets(BudgetFile(budgets_file(self.start)), self.settings.config.budgets, world)
+        accounts: Accounts = BudgetFile(budgets_file(self.start))
+        if self.shared is not None:
+            from claude_force.stores.shared_budgets import SharedAccounts  # noqa: PLC0415 - most share nothing
+
+            accounts = SharedAccounts(self.shared)
+        budgets = Budgets(accounts, self.settings.config.budgets, world)
         if self._max_cost_usd is None:
             return budgets
         return budgets.limited(f"call {os.urandom(8).hex()}", self._max_cost_usd, "max_cost_usd")
+
+    @_MadeOnce
+    def shared(self) -> "SharedDocuments | None":
+        """What is shared with other machines, if anything is. Raises `ConfigError`."""
+        url = server_url(self.settings.config, "shared.url", os.environ)
+        if url is None or self._offline:  # a simulator is nobody else's
+            return None
+        from claude_force.stores.documents import shared_documents  # noqa: PLC0415 - most share nothing
+
+        return shared_documents(url, named="shared.url")
 
     @_MadeOnce
     def live(self) -> "LiveTransport":
@@ -298,7 +325,14 @@ class Project:
     @_MadeOnce
     def parts(self) -> Parts:
         """The parts of a turn."""
-        parts = assemble(self.settings, start=self.start, ledger=self.tracker, environment=self._environment)
+        parts = assemble(
+            self.settings,
+            start=self.start,
+            ledger=self.tracker,
+            environment=self._environment,
+            shared=self.shared,
+            server=self._server,
+        )
         defaults = parts.config.defaults
         if self._timeout_seconds is not None:
             defaults = msgspec.structs.replace(defaults, timeout_seconds=self._timeout_seconds)
@@ -311,7 +345,6 @@ class Project:
         return msgspec.structs.replace(
             parts,
             config=config,
-            server=self._server,
             cache=cache,
             budget=budget,
             choose=choose,
@@ -355,6 +388,7 @@ class Project:
             live: LiveTransport | None = self.__dict__.pop("live", None)
             runs: RunStore | None = self.__dict__.get("runs")
         budgets: Budgets | None = self.__dict__.get("budgets")
+        shared: SharedDocuments | None = self.__dict__.get("shared")
         batching: Batching | None = self.__dict__.get("batching")
         if live is not None:
             live.close()
@@ -363,7 +397,9 @@ class Project:
         if runs is not None:
             runs.close()
         if budgets is not None:
-            budgets.file.close()
+            budgets.accounts.close()
+        if shared is not None:
+            shared.close()
         if simulator is not None:
             simulator.stop()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from claude_force import __version__
 from claude_force.engine.briefing import context_block
 from claude_force.insight.estimate import tokens_of
-from claude_force.insight.health import Check, Status, check_config, check_credentials, check_folder
+from claude_force.insight.health import Check, Status, check_config, check_credentials, check_folder, check_shared
 from claude_force.library.project import agent_library, project_context, skill_library
 from claude_force.performance_tracker import metrics_folder
 from claude_force.semantic_selector import SemanticSelector
@@ -42,6 +42,8 @@ def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
     yield Finding("selection", "ok", f"by {SemanticSelector(config_path, project_dir=start).method}")
     yield _finding(check_credentials())
     yield _finding(check_folder("metrics", metrics_folder(start)))
+    if (shared := check_shared(settings)) is not None:
+        yield _finding(shared)
 
 
 _STATES: dict[Status, State] = {"ok": "ok", "degraded": "warning", "failing": "error"}

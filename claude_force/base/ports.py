@@ -4,9 +4,12 @@ The engine imports these and nothing behind them; `orchestrator.assemble` plugs 
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from decimal import Decimal
 
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
         Retry,
     )
     from claude_force.base.usage import Usage
+
+S = TypeVar("S", bound=msgspec.Struct)
+T = TypeVar("T")
 
 UseCache = Literal["refresh"] | bool | None
 """Whether a call may be answered from the cache: `None` and `True` as the config says, `False` never, and
@@ -124,11 +130,30 @@ class Hold(Protocol):
 class Budget(Protocol):
     """What may be spent."""
 
-    def hold(self, usd: "Decimal", *, agent: str, at: "datetime") -> "Hold | Shortage":
+    def hold(self, usd: "Decimal", *, agent: str, at: "datetime", lease_s: float) -> "Hold | Shortage":
         """Set this much aside in every limit that applies, or say which one has no room for it.
 
+        What is not settled after `lease_s` has a process that nobody will hear of again.
         May stall. Raises `BudgetError` where the budget cannot be kept: then nothing may be spent.
         """
+
+
+class Documents(Protocol):
+    """Small documents on a server that many machines share."""
+
+    @property
+    def owner(self) -> str:
+        """What this process is known by among all that share them."""
+
+    def change(self, names: "Sequence[str]", kind: type[S], decide: "Callable[[Sequence[S], float], T]") -> T:
+        """What the function says of these documents, which it may change, at this moment of the server.
+
+        All of its changes are kept, or none. It is called again if others were faster, and it may meet its own changes
+        if an answer got lost. May stall. Raises `OSError` where the server is away, or keeps what nobody knows.
+        """
+
+    def warn(self, error: OSError) -> None:
+        """Say once that one goes on without the server."""
 
 
 class Memory(Protocol):

@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from claude_force.base.errors import (
     AnswerError,
@@ -19,16 +19,18 @@ from claude_force.base.records import Retry
 from claude_force.engine.answer import read_answer
 from claude_force.engine.fan_out import take_place
 from claude_force.engine.retry import is_passing, wait_s
-from claude_force.engine.spending import cost_usd, is_known, staked
+from claude_force.engine.spending import LEASE_MARGIN_S, cost_usd, is_known, staked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from claude_force.base.records import Caching, Reply, Request
     from claude_force.engine.breaker import Permit
     from claude_force.engine.limits import Ticket
     from claude_force.engine.parts import Turn
     from claude_force.engine.traffic import Gate
+
+T = TypeVar("T")
 
 
 async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
@@ -102,8 +104,7 @@ async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> 
     try:
         permit = await _admitted(turn, gate, ticket)
         turn.attempts += 1
-        own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
-        timeout_s = max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
+        timeout_s = _timeout_s(turn)
         with turn.spans.span("attempt", request.model, max_tokens=request.max_tokens, effort=request.effort) as span:
             is_sent = True
             outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text, caching=caching)
@@ -114,9 +115,7 @@ async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> 
         outcome = error
         raise
     finally:
-        if permit is not None:
-            _tell(permit, outcome)
-        gate.limits.leave(ticket, outcome)  # after that, for it wakes the next one, who asks the breaker
+        await _asked(turn, gate, partial(gate.leave, ticket, permit, outcome))
         turn.has_unknown_cost |= is_sent and not is_known(outcome)
         if stake is not None:
             await turn.outside.finish(partial(stake.settle, cost_usd(turn, request, outcome, is_sent=is_sent)))
@@ -124,16 +123,12 @@ async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> 
 
 
 async def _admitted(turn: "Turn", gate: "Gate", ticket: "Ticket") -> "Permit":
-    """Wait until the limits let this ticket go. A wait that would end after the deadline is not begun.
-
-    The breaker is asked anew after each wait: it may have opened since, and a probe must not stand in a line.
-    """
+    """Wait until the limits let this ticket go. A wait that would end after the deadline is not begun."""
     while True:
-        permit = gate.breaker.enter()
-        wait = gate.limits.try_start(ticket)
-        if wait is None:
-            return permit
-        permit.abandoned()
+        lease_s = _timeout_s(turn) + LEASE_MARGIN_S if gate.is_shared else None
+        wait = await _asked(turn, gate, partial(gate.admit, ticket, lease_s=lease_s))
+        if not isinstance(wait, float):
+            return wait
         left_s = turn.left_s
         if left_s <= 0 or left_s <= wait < math.inf:
             model = ticket.request.model
@@ -147,16 +142,15 @@ async def _admitted(turn: "Turn", gate: "Gate", ticket: "Ticket") -> "Permit":
             await turn.outside.wait(ticket.signal, timeout_s=min(wait, left_s))
 
 
-def _tell(permit: "Permit", outcome: "Reply | ClaudeForceError | None") -> None:
-    """Whether the model is there: a stream that breaks off says no, our own cancellation says nothing."""
-    if isinstance(outcome, ClaudeForceError):
-        from claude_force.engine.breaker import is_outage  # noqa: PLC0415 - with the breaker, when something is sent
+async def _asked(turn: "Turn", gate: "Gate", question: "Callable[[], T]") -> "T":
+    """What a gate says: at once, or to its end, so that who is cancelled meanwhile knows what was given."""
+    return await turn.outside.finish(question) if gate.is_shared else question()
 
-        (permit.failed if is_outage(outcome) else permit.abandoned)()
-    elif outcome is None:
-        permit.abandoned()
-    else:
-        (permit.failed if outcome.stop_reason is None else permit.succeeded)()
+
+def _timeout_s(turn: "Turn") -> float:
+    """For one attempt, from now on."""
+    own_s = turn.task.attempt_timeout_s or turn.parts.config.defaults.attempt_timeout_seconds or math.inf
+    return max(min(own_s, turn.left_s), 0.001)  # a sleep may have ended late; 0 would mean "none"
 
 
 def deadline(turn: "Turn", last: ClaudeForceError | None = None) -> DeadlineError:

@@ -53,6 +53,8 @@ class Ticket(msgspec.Struct, eq=False):
     """Raised when it is worth asking again."""
     may_be_started: bool = False
     """Also where it was asked, and the answer got lost."""
+    looks: int = 0
+    """How often it was told to wait for others elsewhere."""
 
 
 Amounts = tuple[float, float, float]
@@ -250,9 +252,8 @@ class Limits:
         After `lease_s` it no longer counts as under way, even if nobody has said how it ended.
         """
         ticket.signal = Signal()  # before the look, so that nothing that happens after it is missed
-        with self._lining:
-            if not ticket.passes_line and self._head() is not ticket:
-                return math.inf
+        if not self._may_ask(ticket):
+            return math.inf
         ticket.may_be_started = True
         wait = self._change(lambda flow, now_s: flow.start(ticket, now_s, lease_s=lease_s))
         ticket.may_be_started = wait is None
@@ -282,6 +283,11 @@ class Limits:
     def _name_ticket(self) -> str:
         """What a ticket is known by among all that share the flow."""
         return str(next(self._ids))
+
+    def _may_ask(self, ticket: Ticket) -> bool:
+        """Whether it is at the head of the line, or need not be."""
+        with self._lining:
+            return ticket.passes_line or self._head() is ticket
 
     def _head(self) -> Ticket | None:
         return next(iter(self._line), None)

@@ -5,6 +5,7 @@ answered in time. What was refused with an HTTP status, or never sent, costs not
 """
 
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 # How often to look whether others have let go of what they did not need: first soon, then less and less often, because
 # each look is a write that others have to wait for.
 FIRST_LOOK_S, LAST_LOOK_S = 0.05, 1.0
+
+# How late it may be said how something ended that had a deadline: a machine may have much to do.
+LEASE_MARGIN_S = 60.0
 
 _FREE = Decimal(0)
 
@@ -58,7 +62,8 @@ async def _staked(turn: "Turn", request: "Request", budget: "Budget") -> Stake:
     wait_s = FIRST_LOOK_S
     while True:
         # To its end: who is cancelled meanwhile must know what it holds.
-        held = await turn.outside.finish(lambda: budget.hold(worst_usd, agent=agent, at=now()))
+        lease_s = turn.left_s + LEASE_MARGIN_S
+        held = await turn.outside.finish(partial(budget.hold, worst_usd, agent=agent, at=now(), lease_s=lease_s))
         if not isinstance(held, Shortage):
             return Stake(held, worst_usd)
         if held.spent_usd + worst_usd > held.limit_usd or turn.left_s <= wait_s:

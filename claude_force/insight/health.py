@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from claude_force.base.clock import Clock, SystemClock
-from claude_force.base.config import Settings, claude_folder, load_settings, project_of
+from claude_force.base.config import Settings, claude_folder, load_settings, project_of, server_url
 from claude_force.base.errors import ApiError, ClaudeForceError, ConfigError, OverloadedError, RateLimitError
+from claude_force.base.servers import shown_url
 from claude_force.insight.recent import Count, read_recent
 from claude_force.library.project import agent_library, budgets_file, runs_file
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
@@ -92,6 +93,8 @@ def check_health(
     if os.path.isdir(cache):  # noqa: PTH112 - Path.is_dir() may raise
         checks.append(check_folder("cache", cache))
     checks.append(_stores(start))
+    if (shared := check_shared(configured.settings)) is not None:
+        checks.append(shared)
     checks.append(_executions(configured.settings, start, now=clock.now()))
     checks.append(_breakers(breakers))
     if credentials:
@@ -173,6 +176,32 @@ def _stores(start: Path) -> Check:
         finally:
             store.close()
     return check
+
+
+def check_shared(settings: Settings) -> Check | None:
+    """Whether the server answers through which machines share limits and budgets; `None` where there is none."""
+    url = server_url(settings.config, "shared.url", os.environ)
+    if url is None:
+        return None
+    from claude_force.stores.documents import shared_documents  # noqa: PLC0415 - most share nothing
+
+    facts = {"url": shown_url(url)}
+    try:
+        documents = shared_documents(url, named="shared.url")
+        try:
+            remark = documents.check()
+        finally:
+            documents.close()
+    except (ConfigError, StoreError) as error:
+        limits = settings.config.budgets
+        has_budget = limits.per_day_usd or limits.per_agent_per_day_usd or limits.per_run_usd
+        detail = f"{error}; {'nothing is sent' if has_budget else 'limits and breakers are those of each process'}"
+        status: Status = "failing" if has_budget else "degraded"
+        return Check(name="shared", status=status, detail=detail, fix="mend the server, or shared.url", facts=facts)
+    if remark:
+        fix = "`appendonly yes` in its configuration, if budgets matter"
+        return Check(name="shared", status="ok", detail=f"{facts['url']} answers; {remark}", fix=fix, facts=facts)
+    return Check(name="shared", status="ok", detail=f"{facts['url']} answers", facts=facts)
 
 
 def check_credentials() -> Check:

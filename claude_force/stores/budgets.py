@@ -1,4 +1,4 @@
-"""What was spent, and what is set aside, by all processes of a project: `Budgets`, in one SQLite file.
+"""What was spent, and what is set aside, by all processes of a project: `Budgets`, and their accounts in a SQLite file.
 
 An *account* is what a limit is about: a day, an agent's day, a run. Before a request is sent, its worst case is set
 aside in all accounts that apply, in one transaction; after it, what it has cost is added to them, and the rest is free
@@ -8,9 +8,11 @@ Each process has a claim (`stores.claims`), which the system drops when it dies.
 released when it is in somebody's way: a crash must not eat the budget of a day, at the price that what it had in flight
 is not counted. A message batch goes on without its process, and what it set aside stays until it is settled.
 
-Money lies in the file as whole picodollars: sums are exact, and 9 million dollars fit.
+Money lies in the file as whole picodollars: sums are exact, and 9 million dollars fit. Where many machines share their
+budgets, accounts lie on a server instead: `stores.shared_budgets`.
 """
 
+import math
 import os
 import sqlite3
 import time
@@ -19,7 +21,7 @@ from datetime import UTC
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -59,6 +61,35 @@ class Spending(NamedTuple):
     """Set aside for requests that are under way."""
 
 
+class Accounts(Protocol):
+    """Where it is kept what was spent and what is set aside. Raises `StoreError`."""
+
+    @property
+    def way_out(self) -> str:
+        """What to do where it cannot be read."""
+
+    def hold(self, ceilings: Sequence[Ceiling], usd: Decimal, *, lease_s: float) -> "tuple[str, int] | Shortage":
+        """Set this much aside in each account, if all have room for it: what settles it, or what is in the way.
+
+        What is given to `settle`; one call of it ends the hold.
+        """
+
+    def settle(self, held: tuple[str, int], accounts: Sequence[str], usd: Decimal) -> None:
+        """Let go of what was set aside, and add what was spent."""
+
+    def hold_batch(self, id_: str, parts: "Sequence[tuple[Sequence[Ceiling], Decimal]]") -> Shortage | None:
+        """As `hold`, for all parts of a batch or none, whether its process lives or not; anew if it did before."""
+
+    def settle_batch(self, id_: str, usd: Sequence[Decimal]) -> None:
+        """Let go of what the batch had set aside, and add what its parts have cost, to the same accounts; only once."""
+
+    def standing(self, ceilings: Sequence[Ceiling]) -> list[Spending]:
+        """How it stands with these limits; makes nothing where there is nothing."""
+
+    def close(self) -> None:
+        """Let go of files and connections; a later call opens them anew."""
+
+
 def _m001_accounts(connection: sqlite3.Connection) -> None:
     for statement in (
         """CREATE TABLE accounts (name TEXT PRIMARY KEY, spent INTEGER NOT NULL, changed_at REAL NOT NULL)
@@ -73,7 +104,7 @@ _DESIGN = Design("record of budgets", "move it away", (_m001_accounts,))
 _SPENT = "SELECT coalesce(max(CAST(spent AS INTEGER)), 0) FROM accounts WHERE name = ?"
 _HELD = "SELECT coalesce(sum(CAST(amount AS INTEGER)), 0) FROM holds WHERE account = ?"
 _HELD_BY = "SELECT CAST(number AS INTEGER), CAST(account AS TEXT) FROM holds WHERE owner = ?"
-_BATCH = "batch "
+BATCH = "batch "
 """How the names of owners begin that are no processes."""
 _SPEND = (
     "INSERT INTO accounts VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET spent = spent + excluded.spent,"
@@ -82,7 +113,9 @@ _SPEND = (
 
 
 class BudgetFile(Database):
-    """The accounts of one project. Safe for threads and processes; raises `StoreError`."""
+    """The accounts of one project. Implements `Accounts`. Safe for threads and processes."""
+
+    way_out = "move that file away, and counting begins anew"
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _DESIGN)
@@ -90,12 +123,15 @@ class BudgetFile(Database):
         self._owner, self._process = "", 0
         self._numbers = count()
 
-    def hold(self, ceilings: Sequence[Ceiling], usd: Decimal) -> "tuple[str, int] | Shortage":
-        """Set this much aside in each account, if all have room for it: what settles it, or what is in the way.
-
-        What is given to `settle`; one call of it ends the hold.
-        """
-        owner, number, amount = self._claimed(), next(self._numbers), _picos(usd)
+    def hold(
+        self,
+        ceilings: Sequence[Ceiling],
+        usd: Decimal,
+        *,
+        lease_s: float = math.inf,  # noqa: ARG002 - a process's claim ends with it
+    ) -> "tuple[str, int] | Shortage":
+        """See `Accounts.hold`."""
+        owner, number, amount = self._claimed(), next(self._numbers), picos(usd)
 
         def hold(writer: sqlite3.Connection) -> Shortage | None:
             shortage = _shortage(writer, ceilings, amount)
@@ -109,14 +145,14 @@ class BudgetFile(Database):
         return self._transact(hold) or (owner, number)
 
     def hold_batch(self, id_: str, parts: "Sequence[tuple[Sequence[Ceiling], Decimal]]") -> Shortage | None:
-        """As `hold`, for all parts of a batch or none, whether its process lives or not; anew if it did before."""
-        owner = _BATCH + id_
+        """See `Accounts.hold_batch`."""
+        owner = BATCH + id_
 
         def hold(writer: sqlite3.Connection) -> Shortage | None:
             writer.execute("DELETE FROM holds WHERE owner = ?", (owner,))
             self._release_dead(writer)
             for number, (ceilings, usd) in enumerate(parts):
-                amount = _picos(usd)
+                amount = picos(usd)
                 if shortage := _shortage(writer, ceilings, amount):
                     writer.execute("DELETE FROM holds WHERE owner = ?", (owner,))
                     return shortage
@@ -127,23 +163,23 @@ class BudgetFile(Database):
         return self._transact(hold)
 
     def settle_batch(self, id_: str, usd: Sequence[Decimal]) -> None:
-        """Let go of what the batch had set aside, and add what its parts have cost, to the same accounts; only once."""
+        """See `Accounts.settle_batch`."""
         if not os.path.lexists(self.path):  # nothing was ever set aside
             return
-        owner, now = _BATCH + id_, time.time()
+        owner, now = BATCH + id_, time.time()
 
         def settle(writer: sqlite3.Connection) -> None:
             held = writer.execute(_HELD_BY, (owner,)).fetchall()
             writer.execute("DELETE FROM holds WHERE owner = ?", (owner,))
-            rows = [(account, _picos(usd[number]), now) for number, account in held if number < len(usd)]
+            rows = [(account, picos(usd[number]), now) for number, account in held if number < len(usd)]
             writer.executemany(_SPEND, [row for row in rows if row[1]])
 
         self._transact(settle)
 
     def settle(self, held: tuple[str, int], accounts: Sequence[str], usd: Decimal) -> None:
-        """Let go of what was set aside, and add what was spent."""
+        """See `Accounts.settle`."""
         now = time.time()
-        rows = [(account, _picos(usd), now) for account in accounts] if usd else []
+        rows = [(account, picos(usd), now) for account in accounts] if usd else []
 
         def settle(writer: sqlite3.Connection) -> None:
             writer.execute("DELETE FROM holds WHERE owner = ? AND number = ?", held)
@@ -152,13 +188,13 @@ class BudgetFile(Database):
         self._transact(settle)
 
     def standing(self, ceilings: Sequence[Ceiling]) -> list[Spending]:
-        """How it stands with these limits; makes no file where there is none."""
+        """See `Accounts.standing`."""
         if not os.path.lexists(self.path):
             return [Spending(ceiling.named, ceiling.limit_usd, Decimal(0), Decimal(0)) for ceiling in ceilings]
         self._transact(self._release_dead)
         figures = [(self._rows(_SPENT, account), self._rows(_HELD, account)) for account, _, _ in ceilings]
         return [
-            Spending(ceiling.named, ceiling.limit_usd, _usd(spent), _usd(held))
+            Spending(ceiling.named, ceiling.limit_usd, usd_of(spent), usd_of(held))
             for ceiling, ([(spent,)], [(held,)]) in zip(ceilings, figures, strict=True)
         ]
 
@@ -189,7 +225,7 @@ class BudgetFile(Database):
 
 
 def _is_alive(claims: Claims, owner: str) -> bool:
-    if owner.startswith(_BATCH):
+    if owner.startswith(BATCH):
         return True
     try:
         return claims.is_held(owner)
@@ -202,45 +238,53 @@ def _shortage(writer: sqlite3.Connection, ceilings: Sequence[Ceiling], amount: i
     for ceiling in ceilings:
         ((spent,),) = writer.execute(_SPENT, (ceiling.account,))
         ((held,),) = writer.execute(_HELD, (ceiling.account,))
-        limit = int((ceiling.limit_usd * _PICO).to_integral_value(ROUND_FLOOR))
-        if spent + held + amount > limit:
-            return Shortage(ceiling.named, ceiling.limit_usd, _usd(spent), _usd(held))
+        if shortage := shortage_of(ceiling, spent, held, amount):
+            return shortage
     return None
 
 
-def _picos(usd: Decimal) -> int:
+def shortage_of(ceiling: Ceiling, spent: int, held: int, amount: int) -> Shortage | None:
+    """Whether a limit has no room for so many picodollars, beside those that were spent and are set aside."""
+    limit = int((ceiling.limit_usd * _PICO).to_integral_value(ROUND_FLOOR))
+    if spent + held + amount <= limit:
+        return None
+    return Shortage(ceiling.named, ceiling.limit_usd, usd_of(spent), usd_of(held))
+
+
+def picos(usd: Decimal) -> int:
+    """As whole picodollars, rounded up."""
     return int((usd * _PICO).to_integral_value(ROUND_CEILING))
 
 
-def _usd(picos: int) -> Decimal:
-    return Decimal(picos) / _PICO
+def usd_of(amount: int) -> Decimal:
+    """So many picodollars, as dollars."""
+    return Decimal(amount) / _PICO
 
 
 class _Hold(NamedTuple):
     """Implements `base.ports.Hold`."""
 
-    file: BudgetFile
+    kept: Accounts
     held: tuple[str, int]
     accounts: Sequence[str]
 
     def settle(self, cost_usd: Decimal) -> None:
         """See `Hold.settle`."""
         try:
-            self.file.settle(self.held, self.accounts, cost_usd)
+            self.kept.settle(self.held, self.accounts, cost_usd)
         except StoreError as error:
             import logging  # noqa: PLC0415 - 10 ms that only a failure pays
 
             logging.getLogger("claude_force.budgets").warning(
                 "what a request has cost is not written down, so its worst case stays set aside: %s",
                 error,
-                extra={"path": str(self.file.path)},
             )
 
 
 class Budgets(msgspec.Struct, frozen=True):
     """The limits of one project. Implements `base.ports.Budget`."""
 
-    file: BudgetFile
+    accounts: Accounts
     limits: "Limits"
     world: str = ""
     """What the built-in simulator is asked must not eat what is for Claude, or for a gateway to it."""
@@ -252,38 +296,38 @@ class Budgets(msgspec.Struct, frozen=True):
         ceiling = Ceiling(self.world + account, limit_usd, named)
         return msgspec.structs.replace(self, more=(*self.more, ceiling))
 
-    def hold(self, usd: Decimal, *, agent: str, at: "datetime") -> "_Hold | Shortage":
+    def hold(self, usd: Decimal, *, agent: str, at: "datetime", lease_s: float) -> "_Hold | Shortage":
         """See `Budget.hold`."""
         ceilings = self._ceilings((agent,), at)
         try:
-            held = self.file.hold(ceilings, usd)
+            held = self.accounts.hold(ceilings, usd, lease_s=lease_s)
         except StoreError as error:
             raise _unkept(repr(agent), error) from error
-        return held if isinstance(held, Shortage) else _Hold(self.file, held, [ceiling.account for ceiling in ceilings])
+        if isinstance(held, Shortage):
+            return held
+        return _Hold(self.accounts, held, [ceiling.account for ceiling in ceilings])
 
     def hold_batch(self, id_: str, usd: "Mapping[str, Decimal]", *, at: "datetime") -> Shortage | None:
         """See `BatchBudget.hold_batch`."""
         parts = [(self._ceilings((agent,), at), usd[agent]) for agent in sorted(usd)]
         try:
-            return self.file.hold_batch(id_, parts)
+            return self.accounts.hold_batch(id_, parts)
         except StoreError as error:
             raise _unkept("the batch", error) from error
 
     def settle_batch(self, id_: str, usd: "Mapping[str, Decimal]") -> None:
         """See `BatchBudget.settle_batch`."""
         try:
-            self.file.settle_batch(id_, [usd[agent] for agent in sorted(usd)])
+            self.accounts.settle_batch(id_, [usd[agent] for agent in sorted(usd)])
         except StoreError as error:
             raise BudgetError(f"what the batch has cost cannot be written down: {error}; mend that") from error
 
     def standing(self, at: "datetime") -> list[Spending]:
         """How it stands with the limits of this day. Raises `BudgetError`."""
         try:
-            return self.file.standing(self._ceilings(tuple(self.limits.per_agent_per_day_usd), at))
+            return self.accounts.standing(self._ceilings(tuple(self.limits.per_agent_per_day_usd), at))
         except StoreError as error:
-            raise BudgetError(
-                f"the budgets cannot be read: {error}; move that file away, and counting begins anew"
-            ) from error
+            raise BudgetError(f"the budgets cannot be read: {error}; {self.accounts.way_out}") from error
 
     def _ceilings(self, agents: Sequence[str], at: "datetime") -> list[Ceiling]:
         day = f"{self.world}day {at.astimezone(UTC):%Y-%m-%d}"

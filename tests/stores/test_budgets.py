@@ -18,7 +18,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from claude_force.base.config import Budgets as Limits
 from claude_force.base.errors import BudgetError
 from claude_force.base.ports import Shortage
-from claude_force.stores.budgets import BudgetFile, Budgets, Ceiling
+from claude_force.stores.budgets import Accounts, BudgetFile, Budgets, Ceiling
+from claude_force.stores.documents import shared_documents
+from claude_force.stores.shared_budgets import SharedAccounts
 
 ONE = Decimal(1)
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -32,50 +34,59 @@ def file(tmp_path: Path) -> Iterator[BudgetFile]:
     opened.close()
 
 
+@pytest.fixture(params=["file", "valkey", "postgres"])
+def accounts(request: pytest.FixtureRequest) -> Iterator[Accounts]:
+    """Accounts wherever they can lie, without anything in them."""
+    place = request.getfixturevalue(request.param)
+    opened = place if request.param == "file" else SharedAccounts(shared_documents(place, named="shared.url"))
+    yield opened
+    opened.close()
+
+
 def limits(usd: int | str, *accounts: str) -> list[Ceiling]:
     """The same limit on each account."""
     return [Ceiling(account, Decimal(usd), f"the limit of {account}") for account in accounts]
 
 
-def figures(file: BudgetFile, *accounts: str) -> list[tuple[Decimal, Decimal]]:
+def figures(kept: Accounts, *accounts: str) -> list[tuple[Decimal, Decimal]]:
     """Of each account, what was spent and what is held."""
-    return [(one.spent_usd, one.held_usd) for one in file.standing(limits(1, *accounts))]
+    return [(one.spent_usd, one.held_usd) for one in kept.standing(limits(1, *accounts))]
 
 
-def test_what_is_held_is_not_for_others(file: BudgetFile) -> None:
+def test_what_is_held_is_not_for_others(accounts: Accounts) -> None:
     """In every account alike; what was not needed comes free again."""
     day, run = limits(3, "day"), limits(2, "day", "run")
-    held = file.hold(run, ONE)
-    assert file.hold(run, 2 * ONE) == Shortage("the limit of day", 2 * ONE, Decimal(0), ONE)
-    assert not isinstance(file.hold(day, 2 * ONE), Shortage)
-    assert isinstance(file.hold(day, Decimal("1e-12")), Shortage)
+    held = accounts.hold(run, ONE, lease_s=60)
+    assert accounts.hold(run, 2 * ONE, lease_s=60) == Shortage("the limit of day", 2 * ONE, Decimal(0), ONE)
+    assert not isinstance(accounts.hold(day, 2 * ONE, lease_s=60), Shortage)
+    assert isinstance(accounts.hold(day, Decimal("1e-12"), lease_s=60), Shortage)
     assert not isinstance(held, Shortage)
-    file.settle(held, ["day", "run"], Decimal("0.25"))
-    assert figures(file, "day", "run") == [(Decimal("0.25"), 2 * ONE), (Decimal("0.25"), Decimal(0))]
+    accounts.settle(held, ["day", "run"], Decimal("0.25"))
+    assert figures(accounts, "day", "run") == [(Decimal("0.25"), 2 * ONE), (Decimal("0.25"), Decimal(0))]
 
 
-def test_a_limit_is_exact_and_sums_are(file: BudgetFile) -> None:
+def test_a_limit_is_exact_and_sums_are(accounts: Accounts) -> None:
     """A tenth ten times is one; what is less than a picodollar counts as one."""
     ceilings = limits(1, "day")
     for _ in range(10):
-        held = file.hold(ceilings, Decimal("0.1"))
+        held = accounts.hold(ceilings, Decimal("0.1"), lease_s=60)
         assert not isinstance(held, Shortage)
-        file.settle(held, ["day"], Decimal("0.1"))
-    assert isinstance(file.hold(ceilings, Decimal("1e-30")), Shortage)
-    assert figures(file, "day") == [(ONE, Decimal(0))]
+        accounts.settle(held, ["day"], Decimal("0.1"))
+    assert isinstance(accounts.hold(ceilings, Decimal("1e-30"), lease_s=60), Shortage)
+    assert figures(accounts, "day") == [(ONE, Decimal(0))]
 
 
-def test_eight_threads_never_pass_it(file: BudgetFile) -> None:
+def test_eight_threads_never_pass_it(accounts: Accounts) -> None:
     """However they meet, no more is held than there is."""
     together = threading.Barrier(8)
 
     def ask(_: int) -> bool:
         together.wait()
-        return not isinstance(file.hold(limits(5, "day"), ONE), Shortage)
+        return not isinstance(accounts.hold(limits(5, "day"), ONE, lease_s=60), Shortage)
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(ask, range(8))) == 5
-    assert figures(file, "day") == [(Decimal(0), 5 * ONE)]
+    assert figures(accounts, "day") == [(Decimal(0), 5 * ONE)]
 
 
 HOLDER = """
@@ -120,24 +131,24 @@ def test_what_cannot_be_written_is_not_spent(tmp_path: Path, caplog: pytest.LogC
     """No request is sent on a budget that cannot be kept; what cannot be settled stays held."""
     file = BudgetFile(tmp_path / "budgets.db")
     budgets = Budgets(file, Limits(per_day_usd=1))
-    held = budgets.hold(ONE, agent="a", at=NOON)
+    held = budgets.hold(ONE, agent="a", at=NOON, lease_s=60)
     assert not isinstance(held, Shortage)
     file.close()
     file.path.write_bytes(b"this is no database, and long enough to look like one" * 100)
     held.settle(Decimal(0))
     assert "its worst case stays set aside" in caplog.text
     with pytest.raises(BudgetError, match=r"'a' is not sent: the budget cannot be kept, for .*budgets\.db") as raised:
-        budgets.hold(ONE, agent="a", at=NOON)
+        budgets.hold(ONE, agent="a", at=NOON, lease_s=60)
     assert raised.value.exit_code == 4
     file.close()
 
 
-def test_the_limits_of_the_config(file: BudgetFile) -> None:
+def test_the_limits_of_the_config(accounts: Accounts) -> None:
     """A day, an agent's day, and more beside; another day, and another world, are accounts of their own."""
-    budgets = Budgets(file, Limits(per_day_usd=3, per_agent_per_day_usd={"a": 1}))
+    budgets = Budgets(accounts, Limits(per_day_usd=3, per_agent_per_day_usd={"a": 1}))
 
     def settle(agent: str, at: datetime = NOON, budgets: Budgets = budgets) -> str | None:
-        held = budgets.hold(ONE, agent=agent, at=at)
+        held = budgets.hold(ONE, agent=agent, at=at, lease_s=60)
         if isinstance(held, Shortage):
             return held.limit
         held.settle(ONE)
@@ -147,11 +158,32 @@ def test_the_limits_of_the_config(file: BudgetFile) -> None:
     assert settle("b", budgets=budgets.limited("run 1", Decimal("0.5"), "max_cost_usd")) == "max_cost_usd"
     assert [settle("b"), settle("b"), settle("b")] == [None, None, "budgets.per_day_usd"]
     assert settle("a", NOON + timedelta(hours=12)) is None
-    assert settle("a", budgets=Budgets(file, budgets.limits, "simulator: ")) is None
+    assert settle("a", budgets=Budgets(accounts, budgets.limits, "simulator: ")) is None
     assert [(one.limit, one.spent_usd) for one in budgets.standing(NOON)] == [
         ("budgets.per_agent_per_day_usd.a", ONE),
         ("budgets.per_day_usd", 3 * ONE),
     ]
+
+
+PARTS = [(limits(4, "day", "a"), ONE), (limits(4, "day", "b"), 2 * ONE)]
+
+
+def test_a_batch_is_held_as_a_whole(accounts: Accounts) -> None:
+    """All of its parts or none; anew in the place of what it held before; settled once, where it was held."""
+    assert accounts.hold_batch("1", PARTS) is None
+    assert figures(accounts, "day", "a", "b") == [(Decimal(0), 3 * ONE), (Decimal(0), ONE), (Decimal(0), 2 * ONE)]
+    assert accounts.hold_batch("2", PARTS) == Shortage("the limit of day", 4 * ONE, Decimal(0), 4 * ONE)
+    assert accounts.hold_batch("1", PARTS[:1]) is None
+    assert figures(accounts, "day", "a", "b") == [(Decimal(0), ONE), (Decimal(0), ONE), (Decimal(0), Decimal(0))]
+    assert accounts.hold_batch("1", PARTS) is None
+    for _ in range(2):
+        accounts.settle_batch("1", [Decimal("0.5"), Decimal("0.25")])
+        accounts.settle_batch("2", [ONE, ONE])
+        assert figures(accounts, "day", "a", "b") == [
+            (Decimal("0.75"), Decimal(0)),
+            (Decimal("0.5"), Decimal(0)),
+            (Decimal("0.25"), Decimal(0)),
+        ]
 
 
 def test_to_look_makes_no_file(file: BudgetFile) -> None:
