@@ -1,9 +1,10 @@
-"""What a store of cached answers does: sealed bytes under a key, a size that never lies, the least recently used goes.
+"""What a store of cached answers does: sealed bytes under a key, figures that never lie, the least recently used goes.
 
 A store keeps what it is given and understands none of it: that an entry is whole and ours is checked by who reads it
 (`stores.seal`). `stores.contract` holds what every store must keep to.
 """
 
+import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ class Stored(NamedTuple):
     """One entry as it lies in the store."""
 
     id: int
-    """Its place; with `sealed` it tells this very entry from one that has replaced it since."""
+    """Its place, where it has one; with `sealed` it tells this very entry from one that has replaced it since."""
     key: str
     sealed: bytes
     hits: int = 0
@@ -52,7 +53,8 @@ class Totals(NamedTuple):
     evictions: int
     integrity_failures: int
     generation: int
-    """Grows whenever an entry is replaced or removed on purpose: then copies in memory may be out of date."""
+    """Grows whenever an entry is replaced or removed on purpose: then copies in memory may be out of date. Another one,
+    even if it is smaller, says so as well: a server may have forgotten it."""
     by_agent: "Mapping[str, AgentCounts]"
 
 
@@ -66,10 +68,11 @@ class EntryStore(Protocol):
     def read(self, key: str) -> Stored | None:
         """The entry under this key. Never waits for a writer."""
 
-    def write(self, key: str, sealed: bytes, *, max_bytes: int) -> None:
+    def write(self, key: str, sealed: bytes, *, max_bytes: int, keep_s: float = math.inf) -> None:
         """Keep the entry in place of an older one, and remove the least recently used until all fit `max_bytes`.
 
-        What cannot fit at all is not kept.
+        What cannot fit at all is not kept. A store on a server may leave the removing to the server. After `keep_s` an
+        entry is of no more use, and may be forgotten.
         """
 
     def note_hit(self, agent: str, key: str, cost_usd: Decimal | None) -> None:
@@ -88,13 +91,13 @@ class EntryStore(Protocol):
         """Move an entry out of the way and count an integrity failure, unless it was replaced since."""
 
     def scan(self) -> "Iterator[Stored]":
-        """Every entry, the least recently used first, without keeping others from writing."""
+        """Every entry, without keeping others from writing; the least recently used first, where the store knows."""
 
     def totals(self) -> Totals:
         """The figures, with what was noted by this process."""
 
     def generation(self) -> int:
-        """That of `totals`, in a few microseconds."""
+        """That of `totals`, without the work of counting."""
 
     def audit(self, *, repair: bool = False) -> bool:
         """Whether the size and the counts are those that counting anew gives; `repair` puts them right."""

@@ -9,17 +9,16 @@
   new entry, which was not used since, touches none.
 """
 
+import math
 import sqlite3
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
-import msgspec
-
 from claude_force.stores.database import Database, Design
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES, AgentCounts, Stored, StoreError, Totals
+from claude_force.stores.notes import PICO, Notes
 
 _SIZE = f"length({{}}.sealed) + {ENTRY_OVERHEAD_BYTES}"
 _NEW, _OLD = _SIZE.format("new"), _SIZE.format("old")
@@ -133,21 +132,6 @@ _MEASURE = (
 
 MOST_NOTES = 512
 """Hits that are noted before they are written down; settling so many keys takes about 3 ms."""
-MOST_KEPT_NOTES = 65_535
-"""Where nothing can be written down for long, the oldest are forgotten: they are figures, and an order."""
-_PICO = Decimal("1e12")  # money lies in the file as a whole number: exact sums, and 9 million dollars fit
-
-
-_Note = tuple[str, str | None, Decimal | None]
-"""Of an agent: the key that was hit, and what that has saved; a miss has no key."""
-
-
-class _Counts(msgspec.Struct):
-    """What is noted for one agent and not written down yet."""
-
-    hits: int = 0
-    misses: int = 0
-    saved: Decimal = Decimal(0)
 
 
 class SqliteEntries(Database):
@@ -155,7 +139,7 @@ class SqliteEntries(Database):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, _DESIGN)
-        self._notes = deque[_Note](maxlen=MOST_KEPT_NOTES)  # the last used last; appending to it needs no lock
+        self._notes = Notes()
 
     # ------------------------------------------------------------ EntryStore
 
@@ -164,7 +148,7 @@ class SqliteEntries(Database):
         rows = self._rows(_READ, key)
         return Stored(rows[0][0], key, rows[0][1]) if rows else None
 
-    def write(self, key: str, sealed: bytes, *, max_bytes: int) -> None:
+    def write(self, key: str, sealed: bytes, *, max_bytes: int, keep_s: float = math.inf) -> None:  # noqa: ARG002 - room is what ends an entry here
         """See `EntryStore.write`."""
         size = len(sealed) + ENTRY_OVERHEAD_BYTES
         if self._change(_WRITE_IF_IT_FITS, key, size, max_bytes, sealed):
@@ -182,14 +166,14 @@ class SqliteEntries(Database):
 
     def note_hit(self, agent: str, key: str, cost_usd: Decimal | None) -> None:
         """See `EntryStore.note_hit`."""
-        self._notes.append((agent, key, cost_usd))
+        self._notes.hit(agent, key, cost_usd)
         if len(self._notes) % MOST_NOTES == 0:
             with suppress(StoreError):
                 self.settle()
 
     def note_miss(self, agent: str) -> None:
         """See `EntryStore.note_miss`."""
-        self._notes.append((agent, None, None))
+        self._notes.miss(agent)
 
     def settle(self) -> None:
         """See `EntryStore.settle`."""
@@ -231,12 +215,9 @@ class SqliteEntries(Database):
     def totals(self) -> Totals:
         """See `EntryStore.totals`."""
         rows = self._rows("SELECT agent, hits, misses, saved FROM agents")
-        counts = {agent: AgentCounts(hits, misses, Decimal(saved) / _PICO) for agent, hits, misses, saved in rows}
-        for agent, noted in _counted(self._notes.copy()).items():
-            hits, misses, saved = counts.get(agent, AgentCounts())
-            counts[agent] = AgentCounts(hits + noted.hits, misses + noted.misses, saved + noted.saved)
+        counts = {agent: AgentCounts(hits, misses, Decimal(saved) / PICO) for agent, hits, misses, saved in rows}
         (numbers,) = self._rows(f"SELECT {', '.join(Totals._fields[:-1])} FROM totals")
-        return Totals._make((*numbers, counts))
+        return Totals._make((*numbers, self._notes.added_to(counts)))
 
     def generation(self) -> int:
         """See `EntryStore.generation`."""
@@ -284,29 +265,11 @@ class SqliteEntries(Database):
         SqliteEntries.__init__(self, self.path)
 
     def _write_notes(self, writer: sqlite3.Connection) -> None:
-        """Within a transaction. Notes are taken first: if it fails, a moment's figures are lost and nothing else."""
-        notes: list[_Note] = []
-        with suppress(IndexError):
-            while True:
-                notes.append(self._notes.popleft())
-        uses: dict[str, int] = {}
-        for _, key, _ in notes:
-            if key is not None:
-                uses[key] = uses.pop(key, 0) + 1
-        writer.executemany(_USE, [(hits, key) for key, hits in uses.items()])
-        counts = _counted(notes).items()
-        writer.executemany(_COUNT, [(agent, one.hits, one.misses, int(one.saved * _PICO)) for agent, one in counts])
-
-
-def _counted(notes: Iterable[_Note]) -> dict[str, _Counts]:
-    """What they come to, by agent."""
-    found: dict[str, _Counts] = {}
-    for agent, key, cost_usd in notes:
-        counts = found.setdefault(agent, _Counts())
-        counts.hits += key is not None
-        counts.misses += key is None
-        counts.saved += cost_usd or 0
-    return found
+        """Within a transaction."""
+        noted = self._notes.take()
+        writer.executemany(_USE, [(hits, key) for key, hits in noted.uses.items()])
+        counts = noted.agents.items()
+        writer.executemany(_COUNT, [(agent, one.hits, one.misses, int(one.saved * PICO)) for agent, one in counts])
 
 
 def _make_room(writer: sqlite3.Connection, max_bytes: int) -> None:

@@ -19,7 +19,7 @@ from claude_force.stores.sqlite import MOST_NOTES, SqliteEntries, _m001_entries
 def test_it_keeps_the_contract(tmp_path: Path) -> None:
     """Every law of `stores.contract` holds."""
     names = count()
-    assert len(list(check_entry_store(lambda: SqliteEntries(tmp_path / f"{next(names)}.db")))) == 9
+    assert len(list(check_entry_store(lambda: SqliteEntries(tmp_path / f"{next(names)}.db")))) == 11
 
 
 class Forgetful(SqliteEntries):
