@@ -320,6 +320,7 @@ class Project:
             exclude_agents=cache.exclude_agents,
             agent_ttl_hours=cache.agent_ttl_hours,
             encrypt=cache.encrypt,
+            url=server_url(self.settings.config, "cache.url", os.environ),
         )
 
     @_MadeOnce

@@ -25,13 +25,15 @@ from claude_force.base.errors import CacheError, ConfigError, TaskError
 from claude_force.base.records import WHOLE_STOP_REASONS, KeptReply, Reply
 from claude_force.base.usage import Usage
 from claude_force.stores.claims import Claims
-from claude_force.stores.entries import StoreBusyError, Stored, StoreError
+from claude_force.stores.entries import StoreAwayError, StoreBusyError, Stored, StoreError
 from claude_force.stores.seal import FORMAT, ForgedError, Sealer, UnreadableError, check_encryption
 from claude_force.stores.secret import VARIABLE, Secret, file_secrets, given_secrets, secret_path
 
 if TYPE_CHECKING:
     from claude_force.base.clock import Clock
     from claude_force.stores.entries import EntryStore
+    from claude_force.stores.redis import RedisServer
+    from claude_force.stores.redis_claims import RedisClaims
 
 Outcome = TypeVar("Outcome")
 
@@ -114,6 +116,10 @@ def cache_folder(start: Path) -> Path:
 class ResponseCache:
     """Answers in memory and on disk, each believed only with our signature; safe for many threads and processes.
 
+    With the `url` of a Redis or Valkey they are kept there in place of the disk, for many machines. It needs a secret
+    that all of them have, and the `redis` extra; `max_size_mb` is then what one answer may have, and the server bounds
+    the rest.
+
     `cache_dir` is by default `.claude/cache` of the project here. Answers are served for `ttl_hours` (fractions are
     fine; `agent_ttl_hours` has exceptions by agent), the disk holds at most `max_size_mb`, the memory `memory_mb`
     (1 MB is 1,048,576 bytes), and the least recently used goes first.
@@ -123,7 +129,7 @@ class ResponseCache:
     `encrypt=True` also encrypts, with the `encryption` extra.
 
     Raises `ConfigError` for a secret that is too short, limits that are none, and a missing extra. Only what asks for
-    the disk by name (`clear`, `delete`, `verify`, `prune`, `entries`, `export_bundle`, `import_bundle`) raises
+    the store by name (`clear`, `delete`, `verify`, `prune`, `entries`, `export_bundle`, `import_bundle`) raises
     `CacheError`; all else goes on without.
 
     Example:
@@ -148,6 +154,7 @@ class ResponseCache:
         agent_ttl_hours: Mapping[str, float] | None = None,
         memory_mb: float = 16,
         encrypt: bool = False,
+        url: str | None = None,
         clock: "Clock | None" = None,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
@@ -170,13 +177,19 @@ class ResponseCache:
         self._now = time.time if is_real else lambda: self._clock.now().timestamp()
         self._monotonic = time.monotonic if is_real else self._clock.monotonic
         self._secrets = given_secrets(secret, environment.get(VARIABLE))
+        self._server = _server(url, self._secrets, self._monotonic) if url is not None and enabled else None
+        self._place = self._server.shown if self._server else str(self.cache_dir)
+        self._where = "on the server" if self._server else "on disk"
+        self._is_bound_checked = False
         self._encrypt = encrypt
         self._sealer: Sealer | None = None
         self._hits = self._misses = self._failures = 0
         self._said: set[str] = set()
+        self._told_of = 0
         self._generation, self._look_at = -1, float("-inf")
         self._why_off: Exception | None = None
         self._store: EntryStore | None = None
+        self._claims: Claims | RedisClaims | None = None
         self._opening = threading.Lock()  # so that two threads in their first call open one store
         self._lock = threading.Lock()  # for memory and the figures of this process; never held while the disk works
         _ALIVE.add(self)
@@ -239,11 +252,14 @@ class ResponseCache:
         """The fresh entry under this key, or `None`. Counts a hit or a miss for the agent; never raises for the disk.
 
         `simulated` says which answers are wanted: those of a model, those of the simulator, or, with `None`, either.
-        Who looks again for the same answer does not count another miss. `in_memory` leaves the disk alone.
+        Who looks again for the same answer does not count another miss. `in_memory` leaves the store alone; where that
+        is a server, it gives nothing once a second, so that somebody looks there who may wait.
         """
         if not self._takes(agent_name):
             return None
         if self._monotonic() >= self._look_at:
+            if in_memory and self._may_stall:
+                return None
             self._look_around()
         with self._lock:
             entry = self._memory.get(key)
@@ -263,7 +279,8 @@ class ResponseCache:
             return None
         with self._lock:
             entry = self._memory.get(key)
-        if (entry is None or not self.is_fresh(entry)) and (self._store or (self.cache_dir / FILE_NAME).exists()):
+        is_there = self._may_stall or self._store or (self.cache_dir / FILE_NAME).exists()
+        if (entry is None or not self.is_fresh(entry)) and is_there:
             entry = self._read(key)
         return entry if entry is not None and self.is_fresh(entry) else None
 
@@ -279,16 +296,16 @@ class ResponseCache:
         with self._lock:
             self._memory.put(entry)
         if (disk := self._disk()) is not None:
-            sealer, store = disk
             try:
-                store.write(entry.key, sealer.seal(entry.key, _encode(entry)), max_bytes=self._max_bytes)
+                self._write(entry, *disk)
+                self._check_bound()
             except (StoreError, ValueError) as error:  # a text that is no Unicode is a ValueError
-                self._complain("an answer is not kept on disk", error)
+                self._complain(f"an answer is not kept {self._where}", error)
 
     def is_fresh(self, entry: CacheEntry) -> bool:
         """Whether it is young enough to be served, by the time that was signed."""
         age_s = self._now() - entry.timestamp
-        return -_MOST_AHEAD_S <= age_s < self._agent_ttl_s.get(entry.agent_name, self._ttl_s)
+        return -_MOST_AHEAD_S <= age_s < self._kept_s(entry)
 
     def age_seconds(self, entry: CacheEntry) -> float:
         """How old the answer is; 0 for one that a clock ahead of ours has dated."""
@@ -397,7 +414,7 @@ class ResponseCache:
                 if isinstance(entry, CacheEntry):
                     yield msgspec.structs.replace(entry, hit_count=stored.hits)
         except StoreError as error:
-            raise CacheError(f"the cache cannot be read: {error}", path=str(self.cache_dir)) from error
+            raise CacheError(f"the cache cannot be read: {error}", path=self._place) from error
 
     def export_bundle(self, path: str | os.PathLike[str]) -> int:
         """Write every fresh answer to one signed file, for `import_bundle` elsewhere; how many it were."""
@@ -425,7 +442,7 @@ class ResponseCache:
             for key, sealed in read_bundle(Path(path), sealer):
                 entry = _opened(sealer, Stored(0, key, sealed))
                 if isinstance(entry, CacheEntry) and self.is_fresh(entry) and self._is_newer(entry, sealer, store):
-                    store.write(key, sealer.seal(key, _encode(entry)), max_bytes=self._max_bytes)
+                    self._write(entry, sealer, store)
                     taken += 1
             return taken
 
@@ -462,7 +479,7 @@ class ResponseCache:
             "hit_rate": _rate(hits, misses),
             "evictions": totals.evictions if totals else 0,
             "size_mb": totals.bytes / MB if totals else 0.0,
-            "max_size_mb": self._max_bytes / MB,
+            "max_size_mb": None if self._server else self._max_bytes / MB,
             "entries": totals.entries if totals else memory[0],
             "integrity_failures": totals.integrity_failures if totals else failures,
             "quarantined": totals.quarantined if totals else 0,
@@ -473,7 +490,7 @@ class ResponseCache:
             "memory_entries": memory[0],
             "memory_mb": memory[1] / MB,
             "on_disk": totals is not None,
-            "path": str(self.cache_dir / FILE_NAME),
+            "path": self._place if self._server else str(self.cache_dir / FILE_NAME),
             "by_agent": {
                 agent: {
                     "hits": counts.hits,
@@ -497,6 +514,19 @@ class ResponseCache:
         self.close()
 
     # ------------------------------------------------------------ inside
+
+    @property
+    def _may_stall(self) -> bool:
+        """Whether who asks the store may have to wait for it."""
+        return self._server is not None
+
+    def _kept_s(self, entry: CacheEntry) -> float:
+        return self._agent_ttl_s.get(entry.agent_name, self._ttl_s)
+
+    def _write(self, entry: CacheEntry, sealer: Sealer, store: "EntryStore") -> None:
+        sealed = sealer.seal(entry.key, _encode(entry))
+        keep_s = self._kept_s(entry) - self.age_seconds(entry)
+        store.write(entry.key, sealed, max_bytes=self._max_bytes, keep_s=keep_s)
 
     def _is_newer(self, entry: CacheEntry, sealer: Sealer, store: "EntryStore") -> bool:
         stored = store.read(entry.key)
@@ -523,6 +553,23 @@ class ResponseCache:
     def _shares(self, agent_name: str) -> bool:
         """Whether other processes will find this agent's answers."""
         return self._takes(agent_name) and self._reached() is not None
+
+    def _claim(self, key: str, agent_name: str, *, is_blocking: bool) -> Callable[[], object] | None:
+        """See `ReplyCache.claim`. Granted at once where the answer will not be kept for others to find."""
+        if not self._shares(agent_name) or self._claims is None:
+            return _nothing
+        try:
+            return self._claims.claim(key, is_blocking=is_blocking)
+        except StoreError as error:  # an answer that is paid for twice is better than none
+            self._complain("others may pay for the same answer", error)
+            return _nothing
+
+    def _check_bound(self) -> None:
+        """Say it once if the server would not make room by itself."""
+        if self._server is not None and not self._is_bound_checked:
+            if reason := self._server.unbounded():
+                self._complain("nothing bounds the cache", reason)
+            self._is_bound_checked = True
 
     def now(self) -> float:
         """The time that entries are dated by, in Unix seconds."""
@@ -553,7 +600,7 @@ class ResponseCache:
             else:
                 self._complain("an entry cannot be read", entry)
         except StoreError as error:
-            self._complain("the cache on disk is not asked", error)
+            self._complain(f"the cache {self._where} is not asked", error)
         return None
 
     def _disk(self) -> "tuple[Sealer, EntryStore] | None":
@@ -573,17 +620,27 @@ class ResponseCache:
     def _open(self) -> None:
         if self._store is not None or self._why_off is not None:
             return
-        from claude_force.stores.sqlite import SqliteEntries  # noqa: PLC0415 - SQLite, at the first use
-
-        store = SqliteEntries(self.cache_dir / FILE_NAME)
+        store, claims = self._made()
         try:
             self._seal()
-            self._generation = store.generation()
+            if not self._may_stall:  # a server that does not answer now may do so later
+                self._generation = store.generation()
         except (OSError, ConfigError) as error:
             self._why_off = error
         else:
-            self._store = store
+            self._store, self._claims = store, claims
             weakref.finalize(self, store.close)
+
+    def _made(self) -> "tuple[EntryStore, Claims | RedisClaims]":
+        """What is imported at the first use."""
+        if self._server is not None:
+            from claude_force.stores.redis import RedisEntries  # noqa: PLC0415
+            from claude_force.stores.redis_claims import RedisClaims  # noqa: PLC0415
+
+            return RedisEntries(self._server), RedisClaims(self._server)
+        from claude_force.stores.sqlite import SqliteEntries  # noqa: PLC0415
+
+        return SqliteEntries(self.cache_dir / FILE_NAME), Claims(self.cache_dir / "claims")
 
     def _seal(self) -> Sealer:
         if self._sealer is None:
@@ -594,11 +651,11 @@ class ResponseCache:
         """Work on the disk that somebody asked for: its failure is theirs to know."""
         disk = self._reached()
         if disk is None:
-            raise CacheError(f"the cache cannot be used: {self._why_off}", path=str(self.cache_dir))
+            raise CacheError(f"the cache cannot be used: {self._why_off}", path=self._place)
         try:
             return work(*disk)
         except StoreError as error:
-            raise CacheError(f"the cache cannot be used: {error}", path=str(self.cache_dir)) from error
+            raise CacheError(f"the cache cannot be used: {error}", path=self._place) from error
 
     def _look_around(self) -> None:
         """Once a second: write down what was used, and forget what another process has removed or replaced."""
@@ -622,12 +679,17 @@ class ResponseCache:
 
     def _complain(self, what: str, why: object) -> None:
         with self._lock:
-            if what in self._said:
+            if isinstance(why, StoreAwayError):  # once in each outage, whatever was asked
+                if why.outage == self._told_of:
+                    return
+                what, self._told_of = "answers are kept in memory only, until the server answers again", why.outage
+            elif what in self._said:
                 return
-            self._said.add(what)
+            else:
+                self._said.add(what)
         import logging  # noqa: PLC0415 - 10 ms that only a failure pays
 
-        logging.getLogger("claude_force.cache").warning("%s: %s", what, why, extra={"path": str(self.cache_dir)})
+        logging.getLogger("claude_force.cache").warning("%s: %s", what, why, extra={"path": self._place})
 
     def _after_fork(self) -> None:
         self._lock, self._opening = threading.Lock(), threading.Lock()
@@ -640,7 +702,11 @@ class KeptReplies:
 
     def __init__(self, cache: ResponseCache) -> None:
         self._cache = cache
-        self._claims = Claims(cache.cache_dir / "claims")
+
+    @property
+    def may_stall(self) -> bool:
+        """See `ReplyCache.may_stall`."""
+        return self._cache._may_stall  # noqa: SLF001 - its own module
 
     def recall(self, key: str, *, agent: str) -> KeptReply | None:
         """The reply under this key, if it is in memory."""
@@ -665,8 +731,8 @@ class KeptReplies:
         self._cache.keep(entry_of(key, reply, agent=agent, task=task, cost_usd=cost_usd, timestamp=self._cache.now()))
 
     def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
-        """See `ReplyCache.claim`. Granted at once where the answer will not be kept for others to find."""
-        return self._claims.claim(key, is_blocking=is_blocking) if self._cache._shares(agent) else _nothing  # noqa: SLF001 - its own module
+        """See `ReplyCache.claim`."""
+        return self._cache._claim(key, agent, is_blocking=is_blocking)  # noqa: SLF001 - its own module
 
 
 def reply_of(entry: CacheEntry) -> Reply:
@@ -704,6 +770,19 @@ def entry_of(
         thinking_tokens=usage.thinking_tokens,
         simulated=reply.simulated,
     )
+
+
+def _server(url: str, secrets: tuple[bytes, ...], monotonic: Callable[[], float]) -> "RedisServer":
+    """The server of this address. Raises `ConfigError` for one that is none, and where no secret was given."""
+    from claude_force.stores.redis import RedisServer  # noqa: PLC0415 - most caches have none
+
+    server = RedisServer(url, monotonic=monotonic)
+    if not secrets:
+        raise ConfigError(
+            f"the cache on {server.shown} needs a secret that all who share it have, or no machine would believe the"
+            f" answers of another one; set {VARIABLE}, such as by `openssl rand -hex 32`"
+        )
+    return server
 
 
 def _nothing() -> None:

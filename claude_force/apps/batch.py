@@ -298,9 +298,10 @@ def _missing(project: Project, tasks: list[FileTask]) -> list[FileTask]:
         if task.call.agent_name in project.cache.exclude_agents:
             name = task.call.agent_name
             raise InputError(f"answers of {name!r} are not kept (line {task.number}); see cache.exclude_agents")
-    if not project.cache.get_stats()["on_disk"]:
-        folder = str(project.cache.cache_dir)
-        raise CacheError(f"no answer can be kept in {folder!r}; `claude-force doctor` says why", path=folder)
+    figures = project.cache.get_stats()
+    if not figures["on_disk"]:
+        place = figures["path"]
+        raise CacheError(f"no answer can be kept in {place!r}; `claude-force doctor` says why", path=place)
     return [task for task in tasks if cache.find(task.key, agent=task.call.agent_name, counts=False) is None]
 
 

@@ -1,19 +1,26 @@
 """What `claude-force doctor` finds: what is there, what is wrong, and how to mend it."""
 
+import os
 import platform
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from claude_force import __version__
+from claude_force.base.config import server_url
+from claude_force.base.errors import ConfigError
 from claude_force.engine.briefing import context_block
 from claude_force.insight.estimate import tokens_of
 from claude_force.insight.health import Check, Status, check_config, check_credentials, check_folder, check_shared
 from claude_force.library.project import agent_library, project_context, skill_library
 from claude_force.performance_tracker import metrics_folder
+from claude_force.response_cache import ResponseCache
 from claude_force.semantic_selector import SemanticSelector
+from claude_force.stores.entries import StoreAwayError
+from claude_force.stores.redis import RedisServer
 
 if TYPE_CHECKING:
     from claude_force.base.config import Settings
@@ -32,13 +39,14 @@ class Finding(NamedTuple):
 
 
 def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
-    """Look at everything that a run needs; sends nothing and changes nothing."""
+    """Look at everything that a run needs; changes nothing, and asks no server but that of the cache."""
     yield from _versions()
     settings, config = check_config(config_path, start=start)
     yield _finding(config)
     yield from _agents(settings, start)
     yield from _skills(start)
     yield from _context(settings, start)
+    yield from _cache_server(settings)
     yield Finding("selection", "ok", f"by {SemanticSelector(config_path, project_dir=start).method}")
     yield _finding(check_credentials())
     yield _finding(check_folder("metrics", metrics_folder(start)))
@@ -76,6 +84,23 @@ def _agents(settings: "Settings", start: Path) -> Iterator[Finding]:
         yield Finding("agents", "ok", detail, "`claude-force agents validate` lists the warnings" if warned else "")
     for problem in problems:
         yield Finding("agents", "error", str(problem), "mend or remove the file")
+
+
+def _cache_server(settings: "Settings") -> Iterator[Finding]:
+    """Whether the server answers that keeps answers for many machines, where there is one."""
+    url = server_url(settings.config, "cache.url", os.environ)
+    if url is None:
+        return
+    try:
+        ResponseCache(url=url).close()  # whether there is a secret
+        with closing(RedisServer(url)) as server:
+            problem = server.unbounded()
+    except ConfigError as error:
+        yield Finding("cache", "error", str(error))
+    except StoreAwayError as error:
+        yield Finding("cache", "warning", str(error), "until it does, each machine pays for its own answers")
+    else:
+        yield Finding("cache", "warning" if problem else "ok", problem or f"on {server.shown}")
 
 
 def _skills(start: Path) -> Iterator[Finding]:

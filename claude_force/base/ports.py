@@ -90,6 +90,10 @@ class Pricer(Protocol):
 class ReplyCache(Protocol):
     """Where replies are kept for whoever asks the same again. Nothing here raises: a cache must not cost an answer."""
 
+    @property
+    def may_stall(self) -> bool:
+        """Whether `find`, `claim` and what ends a claim take so long, on a server, that others should not wait."""
+
     def recall(self, key: str, *, agent: str) -> "KeptReply | None":
         """The reply under this key, if it is in memory."""
 

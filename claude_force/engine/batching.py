@@ -256,7 +256,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     async def submit(self, outside: "Outside", tasks: Sequence[Task], *, watch: BatchWatch) -> list[str]:
         """Send what neither the cache nor a batch has, and wait for nothing; gives the ids of the batches."""
         turns = await outside.apart(lambda: self.prepare(tasks))
-        entries = {turn.key: _entry(turn) for turn in turns if not _is_kept(turn)}
+        entries = await outside.apart(lambda: {turn.key: _entry(turn) for turn in turns if not _is_kept(turn)})
         return await self._submit(outside, list(entries.values()), watch)
 
     async def _submit(self, outside: "Outside", entries: Sequence[BatchEntry], watch: BatchWatch) -> list[str]:
@@ -328,7 +328,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
 
     async def kept(self, outside: "Outside", turn: BatchTurn) -> Outcome | None:
         """What its cache has for it; `None` where it has to be asked."""
-        if not _is_kept(turn):
+        if not await outside.apart(lambda: _is_kept(turn)):
             return None
         parts = msgspec.structs.replace(turn.parts, budget=None)
         outcome = await _outcome(_Replaying(outside, unanswered("missing")), parts, turn.task, turn.prepared)

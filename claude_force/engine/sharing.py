@@ -39,7 +39,7 @@ async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Rep
     if (
         cache
         and use_cache != "refresh"
-        and (kept := _looked_up(turn, "memory", lambda: cache.recall(key, agent=agent)))
+        and (kept := await _looked_up(turn, "memory", lambda: cache.recall(key, agent=agent), may_stall=False))
     ):
         return _given(turn, kept)
     models = (request.model for request in requests[1:])  # who takes no other model's answer must not be given one
@@ -77,25 +77,33 @@ async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits:
     if cache is None:
         text = await ask_models(turn, requests)
         return text, KeptReply(reply=turn.replies[-1], cost_usd=None)
-    agent, is_blocking = turn.task.agent_name, turn.outside.is_blocking
+    agent, may_stall, reads = turn.task.agent_name, cache.may_stall, turn.task.use_cache != "refresh"
+    # To claim on a server, and to let go, is done to its end: a turn that is cancelled must leave no claim behind.
+    finish = turn.outside.finish
+    claim = partial(cache.claim, key, agent=agent, is_blocking=turn.outside.is_blocking)
+    look = partial(cache.find, key, agent=agent, counts=True)
+    if may_stall and reads:  # a look is a third of what claiming, looking and letting go take there
+        if kept := await _looked_up(turn, "cache", look, may_stall=True):
+            return _given(turn, kept)[0], kept
+        look = partial(cache.find, key, agent=agent, counts=False)
     release: Callable[[], object] | None = None
-    is_first = True
     try:
-        while turn.task.use_cache != "refresh" and not release:
-            release = cache.claim(key, agent=agent, is_blocking=is_blocking) if waits else None
-            if kept := _looked_up(turn, "cache", partial(cache.find, key, agent=agent, counts=is_first)):
+        while reads and not release:
+            if waits:
+                release = await finish(claim) if may_stall else claim()
+            if kept := await _looked_up(turn, "cache", look, may_stall=may_stall):
                 return _given(turn, kept)[0], kept
             if not waits:
                 break
             if not release:
                 await _rest(turn)
-            is_first = False
+            look = partial(cache.find, key, agent=agent, counts=False)
         text = await ask_models(turn, requests)
         books.close(turn)
         return text, await turn.outside.finish(lambda: _keep(turn, cache))
     finally:
         if release:
-            release()
+            await finish(release) if may_stall else release()
 
 
 async def _rest(turn: "Turn") -> None:
@@ -120,10 +128,12 @@ def _key(turn: "Turn", request: "Request") -> str:
     return request_key(request, server=turn.parts.server)
 
 
-def _looked_up(turn: "Turn", where: str, look: "Callable[[], KeptReply | None]") -> KeptReply | None:
+async def _looked_up(
+    turn: "Turn", where: str, look: "Callable[[], KeptReply | None]", *, may_stall: bool
+) -> KeptReply | None:
     """What is there that fits."""
     with turn.spans.span("lookup", where) as span:
-        kept = _fitting(turn, look())
+        kept = _fitting(turn, await turn.outside.call(look) if may_stall else look())
         span.tell(kept)
     return kept
 

@@ -23,6 +23,17 @@ class StoreBusyError(StoreError):
     """Others are writing, for longer than this could wait."""
 
 
+class StoreAwayError(StoreError):
+    """The server that has the store does not answer, and is not asked for a moment: then it is tried again."""
+
+    outage: int
+    """Which one it is, for this process: nobody need be told twice of the same."""
+
+    def __init__(self, message: str, *, outage: int) -> None:
+        super().__init__(message)
+        self.outage = outage
+
+
 class Stored(NamedTuple):
     """One entry as it lies in the store."""
 

@@ -133,6 +133,11 @@ class RunCache:
         """Whether the response cache keeps its answers, too."""
         return self._inner is not None
 
+    @property
+    def may_stall(self) -> bool:
+        """See `ReplyCache.may_stall`."""
+        return self._inner is not None and self._inner.may_stall
+
     def recall(self, key: str, *, agent: str) -> KeptReply | None:
         """See `ReplyCache.recall`."""
         self.key = self.key or key

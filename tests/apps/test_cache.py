@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,22 @@ def test_a_cache_that_cannot_be_used(project: Path) -> None:
     assert "error: the cache cannot be used: " in run("clear", "--yes", cwd=project, code=1)
     assert "file\tnone: the cache on disk cannot be used" in run("stats", cwd=project)
     assert "too short to sign the cache" in run("stats", cwd=project, code=2, CLAUDE_CACHE_SECRET="short")
+
+
+def test_on_a_server(project: Path, valkey: str) -> None:
+    """The same commands look after what many machines share, and say where it is without the password."""
+    env: dict[str, Any] = {"CLAUDE_CACHE_URL": valkey.replace("//", "//default:@")}
+    with ResponseCache(url=valkey, secret=SECRET) as cache:
+        cache.set("linter", "Check it.", "claude-haiku-5-5", "Fine.", 90, 4, 0.25)
+    said = run("stats", cwd=project, **env)
+    assert said.startswith("answers\t1\nsize\t0.0 MB\n")
+    assert f"\nserver\t{valkey}\n" in said
+    assert "\tlinter\t" in run("list", cwd=project, **env)
+    assert run("verify", cwd=project, **env) == "1 checked, 0 forged, 0 expired\n"
+    assert run("clear", "--yes", cwd=project, **env) == "1 removed\n"
+    assert run("clear", "--yes", cwd=project) == "2 removed\n"  # the disk was left alone
+    env = {"CLAUDE_CACHE_URL": valkey.replace("//", "//nobody:sesame@")}
+    said = run("clear", "--yes", cwd=project, code=1, **env)
+    assert "does not let us in" in said
+    assert "sesame" not in said
+    assert "which cannot be used now" in run("stats", cwd=project, **env)

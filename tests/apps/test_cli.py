@@ -619,6 +619,22 @@ def test_doctor(project: Path, simulator: Simulator) -> None:
     assert {("config", "error"), ("agents", "error"), ("credentials", "warning"), ("metrics", "ok")} <= states
 
 
+def test_doctor_asks_the_server_of_the_cache(project: Path, simulator: Simulator, valkey: str) -> None:
+    """Whether it answers, bounds itself, and lets us in; a missing secret fails, for then nothing would run."""
+
+    def found(url: str, secret: str = "") -> dict[str, str]:
+        env = {"CLAUDE_CACHE_URL": url, "CLAUDE_CACHE_SECRET": secret}
+        done = run("doctor", "--json", cwd=project, ANTHROPIC_BASE_URL=simulator.base_url, **env)  # type: ignore[arg-type] # no other
+        (finding,) = [finding for finding in json.loads(done.stdout) if finding["subject"] == "cache"]
+        return dict(finding)
+
+    secret = "a secret for tests: long enough"
+    assert "CLAUDE_CACHE_SECRET" in found(valkey)["detail"]
+    assert "has no limit on its memory" in found(valkey, secret)["detail"]
+    away = found("redis://:sesame@127.0.0.1:1", secret)
+    assert (away["state"], "sesame" in str(away)) == ("warning", False)
+
+
 def test_doctor_sees_credentials(project: Path, simulator: Simulator) -> None:
     """A key in the environment is found, not shown, and nothing is sent."""
     done = run("doctor", cwd=project, simulator=simulator, ANTHROPIC_API_KEY="sk-secret")

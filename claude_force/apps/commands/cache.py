@@ -50,15 +50,20 @@ def stats(config_path: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({name: value for name, value in facts.items() if not name.startswith(("session", "memory"))})
         return
+    is_here = facts["max_size_mb"] is not None  # a server has its own limit, and may not tell
+    most = f" of {facts['max_size_mb']:g}" if is_here else ""
     rows = [
         ("answers", f"{facts['entries']:,}"),
-        ("size", f"{facts['size_mb']:.1f} of {facts['max_size_mb']:g} MB"),
+        ("size", f"{facts['size_mb']:.1f}{most} MB"),
         ("hit rate", f"{facts['hit_rate']} ({facts['hits']:,} of {facts['hits'] + facts['misses']:,})"),
         ("saved", f"${facts['saved_usd']:.4f}"),
         ("evictions", f"{facts['evictions']:,}"),
         ("integrity failures", f"{facts['integrity_failures']:,}"),
-        ("file", facts["path"] if facts["on_disk"] else "none: the cache on disk cannot be used"),
     ]
+    if is_here:
+        rows.append(("file", facts["path"] if facts["on_disk"] else "none: the cache on disk cannot be used"))
+    else:
+        rows.append(("server", facts["path"] + ("" if facts["on_disk"] else ", which cannot be used now")))
     print_table(("cache", ""), rows)
     agents = facts["by_agent"].items()
     if agents and is_terminal(sys.stdout):
