@@ -16,10 +16,13 @@ from claude_force.base.records import Reply
 from claude_force.engine.budget import request_usd
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.ports import Budget, Hold
     from claude_force.base.records import Request
-    from claude_force.engine.parts import Turn
+    from claude_force.engine.outside import Outside
+    from claude_force.engine.parts import Parts, Turn
 
 # How often to look whether others have let go of what they did not need: first soon, then less and less often, because
 # each look is a write that others have to wait for.
@@ -47,13 +50,17 @@ async def staked(turn: "Turn", request: "Request") -> Stake | None:
 
     Waits while there would be room but for what others hold. Raises `BudgetError` where there is none.
     """
-    budget = turn.parts.budget
-    return None if budget is None else await _staked(turn, request, budget)
+    if turn.parts.budget is None:
+        return None
+    return await stake(turn.outside, turn.parts, turn.parts.budget, turn.task.agent_name, request, lambda: turn.left_s)
 
 
-async def _staked(turn: "Turn", request: "Request", budget: "Budget") -> Stake:
-    agent, now = turn.task.agent_name, turn.parts.clock.now
-    worst_usd = request_usd(request, turn.parts.prices, now())
+async def stake(
+    outside: "Outside", parts: "Parts", budget: "Budget", agent: str, request: "Request", left_s: "Callable[[], float]"
+) -> Stake:
+    """As `staked`, for whom there is a limit; `left_s` says for how long it may wait."""
+    now = parts.clock.now
+    worst_usd = request_usd(request, parts.prices, now())
     if worst_usd is None:
         raise BudgetError(
             f"{agent!r} is not sent: the price of {request.model!r} is not known, so no limit can be kept; set it under"
@@ -62,13 +69,13 @@ async def _staked(turn: "Turn", request: "Request", budget: "Budget") -> Stake:
     wait_s = FIRST_LOOK_S
     while True:
         # To its end: who is cancelled meanwhile must know what it holds.
-        lease_s = turn.left_s + LEASE_MARGIN_S
-        held = await turn.outside.finish(partial(budget.hold, worst_usd, agent=agent, at=now(), lease_s=lease_s))
+        lease_s = left_s() + LEASE_MARGIN_S
+        held = await outside.finish(partial(budget.hold, worst_usd, agent=agent, at=now(), lease_s=lease_s))
         if not isinstance(held, Shortage):
             return Stake(held, worst_usd)
-        if held.spent_usd + worst_usd > held.limit_usd or turn.left_s <= wait_s:
+        if held.spent_usd + worst_usd > held.limit_usd or left_s() <= wait_s:
             raise short(repr(agent), held, worst_usd)
-        await turn.outside.pause(wait_s)
+        await outside.pause(wait_s)
         wait_s = min(2 * wait_s, LAST_LOOK_S)
 
 

@@ -20,15 +20,23 @@ from claude_force.engine.request import Task, build_request, named_model
 from claude_force.engine.sharing import answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from claude_force.base.records import AgentDefinition, ModelRecommendation
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Prepared
 
+    Do = Callable[[Outside, Parts, Task, Prepared, Watch], Awaitable[AgentResult]]
 
-async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -> AgentResult:
-    """The agent's answer. Raises the `ClaudeForceError` family; whatever was sent is in the ledger, failed or not."""
+
+async def run_turn(
+    outside: "Outside", parts: Parts, task: Task, watch: Watch, *, do: "Do | None" = None
+) -> AgentResult:
+    """The agent's answer. Raises the `ClaudeForceError` family; whatever was sent is in the ledger, failed or not.
+
+    `do` does it once the request is known; by default it is done here.
+    """
+    do = do or run_prepared
     agent = parts.agents.recall(task.agent_name)
     if agent is None:
         agent = await outside.call(lambda: parts.agents.find(task.agent_name))
@@ -37,14 +45,14 @@ async def run_turn(outside: "Outside", parts: Parts, task: Task, watch: Watch) -
     prepared = build_request(task, agent, parts.config, parts.aliases)
     memory = memory_of(parts, task)
     if memory is None:
-        return await run_prepared(outside, parts, task, prepared, watch)
+        return await do(outside, parts, task, prepared, watch)
     return await remembering(
         outside,
         parts,
         memory,
         (task, prepared),
         prepare=lambda recalling: build_request(recalling, agent, parts.config, parts.aliases),
-        run=lambda recalling, ready: run_prepared(outside, parts, recalling, ready, watch),
+        run=lambda recalling, ready: do(outside, parts, recalling, ready, watch),
     )
 
 
