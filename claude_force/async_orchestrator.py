@@ -38,9 +38,11 @@ if TYPE_CHECKING:
     from claude_force.base.results import WorkflowResult
     from claude_force.engine.batching import OnOutcome, OnStatus
     from claude_force.engine.request import Others
+    from claude_force.orchestrator import EngineName
     from claude_force.performance_tracker import PerformanceTracker
     from claude_force.response_cache import ResponseCache
     from claude_force.semantic_selector import AgentMatch
+    from claude_force.workers.durable import Do
     from claude_force.workflows.crew import MakeTurn
     from claude_force.workflows.events import OnEvent
     from claude_force.workflows.plan import Plan
@@ -350,6 +352,7 @@ class AsyncAgentOrchestrator:
         on_event: "OnEvent | None" = None,
         batch: bool = False,
         live_fallback: bool = False,
+        engine: "EngineName" = "built-in",
         with_text: bool = False,
     ) -> "Run":
         """A run that is checked and in the journal, ready to be executed in the running loop; it can be stopped."""
@@ -360,7 +363,8 @@ class AsyncAgentOrchestrator:
         _check_size(max_concurrent)
         size = self.max_concurrent if max_concurrent is None else min(max_concurrent, self.max_concurrent)
         lane = self._lane()
-        crew = _Crew(lane.outside, lane.places, size if features.parallel_workflows_enabled else 1)
+        size = size if features.parallel_workflows_enabled else 1
+        crew = _Crew(lane.outside, lane.places, size)
         options = RunOptions(
             use_cache=use_cache,
             force=frozenset(force),
@@ -368,6 +372,7 @@ class AsyncAgentOrchestrator:
             with_text=with_text,
             batching=self._project.batching if batch else None,
             live_fallback=live_fallback,
+            hands=self._project.hands(engine, size=size, is_batch=batch),
         )
         return prepare_run(
             self._project, crew, workflow, inputs, resume=resume, max_cost_usd=max_cost_usd, options=options
@@ -577,6 +582,16 @@ class AsyncAgentOrchestrator:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def work_of(project: Project) -> "Do":
+    """Does the work of the durable engine, in the event loop that asks."""
+    face = AsyncAgentOrchestrator.of(project)
+
+    async def do(id_: str, sealed: bytes) -> bytes:
+        return await project.worker.do(face._lane().outside, id_, sealed)  # noqa: SLF001 - its own module
+
+    return do
 
 
 def _check_size(max_concurrent: int | None) -> None:

@@ -42,11 +42,12 @@ COMMANDS = {
     "serve": "Serve a page with all that runs, and an API, health and metrics.",
     "simulator": "Serve the Messages API on loopback, without a model.",
     "skills": "See and check skills, and what choosing them by task saves.",
+    "worker": "Do the steps of workflows that are run with --engine durable.",
     "workflows": "See, check, draw and plan the workflows that can be run.",
 }
 
 
-_TRACED = {"batch", "cache", "execute", "run-workflow"}
+_TRACED = {"batch", "cache", "execute", "run-workflow", "worker"}
 """Those that may ask a model."""
 
 

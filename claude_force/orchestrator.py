@@ -12,14 +12,14 @@ import weakref
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack, get_args
 
 import msgspec
 
 from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.clock import SystemClock
 from claude_force.base.config import Config, Settings, load_settings, project_of, server_url
-from claude_force.base.errors import InputError, TaskError
+from claude_force.base.errors import ConfigError, InputError, TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
@@ -35,9 +35,11 @@ from claude_force.library.project import (
     batches_file,
     briefed_agents,
     budgets_file,
+    engine_folder,
     memory_file,
     runs_file,
     skill_library,
+    worker_file,
 )
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.response_cache import KeptReplies, ResponseCache, cache_folder
@@ -59,11 +61,18 @@ if TYPE_CHECKING:
     from claude_force.stores.budgets import Accounts, Budgets
     from claude_force.stores.documents import SharedDocuments
     from claude_force.stores.runs import RunStore
+    from claude_force.stores.seal import Sealer
     from claude_force.transports.live import LiveTransport
     from claude_force.transports.simulator import Simulator
+    from claude_force.workers.durable import Address, Shift
+    from claude_force.workers.handing import Hands
+    from claude_force.workers.worker import Worker
     from claude_force.workflows.events import OnEvent
 
 T = TypeVar("T")
+EngineName = Literal["built-in", "durable"]
+"""Who makes the turns of a run: this process, or workers that are given them through a database."""
+DEFAULT_ENGINE = "sqlite:///.claude/engine.db"
 
 
 def assemble(
@@ -270,6 +279,71 @@ class Project:
             booked=self.tracker.batch_entries,
         )
 
+    @_MadeOnce
+    def engine(self) -> "Address":
+        """Where the durable engine is. Raises `ConfigError`."""
+        from claude_force.workers.durable import Address  # noqa: PLC0415 - most runs are made here
+
+        url = server_url(self.settings.config, "engine.url", os.environ) or DEFAULT_ENGINE
+        return Address(url, folder=engine_folder(self.start))
+
+    @_MadeOnce
+    def _engine_sealer(self) -> "Sealer":
+        from claude_force.stores.seal import Sealer  # noqa: PLC0415 - as above
+        from claude_force.stores.secret import VARIABLE, given_secrets, own_secrets  # noqa: PLC0415
+
+        if self.engine.file is not None:
+            secrets = own_secrets(os.environ)
+        elif not (secrets := given_secrets(None, os.environ.get(VARIABLE))):
+            raise ConfigError(
+                f"{self.engine.shown!r} may be used from many machines, so what goes through it is signed by a secret"
+                f" that all of them have; set {VARIABLE}, for example to what `openssl rand -hex 32` says"
+            )
+        return Sealer(secrets, encrypt=self.settings.config.cache.encrypt)
+
+    def hands(self, engine: EngineName, *, size: int, is_batch: bool) -> "Hands | None":
+        """Who makes the turns of one run, this many at once; `None`: this process. Raises the `InputError` family."""
+        if engine not in get_args(EngineName):
+            raise InputError(f"engine is {engine!r}; give one of {', '.join(get_args(EngineName))}")
+        if engine == "built-in":
+            return None
+        if is_batch:
+            raise InputError("a batch is made by the server, and not by workers; leave batch or engine out")
+        from claude_force.workers.durable import Queue, queue_of  # noqa: PLC0415 - as above
+        from claude_force.workers.handing import Hands  # noqa: PLC0415
+
+        shift = self.shift(concurrency=size) if self.engine.file is not None else None
+        hint = f"start `claude-force worker` for {self.engine.shown!r}, or more of them where all are busy"
+        return Hands(Queue(self.engine, queue_of(self._server), shift=shift), self._engine_sealer, hint=hint)
+
+    def shift(self, *, concurrency: int, drain_s: float | None = None) -> "Shift":
+        """The time that this process works for the durable engine. Raises `ConfigError`."""
+        from claude_force.async_orchestrator import work_of  # noqa: PLC0415 - loads asyncio
+        from claude_force.workers.durable import Shift, queue_of  # noqa: PLC0415 - as above
+
+        return Shift(
+            self.engine,
+            work_of(self),
+            queue=queue_of(self._server),
+            concurrency=concurrency,
+            max_concurrent=self.settings.config.engine.max_concurrent,
+            **({} if drain_s is None else {"drain_s": drain_s}),
+        )
+
+    @_MadeOnce
+    def worker(self) -> "Worker":
+        """Who does what others hand over, with the parts of this machine."""
+        from claude_force.workers.worker import Worker  # noqa: PLC0415 - as above
+
+        budgets = msgspec.structs.replace(self.budgets, more=())  # limits on calls are of who hands over
+        return Worker(
+            msgspec.structs.replace(self.parts, budget=budgets if self._has_limits else None),
+            sealer=self._engine_sealer,
+            seals=self.cache,
+            budgets=budgets,
+            journal=worker_file(self.start),
+        )
+
     def tasks(self, tasks: "Iterable[AgentTask | tuple[str, str]]", options: "CallOptions") -> list[Task]:
         """What these ask for, in the engine's words; reads the files that they name."""
         made = []
@@ -306,8 +380,12 @@ class Project:
 
     @property
     def _has_budget(self) -> bool:
+        return self._max_cost_usd is not None or self._has_limits
+
+    @property
+    def _has_limits(self) -> bool:
         limits = self.settings.config.budgets
-        return bool(self._max_cost_usd is not None or limits.per_day_usd is not None or limits.per_agent_per_day_usd)
+        return bool(limits.per_day_usd is not None or limits.per_agent_per_day_usd)
 
     def make_cache(self, *, enabled: bool) -> ResponseCache:
         """A response cache with the limits of the arguments, else of the config."""
@@ -391,10 +469,13 @@ class Project:
         budgets: Budgets | None = self.__dict__.get("budgets")
         shared: SharedDocuments | None = self.__dict__.get("shared")
         batching: Batching | None = self.__dict__.get("batching")
+        worker: Worker | None = self.__dict__.get("worker")
         if live is not None:
             live.close()
         if batching is not None:
             batching.store.close()
+        if worker is not None:
+            worker.close()
         if runs is not None:
             runs.close()
         if budgets is not None:
@@ -596,6 +677,7 @@ class AgentOrchestrator:
         on_event: "OnEvent | None" = None,
         batch: bool = False,
         live_fallback: bool = False,
+        engine: EngineName = "built-in",
     ) -> "WorkflowResult":
         """Run a workflow, one step at a time, each after those that it depends on.
 
@@ -612,6 +694,10 @@ class AgentOrchestrator:
         and then what that has made ready is the next one. Time-outs and bounds on what is under way say nothing there.
         What ends the run leaves the batch running, and taking the run up with `batch=True` finds it. `live_fallback` is
         as for `execute_batch`.
+
+        `engine="durable"` hands each step to workers, through the database that `engine.url` names: what they do goes
+        on whatever becomes of this process, and taking the run up with `engine="durable"` finds it. Through a file,
+        this process works as well. No text is streamed, and an `EngineError` says what is wrong with the engine.
         """
         from claude_force.workflows.crew import Alone  # noqa: PLC0415 - only a workflow needs the room
         from claude_force.workflows.run import RunOptions  # noqa: PLC0415
@@ -630,6 +716,7 @@ class AgentOrchestrator:
                 on_event=on_event,
                 batching=self._project.batching if batch else None,
                 live_fallback=live_fallback,
+                hands=self._project.hands(engine, size=1, is_batch=batch),
             ),
         )
         return run_now(run.outcome(on_error=on_error))
@@ -783,6 +870,7 @@ class WorkflowOptions(TypedDict, total=False):
     on_event: "OnEvent | None"
     batch: bool
     live_fallback: bool
+    engine: EngineName
 
 
 class AgentTask(NamedTuple):

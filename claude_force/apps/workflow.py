@@ -103,6 +103,7 @@ def run_workflow(
         *(("--offline",) if offline else ()),
         *(("--batch",) if options.get("batch") else ()),
         *(("--live-fallback",) if options.get("live_fallback") else ()),
+        *(("--engine", "durable") if options.get("engine") == "durable" else ()),
     ]
     _say_end(result, shlex.join(go_on))
     if tells_why:

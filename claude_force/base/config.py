@@ -151,6 +151,8 @@ class Engine(Section, frozen=True):
 
     url: str | None = None
     """Of the SQLite file or the Postgres through which workers are given them; needs the `durable` extra."""
+    max_concurrent: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """How many all workers together have under way, as each of them reads it; `None`: only each one's own bound."""
 
 
 class Memory(Section, frozen=True):

@@ -38,6 +38,7 @@ ClaudeForceError                       exit code 1
 │   └── BatchEntryError                1   the batch ended before this request was answered: expired or cancelled
 ├── NotRunError                        1   never sent, because another task's terminal error ended the batch
 ├── BudgetError                        4   never sent, because it could have passed the limit that was given
+├── EngineError                        1   a step cannot be handed to workers, or what came back cannot be used
 ├── RunError                           1   a workflow did not come to its end; `result` has all that was done
 ├── DeadlineError                      1   the time given is over; 5 when rate limits or overload used it up
 └── AnswerError                        1   an answer came, but it is none
@@ -334,6 +335,13 @@ class BudgetError(ClaudeForceError):
     spent_usd: "Decimal | None" = None
     needed_usd: "Decimal | None" = None
     """What it could have cost at the most."""
+
+
+class EngineError(ClaudeForceError):
+    """A step of a run cannot be handed to workers, or what came back from there cannot be used."""
+
+    work: str = ""
+    """The id under which it was handed over; empty where it is about all of them."""
 
 
 class RunError(ClaudeForceError):

@@ -4,6 +4,7 @@ All are immutable. Money is `Decimal` US dollars, tokens are counts, times are s
 """
 
 from dataclasses import asdict
+from datetime import datetime  # noqa: TC003 - an `Execution` is read from JSON, by its annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
@@ -15,7 +16,6 @@ from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime
     from pathlib import Path
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]

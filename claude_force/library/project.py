@@ -66,6 +66,16 @@ def batches_file(start: Path) -> Path:
     return (claude_folder(start) or user_folder()) / "batches.db"
 
 
+def worker_file(start: Path) -> Path:
+    """Where a worker notes answers until they have come back: in the project's `.claude`, or else the user's."""
+    return (claude_folder(start) or user_folder()) / "worker.db"
+
+
+def engine_folder(start: Path) -> Path:
+    """Where the path of an engine's file starts from: the project's folder, or the user's home."""
+    return (claude_folder(start) or user_folder()).parent
+
+
 def _root_of(config_path: Path) -> Path | None:
     """Where the agents of a config must lie: a project must not have its users send other files of theirs.
 

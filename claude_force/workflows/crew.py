@@ -1,16 +1,22 @@
-"""Who does the steps of a run: one after the other (`Alone`), or many at once (`async_orchestrator`)."""
+"""Who does the steps of a run: one after the other (`Alone`), or many at once (`async_orchestrator`).
+
+And whose hands make their turns, where that is somebody else: `Hands` (`workers.handing`).
+"""
 
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from claude_force.engine.faces import Blocking, run_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from claude_force.base.records import AgentResult
+    from claude_force.base.errors import ClaudeForceError
+    from claude_force.base.records import AgentResult, Execution
     from claude_force.engine.outside import Outside
+    from claude_force.engine.parts import Parts, Watch
+    from claude_force.engine.request import Prepared, Task
+    from claude_force.workflows.journal import RunCache
     from claude_force.workflows.unit import Unit
 
     MakeTurn = Callable[[], Coroutine[Any, Any, AgentResult]]
@@ -38,6 +44,47 @@ class Crew(Protocol):
 
     async def cancel(self) -> None:
         """End all that was started, and wait until it has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handing:
+    """What a run says of a turn that it hands over."""
+
+    cache: "RunCache"
+    is_resumed: bool
+    """Whether the run was taken up, so that the turn may have been handed over before."""
+    is_forced: bool
+    """Whether what came of that will not do."""
+    left_s: float | None
+    """How much time the run has; `None` is no bound."""
+    is_over: Callable[[], bool]
+    """Whether nothing more may start."""
+    unsent: "Callable[[], ClaudeForceError]"
+    """What is then raised."""
+    see: "Callable[[Execution], object]"
+    """Hears what was used and paid, once it is known."""
+
+
+class Hands(Protocol):
+    """Who makes the turns of a run elsewhere."""
+
+    async def begin(self, outside: "Outside") -> None:
+        """To be called before the first turn. Raises the `ClaudeForceError` family where no turn can be made."""
+
+    async def turn(
+        self,
+        outside: "Outside",
+        parts: "Parts",
+        task: "Task",
+        prepared: "Prepared",
+        watch: "Watch",
+        *,
+        handing: Handing,
+    ) -> "AgentResult":
+        """As `engine.turn.run_prepared`."""
+
+    async def end(self, outside: "Outside", run_id: str, *, is_complete: bool, drains: bool) -> None:
+        """The run is over; `drains` says whether what still runs in this process may come to its end."""
 
 
 class Alone:

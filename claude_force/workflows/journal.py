@@ -138,6 +138,11 @@ class RunCache:
         """See `ReplyCache.may_stall`."""
         return self._inner is not None and self._inner.may_stall
 
+    @property
+    def reads_shared(self) -> bool:
+        """Whether what that has is good enough."""
+        return self._inner_reads
+
     def recall(self, key: str, *, agent: str) -> KeptReply | None:
         """See `ReplyCache.recall`."""
         self.key = self.key or key

@@ -36,6 +36,7 @@ from claude_force.engine.turn import run_turn
 from claude_force.stores.runs import StepRecord
 from claude_force.workflows.asking import config_of, task_of
 from claude_force.workflows.causes import causes_of, differences, kept_causes
+from claude_force.workflows.crew import Handing
 from claude_force.workflows.data import NO_ITEM, holds, list_of, told
 from claude_force.workflows.events import EventKind, OnEvent, RunEvent
 from claude_force.workflows.journal import RunCache
@@ -51,9 +52,10 @@ if TYPE_CHECKING:
     from claude_force.engine.batching import Batching
     from claude_force.engine.parts import Parts
     from claude_force.engine.request import Others, Task
+    from claude_force.engine.turn import Do
     from claude_force.stores.claims import Claims
     from claude_force.workflows.causes import Causes
-    from claude_force.workflows.crew import Crew
+    from claude_force.workflows.crew import Crew, Hands
     from claude_force.workflows.data import Told
     from claude_force.workflows.definition import ForEach, WorkflowStep
     from claude_force.workflows.journal import Journal
@@ -75,6 +77,8 @@ class RunOptions:
     """What sends its turns as message batches, if they are to be."""
     live_fallback: bool = False
     """Whether what a batch left unanswered is asked as an ordinary call."""
+    hands: "Hands | None" = None
+    """Who makes its turns, if it is not done here."""
 
 
 class Run:
@@ -156,8 +160,10 @@ class Run:
         return result
 
     async def _executed(self) -> WorkflowResult:
+        drains = False
         try:
             self._tell("run_started")
+            await self._take_hands()
             while True:
                 self._fill()
                 if not self._in_flight:
@@ -165,6 +171,7 @@ class Run:
                 self._end(await self._crew.ended())
             if self._rounds and not self._is_over():
                 await self._rounds.finish(self._journal.run_id)
+            drains = True
         except BaseException:
             self._is_stopped = True
             try:
@@ -176,10 +183,21 @@ class Run:
         finally:
             left = [step for step in self.plan.steps.values() if step.id not in self._results]
             result = await self._finished(left)
+            if hands := self._options.hands:
+                is_complete = result.status == "completed"
+                await hands.end(self._crew.outside, result.run_id, is_complete=is_complete, drains=drains)
             for step in left:
                 self._tell("ended", step=step.id, result=result.steps[step.id])
             self._tell("run_ended", run=result)
         return result
+
+    async def _take_hands(self) -> None:
+        """Connect to who makes the turns; a run that has nobody ends before it sends anything."""
+        if hands := self._options.hands:
+            try:
+                await hands.begin(self._crew.outside)
+            except ClaudeForceError as error:
+                self._error = error
 
     async def outcome(self, *, on_error: Literal["raise", "return"]) -> WorkflowResult:
         """As `execute`; with `"raise"`, a run that did not come to its end is a `RunError`."""
@@ -447,7 +465,9 @@ class Run:
             try:
                 if self._rounds:
                     return await self._batched(self._rounds, unit, parts, timed, cache)
-                return await run_turn(self._crew.outside, parts, timed, self._watch(unit))
+                hands = self._options.hands
+                do = self._handed(unit, agent, cache, hands) if hands else None
+                return await run_turn(self._crew.outside, parts, timed, self._watch(unit), do=do)
             except ClaudeForceError as error:
                 if error.is_terminal and error is not self._defect:
                     self._error = self._error or error  # before its place goes to the next, who would meet it, too
@@ -466,6 +486,19 @@ class Run:
                 text=str(answer),
             )
         return answer
+
+    def _handed(self, unit: Unit, agent: str, cache: RunCache, hands: "Hands") -> "Do":
+        """What has the turn made elsewhere."""
+        handing = Handing(
+            cache=cache,
+            is_resumed=self._is_resumed,
+            is_forced=unit.step.id in self._options.force,
+            left_s=None if self._timeout_seconds is None else self._timeout_seconds - self._elapsed_s,
+            is_over=self._is_over,
+            unsent=lambda: self._unsent(unit, agent),
+            see=unit.ledger.executions.append,
+        )
+        return partial(hands.turn, handing=handing)
 
     async def _batched(
         self, rounds: Rounds, unit: Unit, parts: "Parts", task: "Task", cache: RunCache

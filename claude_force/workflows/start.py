@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
+from claude_force.base.config import Budgets as Limits
 from claude_force.base.errors import InputError, JournalError, WorkflowError
 from claude_force.base.sections import nearest
 from claude_force.library.workflows import WorkflowLibrary
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from claude_force.response_cache import ResponseCache
     from claude_force.stores.budgets import Budgets
     from claude_force.workflows.crew import Crew
+
+
+NO_LIMITS = Limits()
 
 
 class Shop(Protocol):
@@ -181,9 +185,12 @@ def prepare_run(
         ),
         is_new=taken_up is None,
     )
-    parts = shop.parts
+    parts, budgets = shop.parts, shop.budgets
+    if options.hands is not None:  # the config's limits are counted where the calls are made
+        budgets = msgspec.structs.replace(budgets, limits=NO_LIMITS)
+        parts = msgspec.structs.replace(parts, budget=budgets if budgets.more else None)
     if (limit := limit_of(plan, shop.settings.config, max_cost_usd)) is not None:
-        budget = shop.budgets.limited(f"run {run_id}", limit.usd, limit.named)  # in all that it is taken up
+        budget = budgets.limited(f"run {run_id}", limit.usd, limit.named)  # in all that it is taken up
         parts = msgspec.structs.replace(parts, budget=budget)
         if options.batching is not None:
             options = replace(options, batching=msgspec.structs.replace(options.batching, budget=budget))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from claude_force.apps.workflow import Format
     from claude_force.base.models import Tier
-    from claude_force.orchestrator import WorkflowOptions
+    from claude_force.orchestrator import EngineName, WorkflowOptions
 
 
 def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
@@ -92,6 +92,12 @@ def complete_workflow(_: click.Context, __: click.Parameter, incomplete: str) ->
     is_flag=True,
     help="With --batch: ask what it left unanswered as ordinary calls, at the full price.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(("built-in", "durable")),
+    default="built-in",
+    help="Who does the steps: this process, or workers, by way of the database that engine.url names.",
+)
 @click.option("--offline", is_flag=True, help="Ask the built-in simulator: no key, no cost, no real answers.")
 @alerts_option
 @config_option
@@ -119,6 +125,7 @@ def command(
     max_usd: float | None,
     batch: bool,
     live_fallback: bool,
+    engine: "EngineName",
     offline: bool,
     config_path: "Path | None",
     as_json: bool,
@@ -132,6 +139,10 @@ def command(
     Ctrl-C once starts nothing more and lets what is in flight come to its end; twice stops at once. Whatever ends a
     run, --resume goes on with it and pays only for what has no answer yet, or was edited since. With --batch, Ctrl-C
     once stops at once: the server goes on with the batch, and --resume with --batch finds it.
+
+    With --engine durable, steps are done by `claude-force worker`, on any number of machines; through a file, which is
+    the default, by this process as well. What was handed over goes on without this process, and --resume with
+    --engine durable finds it.
     """
     if name is None and resume is None:
         raise click.UsageError("give a workflow's name, or --resume to go on with a run")
@@ -153,6 +164,7 @@ def command(
         "max_cost_usd": max_usd,
         "batch": batch,
         "live_fallback": live_fallback,
+        "engine": engine,
     }
     if resume is not None:
         options["resume"] = resume
