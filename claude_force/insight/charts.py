@@ -70,11 +70,16 @@ def _path(series: Sequence[float | None], scale: float) -> str:
     return "".join(steps)
 
 
-def share(value: float) -> str:
-    """A bar for a share from 0 to 1, beside its figure, so that it needs no name."""
+def share(value: float, noise: tuple[float, float] | None = None) -> str:
+    """A bar for a share from 0 to 1, beside its figure, so that it needs no name; `noise` is where it may truly end."""
+    kind, over = "share", ""
+    if noise:
+        start, width = 100 * noise[0], 100 * (noise[1] - noise[0])
+        kind, over = "share tall", f'<rect class="noise" x="{start:.1f}" y="3.5" width="{width:.1f}" height="3"/>'
     return (
-        '<svg class="share" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="rail" width="100" height="10"/><rect class="low" width="{100 * value:.1f}" height="10"/></svg>'
+        f'<svg class="{kind}" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="rail" width="100" height="10"/>'
+        f'<rect class="low" width="{100 * value:.1f}" height="10"/>{over}</svg>'
     )
 
 

@@ -1,34 +1,29 @@
 """One page that shows how it goes: `read_report` reads, `page` writes HTML that needs nothing else.
 
-No script, no request: the content security policy allows nothing but the page's own style, by its digest. Names come
-from files of others, so all text is escaped. Where a figure is rounded, `<data value>` has all its digits.
+How it is built is `sheet.py`'s; names come from files of others, so all text is escaped.
 """
 
-import base64
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from html import escape
-from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from claude_force.base.pricing import total_usd
-from claude_force.insight import charts
+from claude_force.insight import charts, sheet
 from claude_force.insight.alerts import AlertReport, figure
 from claude_force.insight.anomalies import Anomalies, History, amount
 from claude_force.insight.cells import Cells, add_lines, merge
 from claude_force.insight.counting import Selected, Selection
 from claude_force.insight.figures import Figures
+from claude_force.insight.sheet import exact, table
 from claude_force.insight.summary import Summary, summed
 from claude_force.insight.trends import Trends, no_trends
 
 MARK = "<!-- Made by claude-force analytics report; made anew by it, too. -->"
 """By which we know a page of ours, which may be overwritten."""
-_BEGINNING = f'<!doctype html>\n{MARK}\n<html lang="en">\n'
 _HOURLY_DAYS = 3
 """Up to so many days are shown by the hour."""
 _MOST_ROWS = 20
@@ -76,13 +71,11 @@ def read_report(
 
 def is_report(beginning: bytes) -> bool:
     """Whether a file that begins so is a page of ours."""
-    return beginning.startswith(_BEGINNING.encode())
+    return beginning.startswith(sheet.beginning(MARK).encode())
 
 
 def page(report: Report) -> str:
     """The page."""
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     total = report.summary.total
     body = "".join(
         [
@@ -101,14 +94,7 @@ def page(report: Report) -> str:
             _anomalies(report.anomalies, report.made_at.tzinfo),
         ]
     )
-    return (
-        f'{_BEGINNING}<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>claude-force report</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>{body}</main>\n"
-        "</body>\n</html>\n"
-    )
+    return sheet.document("claude-force report", body, mark=MARK)
 
 
 def _header(report: Report) -> str:
@@ -125,28 +111,22 @@ def _header(report: Report) -> str:
 # ---------------------------------------------------------------- figures
 
 
-def _exact(value: object, shown: str, name: str = "") -> str:
-    """A figure as it reads, with all its digits for programs."""
-    named = f' class="{name}"' if name else ""
-    return f'<data{named} value="{value}">{escape(shown)}</data>'
-
-
 def _count(number: int, name: str = "") -> str:
-    return _exact(number, f"{number:,}", name)
+    return exact(number, f"{number:,}", name)
 
 
 def _rate(rate: float | None, name: str = "") -> str:
-    return "–" if rate is None else _exact(rate, f"{rate:.1%}", name)  # noqa: RUF001 - a dash for nothing
+    return "–" if rate is None else exact(rate, f"{rate:.1%}", name)  # noqa: RUF001 - a dash for nothing
 
 
 def _time(ms: float | None, name: str = "") -> str:
-    return "–" if ms is None else _exact(ms, f"{ms / 1000:,.2f} s", name)  # noqa: RUF001 - as above
+    return "–" if ms is None else exact(ms, f"{ms / 1000:,.2f} s", name)  # noqa: RUF001 - as above
 
 
 def _usd(usd: Decimal | None, name: str = "") -> str:
     if usd is None:
         return "unpriced"
-    return _exact(float(usd), f"{'-' if usd < 0 else ''}${abs(usd):,.{2 if abs(usd) >= 100 else 4}f}", name)  # noqa: PLR2004 - cents suffice
+    return exact(float(usd), f"{'-' if usd < 0 else ''}${abs(usd):,.{2 if abs(usd) >= 100 else 4}f}", name)  # noqa: PLR2004 - cents suffice
 
 
 def _tiles(total: Figures) -> str:
@@ -161,8 +141,7 @@ def _tiles(total: Figures) -> str:
         ("Cost", _usd(costs.cost_usd, "cost_usd"), unpriced),
         ("Saved", _usd(saved), f"{_percent(total.hit_rate)} answered from before"),
     ]
-    drawn = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{note}</dd></div>" for name, value, note in tiles)
-    return f'<dl class="tiles">{drawn}</dl>'
+    return sheet.tiles(tiles)
 
 
 def _percent(rate: float | None) -> str:
@@ -200,11 +179,11 @@ def _over_time(report: Report) -> str:
     legend = '<i class="key0"></i>P50 <i class="key1"></i>P95'
     ends = (names[0], names[-1])
     return (
-        _figure(
+        sheet.figure(
             "Executions", '<i class="key-low"></i>fine <i class="key-top"></i>failed', f"{max(counts):,}", went, ends
         )
-        + _figure("Times", legend, f"{slowest / 1000:,.1f} s", times, ends)
-        + _figure("Cost", "", f"${max(costs):,.4f}", spent, ends)
+        + sheet.figure("Times", legend, f"{slowest / 1000:,.1f} s", times, ends)
+        + sheet.figure("Cost", "", f"${max(costs):,.4f}", spent, ends)
     )
 
 
@@ -212,42 +191,7 @@ def _times(p50: float | None, p95: float | None) -> str:
     return "no times" if p50 is None or p95 is None else f"P50 {p50 / 1000:.2f} s, P95 {p95 / 1000:.2f} s"
 
 
-def _figure(name: str, legend: str, most: str, chart: str, ends: tuple[str, str]) -> str:
-    return (
-        f'<figure><figcaption><h2>{name}</h2><span class="legend">{legend}</span></figcaption>'
-        f'<p class="most">{most}</p>{chart}<p class="ends"><span>{ends[0]}</span><span>{ends[1]}</span></p></figure>'
-    )
-
-
 # ---------------------------------------------------------------- tables
-
-
-def _table(
-    name: str, headers: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str, more: str = "", words: int = 1
-) -> str:
-    """Cells are HTML; the first one of a row is its name, and so many are words, the others numbers."""
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(map(_cell, cells, _classes(words - 1)))}</tr>'
-        for first, *cells in rows
-    )
-    if not body:
-        return f"<section><h2>{name}</h2><p>{empty}</p></section>"
-    head = "".join(
-        f'<th scope="col"{kind}>{header}</th>' for header, kind in zip(headers, _classes(words), strict=False)
-    )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    rest = f"<p>{more}</p>" if more else ""
-    # Who cannot point may scroll a wide table by the keyboard.
-    scrolled = f'<div class="wide" tabindex="0" role="region" aria-label="{name}">{table}</div>'
-    return f"<section><h2>{name}</h2>{scrolled}{rest}</section>"
-
-
-def _cell(content: str, kind: str) -> str:
-    return f"<td{kind}>{content}</td>"
-
-
-def _classes(words: int) -> Iterator[str]:
-    return chain(repeat(' class="word"', words), repeat(""))
 
 
 def _groups(name: str, groups: dict[str, Figures], total: Figures) -> str:
@@ -269,7 +213,7 @@ def _groups(name: str, groups: dict[str, Figures], total: Figures) -> str:
     headers = (name.removesuffix("s"), "executions", "share", "success", "from before", "P50", "P95", "cost")
     rest = len(groups) - len(rows)
     more = f"And {rest:,} more, with fewer executions." if rest else ""
-    return _table(name, headers, rows, empty="Nothing was executed in this time.", more=more)
+    return table(name, headers, rows, empty="Nothing was executed in this time.", more=more)
 
 
 def _savings(total: Figures) -> str:
@@ -281,12 +225,12 @@ def _savings(total: Figures) -> str:
         "batches": savings.batch_usd,
     }
     rows = [(how.capitalize(), _usd(usd)) for how, usd in hows.items() if usd is None or usd]
-    return _table("Saved by", ("How", "saved"), rows, empty="Nothing.")
+    return table("Saved by", ("How", "saved"), rows, empty="Nothing.")
 
 
 def _errors(total: Figures) -> str:
     rows = [(escape(kind), _count(number)) for kind, number in total.error_types.most_common(_MOST_ROWS)]
-    return _table("Errors", ("Type", "executions"), rows, empty="None.")
+    return table("Errors", ("Type", "executions"), rows, empty="None.")
 
 
 def _alerts(report: AlertReport) -> str:
@@ -297,14 +241,14 @@ def _alerts(report: AlertReport) -> str:
             alert.severity,
             f"{alert.metric} {alert.comparison} {figure(alert.threshold)}"
             + escape("".join(f", {name}" for name in (alert.agent, alert.model) if name)),
-            "–" if alert.value is None else _exact(alert.value, figure(alert.value)),  # noqa: RUF001 - as above
+            "–" if alert.value is None else exact(alert.value, figure(alert.value)),  # noqa: RUF001 - as above
             "today (UTC)" if alert.metric == "budget_share" else alert.window,
             _count(alert.samples),
         )
         for alert in report.alerts
     ]
     headers = ("Rule", "severity", "fires", "value", "over", "of")
-    return _table("Alerts now", headers, rows, empty="The config has no rules.", words=3)
+    return table("Alerts now", headers, rows, empty="The config has no rules.", words=3)
 
 
 def _anomalies(found: Anomalies, zone: tzinfo | None) -> str:
@@ -314,8 +258,8 @@ def _anomalies(found: Anomalies, zone: tzinfo | None) -> str:
             finding.kind,
             escape(finding.agent),
             escape(finding.model),
-            _exact(finding.value, amount(finding.measure, finding.value)),
-            _exact(finding.usual, amount(finding.measure, finding.usual)),
+            exact(finding.value, amount(finding.measure, finding.value)),
+            exact(finding.usual, amount(finding.measure, finding.usual)),
             f"{finding.executions:,} of {finding.samples:,}",
         )
         for finding in found.findings[:_MOST_ROWS]
@@ -324,47 +268,4 @@ def _anomalies(found: Anomalies, zone: tzinfo | None) -> str:
     empty = f"None; {found.judged:,} agents by model have enough executions to tell."
     rest = len(found.findings) - len(rows)
     more = f"And {rest:,} before; `claude-force analytics anomalies` shows all." if rest else ""
-    return _table("Out of the ordinary", headers, rows, empty=empty, more=more, words=4)
-
-
-_STYLE = """
-:root{--back:#f6f7f9;--card:#fff;--ink:#1c2430;--soft:#5b6676;--rule:#e1e5eb;--blue:#2f6fde;--red:#d1453b;
---amber:#a86500;--green:#1d8348;--violet:#8b4fd6;--rail:#edf0f4}
-@media(prefers-color-scheme:dark){:root{--back:#0f141b;--card:#171e28;--ink:#e6eaf0;--soft:#9aa6b5;--rule:#2a3442;
---blue:#6ea3ff;--red:#ff7a70;--amber:#f0b040;--green:#58c98b;--violet:#c39bff;
---rail:#232c38}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--back);color:var(--ink);
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1120px;margin:0 auto;padding:28px 16px 48px}
-h1{font-size:26px;line-height:1.2;margin:0}h2{font-size:15px;margin:0}
-header p,section>p,.tiles dd+dd,.legend,.most,.ends{color:var(--soft)}header p{margin:4px 0 20px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:0 0 12px}
-.tiles div,figure,section{background:var(--card);border:1px solid var(--rule);border-radius:12px;padding:14px 16px}
-.tiles dt{color:var(--soft);font-size:13px}.tiles dd{margin:0;font-size:24px;font-weight:650}
-.tiles dd+dd{font-size:12px;font-weight:400}
-.grid{display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));gap:12px;margin-bottom:12px}
-.grid section{margin:0}figure{margin:0}figcaption{display:flex;justify-content:space-between;gap:8px}
-.legend,.most,.ends{font-size:12px}.most{margin:6px 0 2px}
-.ends{display:flex;justify-content:space-between;margin:4px 0 0}
-.legend i{display:inline-block;width:9px;height:9px;border-radius:3px;margin:0 4px 0 8px;background:var(--blue)}
-.legend .key-top{background:var(--red)}.legend .key1{background:var(--violet)}
-.chart{display:block;width:100%;height:130px;border-bottom:1px solid var(--rule)}
-.low{fill:var(--blue)}.top{fill:var(--red)}.hit{fill:transparent}g:hover .low,g:hover .top{opacity:.7}
-.line{fill:none;stroke:var(--blue);stroke-width:2.5;vector-effect:non-scaling-stroke;stroke-linecap:round;
-stroke-linejoin:round}
-.line1{stroke:var(--violet)}
-section{margin-bottom:12px}section>p{margin:6px 0 0}
-.wide{overflow-x:auto;margin:8px -16px -6px;padding:0 16px 6px}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-th,td{padding:7px 14px 7px 0;text-align:right;white-space:nowrap;border-top:1px solid var(--rule)}
-.word,th:first-child{text-align:left}th:first-child{font-weight:550;max-width:340px;overflow:hidden;text-overflow:ellipsis}
-thead th{color:var(--soft);font-size:12px;font-weight:500;border-top:0}
-tr>:last-child{padding-right:0}
-.share{display:block;width:100%;min-width:70px;height:4px;margin-top:3px}.rail{fill:var(--rail)}
-.badge{display:inline-block;min-width:76px;text-align:center;font-size:12px;border-radius:999px;padding:0 8px;
-margin-right:6px;border:1px solid currentColor;color:var(--soft)}
-.badge.quiet{color:var(--green)}.badge.critical{color:var(--red)}.badge.warning{color:var(--amber)}
-.badge.info{color:var(--blue)}
-@media print{body{background:#fff}section,figure{break-inside:avoid}}
-"""
+    return table("Out of the ordinary", headers, rows, empty=empty, more=more, words=4)
