@@ -39,8 +39,8 @@ site: $(VENV)/.ready ## the documentation site, in build/site; a warning is an e
 generate: $(VENV)/.ready ## write the generated pages and the README's picture anew
 	$(BIN)/python docs/generate.py
 
-bench: $(VENV)/.ready ## the benchmarks, against the simulator
-	$(BIN)/python benchmarks/run_benchmarks.py
+bench: $(VENV)/.ready ## the benchmarks, against the simulator, and a page that shows them
+	$(BIN)/python benchmarks/run_benchmarks.py --report
 
 demo: $(VENV)/.ready ## a workflow, offline, without an API key
 	$(BIN)/claude-force run-workflow code-quality-check --input code=@claude_force/cli.py --offline

@@ -1,20 +1,11 @@
-"""What a mixed day costs with each saving alone and with all of them: `benchmark_cost.py`. Takes some minutes.
+"""What a mixed day costs with each saving alone and with all of them, which takes some minutes.
 
-How the day is made, and what is not in its bill: `scenarios/cost.py`.
+How it is measured: `scenarios/cost.py`. It takes the options of `run_benchmarks.py`.
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from scenarios import cost
-
-
-def main() -> None:
-    """Replay and print."""
-    for figure, value in cost.run(1).items():
-        print(f"{figure:<64} {value:>8.2f}")
-
+from run_benchmarks import main
 
 if __name__ == "__main__":
-    main()
+    main(["--scenario", "cost", *sys.argv[1:]])

@@ -1,20 +1,11 @@
-"""What choosing skills by task saves, and whether a needed one is missing: `benchmark_skills.py`.
+"""What choosing skills by task saves, and whether a needed one is missing.
 
-How it is measured: `scenarios/skills.py`; what the labels are worth: `skills/README.md`.
+How it is measured: `scenarios/skills.py`. It takes the options of `run_benchmarks.py`.
 """
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from scenarios import skills
-
-
-def main() -> None:
-    """Measure and print."""
-    for figure, value in skills.run(5).items():
-        print(f"{figure:<64} {value:>8.2f}")
-
+from run_benchmarks import main
 
 if __name__ == "__main__":
-    main()
+    main(["--scenario", "skills", *sys.argv[1:]])

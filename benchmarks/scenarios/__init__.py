@@ -1,4 +1,7 @@
-"""The scenarios: each module's `run(iterations)` gives its figures by name."""
+"""The scenarios: each module's `run(iterations)` gives its figures by name.
+
+A plain number is one that was measured once, or a median of a measurement's own; a `Figure` knows its noise.
+"""
 
 import statistics
 import time
@@ -6,7 +9,12 @@ from collections.abc import Callable
 
 
 def medians_in_turn(iterations: int, **subjects: Callable[[], object]) -> dict[str, float]:
-    """The median seconds of each subject; they are measured in turns, so that a drift hits all alike."""
+    """The median seconds of each subject, measured in turns."""
+    return {name: statistics.median(times) for name, times in in_turn(iterations, **subjects).items()}
+
+
+def in_turn(iterations: int, **subjects: Callable[[], object]) -> dict[str, list[float]]:
+    """The seconds of each subject, round by round; they are measured in turns, so that a drift hits all alike."""
     times: dict[str, list[float]] = {name: [] for name in subjects}
     for subject in subjects.values():
         subject()
@@ -15,4 +23,4 @@ def medians_in_turn(iterations: int, **subjects: Callable[[], object]) -> dict[s
             started = time.perf_counter()
             subject()
             times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times

@@ -2,10 +2,8 @@
 
 import asyncio
 import os
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +11,14 @@ from pathlib import Path
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
 from claude_force.testing import Simulator
+from project import project
+from results import Figure, measured, ratio
 
 HITS = 1000
 COMMAND = ["-m", "claude_force", "execute", "a", "x"]
 
 
-def run(iterations: int) -> dict[str, float]:
+def run(iterations: int) -> dict[str, Figure]:
     """Medians; an answer of 4 KB that is in memory, and for the shell on disk."""
     with _project() as (folder, url):
         return {**_sync(folder, url, iterations), **asyncio.run(_async(folder, url, iterations)), **_shell(folder, url)}
@@ -26,16 +26,11 @@ def run(iterations: int) -> dict[str, float]:
 
 @contextmanager
 def _project() -> Iterator[tuple[Path, str]]:
-    with tempfile.TemporaryDirectory() as name, Simulator(answer="x" * 4096) as simulator:
-        folder = Path(name)
-        (folder / ".claude/agents").mkdir(parents=True)
-        agent = folder / ".claude/agents/a.md"
-        agent.write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
-        os.utime(agent, (0, 0))  # a file that was just written is read again each time, in case it changes
+    with project() as folder, Simulator(answer="x" * 4096) as simulator:
         yield folder, simulator.base_url
 
 
-def _sync(folder: Path, url: str, iterations: int) -> dict[str, float]:
+def _sync(folder: Path, url: str, iterations: int) -> dict[str, Figure]:
     with AgentOrchestrator(api_key="k", base_url=url, project_dir=folder) as subject:
         subject.execute_agent("a", "x")
         times = []
@@ -44,10 +39,10 @@ def _sync(folder: Path, url: str, iterations: int) -> dict[str, float]:
             for _ in range(HITS):
                 subject.execute_agent("a", "x")
             times.append((time.perf_counter() - started) / HITS)
-    return {"hit through execute_agent, sync, us": statistics.median(times) * 1e6}
+    return {"hit through execute_agent, sync, us": measured([seconds * 1e6 for seconds in times])}
 
 
-async def _async(folder: Path, url: str, iterations: int) -> dict[str, float]:
+async def _async(folder: Path, url: str, iterations: int) -> dict[str, Figure]:
     async with AsyncAgentOrchestrator(api_key="k", base_url=url, project_dir=folder) as subject:
         await subject.execute_agent("a", "x")
         times = []
@@ -56,10 +51,10 @@ async def _async(folder: Path, url: str, iterations: int) -> dict[str, float]:
             for _ in range(HITS):
                 await subject.execute_agent("a", "x")
             times.append((time.perf_counter() - started) / HITS)
-    return {"hit through execute_agent, async, us": statistics.median(times) * 1e6}
+    return {"hit through execute_agent, async, us": measured([seconds * 1e6 for seconds in times])}
 
 
-def _shell(folder: Path, url: str) -> dict[str, float]:
+def _shell(folder: Path, url: str) -> dict[str, Figure]:
     environment = os.environ | {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "k"}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled, so measure that
     ours: list[float] = []
@@ -76,5 +71,7 @@ def _shell(folder: Path, url: str) -> dict[str, float]:
                 stdin=subprocess.DEVNULL,
             )
             times.append(time.perf_counter() - started)
-    command, python = statistics.median(ours), statistics.median(bare)
-    return {"hit from the shell, ms": command * 1e3, "hit from the shell over `python -c pass`": command / python}
+    return {
+        "hit from the shell, ms": measured([seconds * 1e3 for seconds in ours]),
+        "hit from the shell over `python -c pass`": ratio(ours, bare),
+    }

@@ -9,12 +9,13 @@ import tempfile
 from pathlib import Path
 
 from claude_force import PerformanceTracker
-from scenarios import medians_in_turn
+from results import Figure, measured, ratio
+from scenarios import in_turn
 
 LINES = 200
 
 
-def run(iterations: int) -> dict[str, float]:
+def run(iterations: int) -> dict[str, Figure]:
     """Microseconds a line, one process."""
     with tempfile.TemporaryDirectory() as folder:
         tracker = PerformanceTracker(folder)
@@ -35,10 +36,9 @@ def run(iterations: int) -> dict[str, float]:
 
         with bare.open("ab", buffering=0) as file:
             subjects = {"record": record, "append": append, "write": lambda: [file.write(line) for _ in range(LINES)]}
-            seconds = medians_in_turn(iterations, **subjects)
+            seconds = in_turn(iterations, **subjects)
+    names = {"record": "record", "append": "bare open-append-close", "write": "bare write to an open file"}
     return {
-        "record, microseconds a line": seconds["record"] / LINES * 1e6,
-        "bare open-append-close, microseconds a line": seconds["append"] / LINES * 1e6,
-        "bare write to an open file, microseconds a line": seconds["write"] / LINES * 1e6,
-        "record over bare append": seconds["record"] / seconds["append"],
-    }
+        f"microseconds a line: {names[name]}": measured([one / LINES * 1e6 for one in times])
+        for name, times in seconds.items()
+    } | {"record over bare append": ratio(seconds["record"], seconds["append"])}

@@ -24,6 +24,8 @@ STEPS = 200
 
 def run(rounds: int) -> dict[str, float]:
     """The figures."""
+    import starlette  # noqa: F401, PLC0415 - the extra `dashboard`: if it is not there, this says so at once
+
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / ".claude").mkdir()
         command = [sys.executable, "-m", "claude_force", "serve", "--port", "0"]

@@ -3,17 +3,18 @@
 import subprocess
 import sys
 
-from scenarios import medians_in_turn
+from results import Figure, measured, ratio
+from scenarios import in_turn
 
 
-def run(iterations: int) -> dict[str, float]:
+def run(iterations: int) -> dict[str, Figure]:
     """Whole processes, in turns."""
 
     def process(*arguments: str) -> None:
         subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
 
     main = "from claude_force.cli import main; import sys; sys.argv = ['claude-force', {!r}]; main()"
-    seconds = medians_in_turn(
+    seconds = in_turn(
         iterations,
         bare=lambda: process("-c", "pass"),
         package=lambda: process("-c", "import claude_force"),
@@ -22,11 +23,15 @@ def run(iterations: int) -> dict[str, float]:
         help=lambda: process("-c", main.format("--help")),
         sdk=lambda: process("-c", "import anthropic"),
     )
-    return {
-        "python -c pass, ms": seconds["bare"] * 1000,
-        "import claude_force, times that": seconds["package"] / seconds["bare"],
-        "import click alone, times that": seconds["click"] / seconds["bare"],
-        "claude-force --version, times that": seconds["version"] / seconds["bare"],
-        "claude-force --help, times that": seconds["help"] / seconds["bare"],
-        "import anthropic, times that": seconds["sdk"] / seconds["bare"],
+    names = {
+        "package": "import claude_force",
+        "click": "import click alone",
+        "version": "claude-force --version",
+        "help": "claude-force --help",
+        "sdk": "import anthropic",
+    }
+    bare = seconds["bare"]
+    return {"python -c pass, ms": measured([one * 1000 for one in bare])} | {
+        f"times `python -c pass`: {said}": ratio(seconds[name], bare, "lower" if "force" in said else None)
+        for name, said in names.items()
     }

@@ -6,21 +6,15 @@ on. The last one is 100 calls of 50 ms over real HTTP. Peers are measured where 
 
 import asyncio
 import importlib
-import importlib.util
 import itertools
-import operator
-import os
 import random
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from claude_force.async_orchestrator import AsyncAgentOrchestrator, _Crew
 from claude_force.base.records import Reply
@@ -32,12 +26,17 @@ from claude_force.engine.turn import run_turn
 from claude_force.orchestrator import Project
 from claude_force.workflows.run import RunOptions
 from claude_force.workflows.start import prepare_run
-from scenarios.concurrency import _bare, _server
+from project import project
+from results import Figure, measured, ratio
+from scenarios.concurrency import bare
+from simulated import simulated
+from work import as_langgraph, as_tasks, is_installed
 
 if TYPE_CHECKING:
     from claude_force.base.ports import OnText
     from claude_force.base.records import Caching, Request
     from claude_force.workflows.events import RunEvent
+    from work import Act
 
 
 class Graph(NamedTuple):
@@ -86,29 +85,28 @@ FAN = 100
 CALL_S = 0.05
 
 
-def run(iterations: int) -> dict[str, float]:
-    """Ours alone, as often as needed for a median of up to five."""
-    return {name: value for name, value in measure(min(5, max(1, iterations // 4))).items() if value is not None}
-
-
-def measure(rounds: int) -> dict[str, float | None]:
-    """Every figure, ours and the peers'; `None` where a peer is not installed."""
+def run(iterations: int) -> dict[str, float | Figure]:
+    """Every figure, ours and those of the peers that are installed."""
+    rounds = max(1, iterations // 2)
     big = layered(1000, layers=40, median_s=0.065)  # a critical path of 4.6 s, of which rounds need 1.5
-    figures: dict[str, float | None] = {}
+    figures: dict[str, float | Figure] = {}
     for what, graph in (("1,000 layered steps", big), ("skewed graph of 4", SKEWED)):
         for name, subject in SUBJECTS.items():
-            if not _is_installed(name):
-                figures[f"{what}: {name}, makespan over critical path"] = None
-                continue
-            runs = [subject(graph) for _ in range(rounds)]
-            makespan_s, cpu_s = (statistics.median(column) for column in zip(*runs, strict=True))
-            figures[f"{what}: {name}, makespan over critical path"] = makespan_s / graph.critical_s
-            if graph is big:
-                figures[f"{what}: {name}, CPU us a step"] = cpu_s / len(graph.seconds) * 1e6
-    figures["1,000 layered steps: claude_force, CPU us a step beside the call itself"] = _beside(rounds)
+            if is_installed(name):
+                makespans_s, cpus_s = zip(*(subject(graph) for _ in range(rounds)), strict=True)
+                over = ratio(makespans_s, [graph.critical_s] * rounds, _better(name))
+                figures[f"{what}, makespan over critical path: {name}"] = over
+                if graph is big:
+                    each_us = [cpu_s / len(graph.seconds) * 1e6 for cpu_s in cpus_s]
+                    figures[f"{what}, CPU us a step: {name}"] = measured(each_us)
+    figures["1,000 layered steps, CPU us a step beside the call itself"] = _beside(rounds)
     figures |= _fan_out(rounds)
-    figures["10,000 steps: claude_force, peak memory MB"] = _memory_mb()
+    figures["10,000 steps, peak memory MB"] = _memory_mb()
     return figures
+
+
+def _better(name: str) -> Literal["lower"] | None:
+    return "lower" if name == "claude-force" else None
 
 
 Subject = Callable[[Graph], tuple[float, float]]
@@ -151,53 +149,44 @@ class _Waiting:
         """Nothing is open."""
 
 
-def _project(folder: str) -> Project:
-    agents = Path(folder) / ".claude/agents"
-    agents.mkdir(parents=True)
-    agent = agents / "a.md"
-    agent.write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
-    os.utime(agent, (0, 0))  # as agents are: one that was written this second is read again at each question
-    return Project(project_dir=folder, api_key="k")
-
-
 def claude_force(graph: Graph) -> tuple[float, float]:
     """A run with journal, cache, ledger and events, and as many steps at once as there are."""
-    with tempfile.TemporaryDirectory() as folder:
-        project = _project(folder)
-        asyncio.run(_run(project, Graph({"warm": 0.0}, {"warm": []})))  # prices and tables are loaded before the clock
-        return timed(lambda: _run(project, graph))
+    with project() as folder:
+        opened = Project(project_dir=folder, api_key="k")
+        asyncio.run(_run(opened, Graph({"warm": 0.0}, {"warm": []})))  # prices and tables are loaded before the clock
+        return timed(lambda: _run(opened, graph))
 
 
-async def _run(project: Project, graph: Graph) -> None:
+async def _run(opened: Project, graph: Graph) -> None:
     transport, count = _Waiting(), len(graph.seconds)
     outside, places = Awaiting(transport), asyncio.Semaphore(count)
     crew = _Crew(outside, places, count)
     latest: deque[RunEvent] = deque(maxlen=1)  # who watches keeps what it wants
     options = RunOptions(on_event=latest.append)
-    run_ = prepare_run(project, crew, graph.workflow(), {}, resume=None, max_cost_usd=None, options=options)
+    run_ = prepare_run(opened, crew, graph.workflow(), {}, resume=None, max_cost_usd=None, options=options)
     result = await run_.execute()
     assert result.status == "completed", result.error  # noqa: S101 - a failed run would make the figures lie
     await outside.drain()
 
 
-def _beside(rounds: int) -> float:
+def _beside(rounds: int) -> Figure:
     """CPU of a step in microseconds, without that of the same turn alone: with cache, ledger and all."""
     graph = layered(1000, layers=40, median_s=0.0)
     runs = [claude_force(graph)[1] - _turns(graph)[1] for _ in range(rounds)]
-    return statistics.median(runs) / len(graph.seconds) * 1e6
+    return measured([seconds / len(graph.seconds) * 1e6 for seconds in runs])
 
 
 def _turns(graph: Graph) -> tuple[float, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        project = _project(folder)
-        asyncio.run(_run(project, Graph({"warm": 0.0}, {"warm": []})))
+    with project() as folder:
+        opened = Project(project_dir=folder, api_key="k")
+        asyncio.run(_run(opened, Graph({"warm": 0.0}, {"warm": []})))
 
         async def main() -> None:
             outside, places = Awaiting(_Waiting()), asyncio.Semaphore(len(graph.seconds) // 40)
 
             async def one(task: str) -> None:
                 async with places:
-                    await run_turn(outside, project.parts, Task(agent_name="a", text=task), Watch())
+                    await run_turn(outside, opened.parts, Task(agent_name="a", text=task), Watch())
 
             await asyncio.gather(*(one(f"0.0 {step}") for step in graph.seconds))
             await outside.drain()
@@ -209,21 +198,16 @@ def _turns(graph: Graph) -> tuple[float, float]:
 
 
 def asyncio_alone(graph: Graph) -> tuple[float, float]:
-    """Bare asyncio: a task a step, which waits for those that it depends on. Keeps nothing."""
+    """Bare asyncio. Keeps nothing."""
+    return timed(lambda: as_tasks(graph.needed, _sleeping(graph)))
 
-    async def main() -> None:
-        tasks: dict[str, asyncio.Task[None]] = {}
 
-        async def step(name: str) -> None:
-            for dependency in graph.needed[name]:
-                await tasks[dependency]
-            await asyncio.sleep(graph.seconds[name])
+def _sleeping(graph: Graph) -> "Act":
+    async def act(name: str, _: Sequence[str]) -> str:
+        await asyncio.sleep(graph.seconds[name])
+        return name
 
-        for name in graph.seconds:
-            tasks[name] = asyncio.create_task(step(name))
-        await asyncio.gather(*tasks.values())
-
-    return timed(main)
+    return act
 
 
 def rounds_of_gather(graph: Graph) -> tuple[float, float]:
@@ -252,31 +236,14 @@ def dask_threaded(graph: Graph) -> tuple[float, float]:
     return time.perf_counter() - started, time.process_time() - cpu
 
 
-class _Done(TypedDict):
-    done: Annotated[list[str], operator.add]
-
-
 def langgraph(graph: Graph) -> tuple[float, float]:
     """LangGraph, whose steps come in super-steps."""
-    peer = importlib.import_module("langgraph.graph")
-    builder = peer.StateGraph(_Done)
-    for name, seconds in graph.seconds.items():
-
-        async def step(_: object, name: str = name, seconds: float = seconds) -> dict[str, list[str]]:
-            await asyncio.sleep(seconds)
-            return {"done": [name]}
-
-        builder.add_node(name, step)
-        builder.add_edge(graph.needed[name] or peer.START, name)
-    waited_for = {dependency for needed in graph.needed.values() for dependency in needed}
-    for name in graph.seconds.keys() - waited_for:
-        builder.add_edge(name, peer.END)
-    compiled = builder.compile()
-    return timed(lambda: compiled.ainvoke({"done": []}, {"recursion_limit": 10_000, "max_concurrency": 2000}))
+    compiled = as_langgraph(graph.needed, _sleeping(graph))
+    return timed(lambda: compiled.ainvoke({"answers": []}, {"recursion_limit": 10_000, "max_concurrency": 2000}))
 
 
 SUBJECTS: dict[str, Subject] = {
-    "claude_force": claude_force,
+    "claude-force": claude_force,
     "asyncio": asyncio_alone,
     "rounds of gather": rounds_of_gather,
     "dask": dask_threaded,
@@ -284,33 +251,27 @@ SUBJECTS: dict[str, Subject] = {
 }
 
 
-def _is_installed(name: str) -> bool:
-    return name not in {"dask", "langgraph"} or importlib.util.find_spec(name) is not None
-
-
 # ---------------------------------------------------------------- over HTTP, and in memory
 
 
-def _fan_out(rounds: int) -> dict[str, float | None]:
+def _fan_out(rounds: int) -> dict[str, Figure]:
     """100 calls at once, each of 50 ms, after one that makes the connections' pool."""
-    ours, bare, least = [], [], []
-    with _server(CALL_S) as url:
+    seconds: dict[str, list[float]] = {"claude-force": [], "default SDK client": [], "aiohttp SDK client": []}
+    with simulated("plain", CALL_S) as server:
         for _ in range(rounds):
-            ours.append(asyncio.run(_ours_fanned(url)))
-            bare.append(asyncio.run(_bare_fanned(url, is_default=True)))
-            least.append(asyncio.run(_bare_fanned(url, is_default=False)))
+            seconds["claude-force"].append(asyncio.run(_ours_fanned(server.url)))
+            seconds["default SDK client"].append(asyncio.run(_bare_fanned(server.url, is_default=True)))
+            seconds["aiohttp SDK client"].append(asyncio.run(_bare_fanned(server.url, is_default=False)))
     return {
-        f"fan-out of {FAN} calls of 50 ms: claude_force, makespan over critical path": statistics.median(ours) / CALL_S,
-        f"fan-out of {FAN} calls of 50 ms: default SDK client, makespan over critical path": statistics.median(bare)
-        / CALL_S,
-        f"fan-out of {FAN} calls of 50 ms: aiohttp SDK client, makespan over critical path": statistics.median(least)
-        / CALL_S,
+        f"fan-out of {FAN} calls of 50 ms, makespan over critical path: {name}": ratio(
+            times, [CALL_S] * rounds, _better(name)
+        )
+        for name, times in seconds.items()
     }
 
 
 async def _ours_fanned(url: str) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        _project(folder)
+    with project() as folder:
         async with AsyncAgentOrchestrator(None, "k", FAN, base_url=url, project_dir=folder) as subject:
             graph = Graph({f"s{number}": 0.0 for number in range(FAN)}, {f"s{number}": [] for number in range(FAN)})
             await subject.execute_workflow(Graph({"warm": 0.0}, {"warm": []}).workflow())  # all is imported by then
@@ -320,8 +281,7 @@ async def _ours_fanned(url: str) -> float:
 
 
 async def _bare_fanned(url: str, *, is_default: bool) -> float:
-    async with AsyncExitStack() as stack:
-        call = await stack.enter_async_context(_bare(url, is_default=is_default))
+    async with bare(url, is_default=is_default) as call:
         await call(-1)
         started = time.perf_counter()
         await asyncio.gather(*map(call, range(FAN)))
@@ -331,7 +291,8 @@ async def _bare_fanned(url: str, *, is_default: bool) -> float:
 MEMORY = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from scenarios import memory, workflow
+import memory
+from scenarios import workflow
 workflow.claude_force(workflow.layered(10_000, layers=50, median_s=0.0))
 print(memory.peak_mb())
 """
