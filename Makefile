@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help check fix test docs site generate bench demo versions format lint types imports coverage bare clean
+.PHONY: help check fix test docs site generate bench soak demo versions format lint types imports coverage bare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ generate: $(VENV)/.ready ## write the generated pages and the README's picture a
 
 bench: $(VENV)/.ready ## the benchmarks, against the simulator, and a page that shows them
 	$(BIN)/python benchmarks/run_benchmarks.py --report
+
+soak: $(VENV)/.ready ## 100,000 turns on a bad day; takes minutes
+	$(BIN)/python benchmarks/run_benchmarks.py --scenario soak --iterations 100
 
 demo: $(VENV)/.ready ## a workflow, offline, without an API key
 	$(BIN)/claude-force run-workflow code-quality-check --input code=@claude_force/cli.py --offline
