@@ -45,6 +45,8 @@ class CallLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_write_tokens: Tokens = 0
     cache_write_1h_tokens: Tokens = 0
     """The part of those written that is kept for an hour, which is dearer."""
+    inference_geo: str | None = None
+    """Where the model ran, where the API said so."""
 
 
 class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -75,6 +77,8 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     cache_write_1h_tokens: int = 0
+    inference_geo: str | None = None
+    """Where the model ran, where the API said so: the price depends on it."""
     asked_model: str | None = None
     calls: tuple[CallLine, ...] = ()
     """The answers that were billed, where it was more than one: prices depend on the length of each."""
@@ -236,6 +240,7 @@ def _line(execution: Execution) -> ExecutionLine:
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
         cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        inference_geo=usage.inference_geo,
         asked_model=_asked_model(calls[0]) if len(calls) == 1 else None,
         calls=tuple(map(_call_line, calls)) if len(calls) > 1 else (),
         prompt_cache_shared_tokens=caching.shared_tokens,
@@ -264,6 +269,7 @@ def _call_line(call: Call) -> CallLine:
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
         cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        inference_geo=usage.inference_geo,
     )
 
 

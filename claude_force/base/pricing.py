@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _MILLION = Decimal(1_000_000)
 BATCH_SHARE = Decimal("0.5")
 """Of the price, where a request is part of a message batch."""
+# By where the model runs, for all tokens; the API says "not_available" of models that cannot be told where to.
+# Source: https://platform.claude.com/docs/en/manage-claude/data-residency.
+_GEO_FACTORS = {None: Decimal(1), "global": Decimal(1), "not_available": Decimal(1), "us": Decimal("1.1")}
 
 
 class ModelPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,14 +61,16 @@ class Prices:
     def cost_usd(
         self, model: str, usage: "Usage | None", at: "datetime", *, asked_as: str | None = None
     ) -> Decimal | None:
-        """The price of `usage` at the rates of the day `at`.
+        """The price of `usage` at the rates of the day `at`, and of the place where the model ran.
 
         An override may name the model as it was `asked_as`: servers answer with a name of their own.
         """
         if usage is None:
             return None
         override = self._overrides.get(model) or self._overrides.get(asked_as or model)
-        return _listed_cost_usd(model, usage, at) if override is None else override.cost_usd(usage)
+        cost_usd = _listed_cost_usd(model, usage, at) if override is None else override.cost_usd(usage)
+        factor = _GEO_FACTORS.get(usage.inference_geo, None if override is None else Decimal(1))
+        return None if cost_usd is None or factor is None else cost_usd * factor
 
 
 class BatchPrices(msgspec.Struct, frozen=True):
@@ -111,6 +116,11 @@ def saved_by_caching_usd(
     )
     paid, else_paid = (prices.cost_usd(model, tokens, at, asked_as=asked_as) for tokens in (usage, plain))
     return None if paid is None or else_paid is None else else_paid - paid
+
+
+def dearest_geo(geos: "Iterable[str | None]") -> str | None:
+    """Of these places, the one where the same tokens cost most; first of all one whose price is not known."""
+    return max(geos, key=lambda geo: _GEO_FACTORS.get(geo, Decimal("Infinity")), default=None)
 
 
 def total_usd(costs: "Iterable[Decimal | None]") -> Decimal | None:

@@ -16,9 +16,12 @@ class Usage:
     """All output, thinking included: what is billed."""
     thinking_tokens: int | None = None
     """The part of the output that was thinking, where the API says so."""
+    inference_geo: str | None = None
+    """Where the model ran, in the API's words, such as "us", where it says so: the price depends on it."""
 
     def __add__(self, other: "Usage") -> "Usage":
-        """The tokens of both; thinking is unknown only where neither says."""
+        """The tokens of both; thinking is unknown only where neither says, and the place where they are of two."""
+        places = {usage.inference_geo for usage in (self, other) if usage.total_tokens}
         thinking = [t for t in (self.thinking_tokens, other.thinking_tokens) if t is not None]
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
@@ -27,6 +30,7 @@ class Usage:
             cache_write_1h_tokens=self.cache_write_1h_tokens + other.cache_write_1h_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
             thinking_tokens=sum(thinking) if thinking else None,
+            inference_geo=places.pop() if len(places) == 1 else None,
         )
 
     @property

@@ -135,4 +135,5 @@ def _usage(tokens: LedgerLine | CallLine) -> Usage:
         cache_write_5m_tokens=tokens.cache_write_tokens - tokens.cache_write_1h_tokens,
         cache_write_1h_tokens=tokens.cache_write_1h_tokens,
         output_tokens=tokens.output_tokens,
+        inference_geo=tokens.inference_geo,
     )

@@ -14,7 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -237,7 +237,8 @@ def _prompt_cache_usd(parts: "Parts", asked: Sequence[TurnEstimate]) -> Decimal 
             continue
         tokens = min(shared.tokens, turn.prompt_tokens)
         kind = "cache_read_tokens" if shared.key in written else "cache_write_5m_tokens"
-        usage = Usage(**{"input_tokens": turn.prompt_tokens - tokens, kind: tokens})
+        counts: dict[str, Any] = {"input_tokens": turn.prompt_tokens - tokens, kind: tokens}
+        usage = Usage(**counts)
         saved.append(saved_by_caching_usd(parts.prices, turn.request.model, usage, parts.clock.now()))
         written.add(shared.key)
     return total_usd(saved)

@@ -89,6 +89,7 @@ class LedgerLine(ShortLine, frozen=True, kw_only=True, gc=False):
 
     task_hash: str = ""
     cache_write_1h_tokens: Tokens = 0
+    inference_geo: str | None = None
     asked_model: str | None = None
     calls: tuple[CallLine, ...] = ()
     workflow_id: str | None = None

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 SIMULATED_HEADER = "x-claude-force-simulated"
 
 
-def to_parameters(request: "Request", caching: "Caching | None" = None) -> dict[str, Any]:
+def to_parameters(
+    request: "Request", caching: "Caching | None" = None, *, inference_geo: str | None = None
+) -> dict[str, Any]:
     """The request in the API's words, marked where the prompt cache is to keep what comes before."""
     system, prompt = _text_blocks((*request.system, *request.skills)), _text_blocks(request.prompt)
     for end in caching.ends if caching else ():
@@ -34,12 +36,17 @@ def to_parameters(request: "Request", caching: "Caching | None" = None) -> dict[
     if request.output_schema is not None:
         schema = narrowed(json.loads(request.output_schema))
         output["format"] = {"type": "json_schema", "schema": schema}
-    return {
+    parameters = {
         "model": request.model,
         "max_tokens": request.max_tokens,
         "system": system,
         "messages": [{"role": "user", "content": prompt}],
-    } | ({"output_config": output} if output else {})
+    }
+    if output:
+        parameters["output_config"] = output
+    if inference_geo is not None:
+        parameters["inference_geo"] = inference_geo
+    return parameters
 
 
 def _text_blocks(texts: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -71,6 +78,7 @@ class _Usage(msgspec.Struct):
     cache_read_input_tokens: int | None = None
     cache_creation: _CacheCreation | None = None
     output_tokens_details: _OutputDetails | None = None
+    inference_geo: str | None = None
 
 
 class _Block(msgspec.Struct):
@@ -315,6 +323,7 @@ def _usage(usage: _Usage | None) -> Usage | None:
         cache_write_1h_tokens=for_1h,
         output_tokens=usage.output_tokens,
         thinking_tokens=usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None,
+        inference_geo=usage.inference_geo,
     )
     is_possible = min(counts.input_tokens, counts.cache_read_tokens, counts.cache_write_5m_tokens, for_1h) >= 0
     return counts if is_possible and counts.output_tokens >= 0 else None

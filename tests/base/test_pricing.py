@@ -1,5 +1,6 @@
 """Money: exact, by the price of the day, and never a guess."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_force.base.models import CURRENT
-from claude_force.base.pricing import ModelPrice, Prices, saved_by_caching_usd
+from claude_force.base.pricing import ModelPrice, Prices, dearest_geo, saved_by_caching_usd
 from claude_force.base.usage import Usage
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -138,3 +139,23 @@ def test_what_was_saved_is_unknown_where_a_price_is() -> None:
     assert saved_by_caching_usd(Prices(), "llama", Usage(cache_read_tokens=1), DAY) is None
     assert saved_by_caching_usd(Prices(), "llama", None, DAY) is None
     assert saved_by_caching_usd(Prices(), "llama", Usage(input_tokens=1), DAY) == 0
+
+
+def test_the_place_where_a_model_runs_has_its_price() -> None:
+    """In the US all tokens cost a tenth more; of a place that nobody has a price of, only the user's own is known."""
+    plain, places = Usage(input_tokens=M, output_tokens=M), (None, "global", "not_available", "us", "moon")
+    own = Prices({"claude-sonnet-5-5": ModelPrice(input=Decimal(1), output=Decimal(5))})
+    listed, said = (
+        [prices.cost_usd("claude-sonnet-5-5", replace(plain, inference_geo=geo), DAY) for geo in places]
+        for prices in (Prices(), own)
+    )
+    assert listed == [12, 12, 12, Decimal("13.2"), None]
+    assert said == [6, 6, 6, Decimal("6.6"), 6]
+    assert (dearest_geo(places), dearest_geo(["global", "us", None]), dearest_geo([])) == ("moon", "us", None)
+
+
+def test_usages_of_two_places_are_of_none() -> None:
+    """A sum says where the model ran only where it ran in one place."""
+    here, there = (Usage(input_tokens=1, inference_geo=geo) for geo in ("us", "global"))
+    assert (here + here).inference_geo == (here + Usage()).inference_geo == (Usage() + here).inference_geo == "us"
+    assert (here + there).inference_geo is None

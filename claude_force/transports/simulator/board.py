@@ -45,7 +45,7 @@ class Board:
         self._statuses: Counter[int] = Counter()
         self._in_flight = self._max_in_flight = self._abandoned = 0
         self._open = self._max_open = self._made = 0
-        self._usage: dict[str, Counter[str]] = {}
+        self._usage: dict[str, Usage] = {}
 
     def stats(self) -> Stats:
         """The counts now."""
@@ -59,7 +59,7 @@ class Board:
                 connections_open=self._open,
                 connections_max=self._max_open,
                 connections_made=self._made,
-                usage={model: Usage(**counts) for model, counts in self._usage.items()},
+                usage=dict(self._usage),
             )
 
     def connected(self) -> None:
@@ -90,9 +90,7 @@ class Board:
             self._statuses[status] += 1
             if billed:
                 model, usage = billed
-                counts = self._usage.setdefault(model, Counter())
-                for name in Usage.__slots__:
-                    counts[name] += getattr(usage, name) or 0
+                self._usage[model] = self._usage.get(model, Usage(thinking_tokens=0)) + usage
             self.changed.notify_all()
 
     def ended(self, *, is_abandoned: bool) -> None:

@@ -82,7 +82,7 @@ class Message:
                 "ephemeral_1h_input_tokens": usage.cache_write_1h_tokens,
             },
             "service_tier": self.service_tier,
-        }
+        } | ({"inference_geo": usage.inference_geo} if usage.inference_geo else {})
 
     def _output_usage(self) -> dict[str, Any]:
         counts: dict[str, Any] = {"output_tokens": self.usage.output_tokens}
@@ -117,7 +117,7 @@ def make_message(
         stop_reason=stop_reason,
         stop_sequence=stop_sequence,
         stop_details=_stop_details(answer),
-        usage=answer.usage or _with_output(prompt, thinking, text),
+        usage=answer.usage or _with_output(prompt, thinking, text, request.get("inference_geo")),
         service_tier=service_tier,
     )
 
@@ -170,9 +170,10 @@ def _content(thinking: str, text: str, request: "Mapping[str, Any]") -> tuple[di
     return tuple(blocks)
 
 
-def _with_output(prompt: Usage, thinking: str, text: str) -> Usage:
+def _with_output(prompt: Usage, thinking: str, text: str, geo: str | None) -> Usage:
     thought = count_tokens(thinking)
-    return replace(prompt, output_tokens=thought + count_tokens(text), thinking_tokens=thought or None)
+    tokens = thought + count_tokens(text)
+    return replace(prompt, output_tokens=tokens, thinking_tokens=thought or None, inference_geo=geo)
 
 
 def _pieces(text: str) -> "Iterator[str]":
