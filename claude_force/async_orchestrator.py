@@ -17,6 +17,7 @@ import aiofiles
 import msgspec
 
 from claude_force.base.briefing import NO_SKILLS, LoadedSkills
+from claude_force.base.endpoints import serving
 from claude_force.base.errors import ApiError, ClaudeForceError, InputError, NotRunError
 from claude_force.base.records import AgentResult
 from claude_force.engine.faces import Awaiting, run_now
@@ -222,6 +223,7 @@ class AsyncAgentOrchestrator:
         output_schema: Mapping[str, Any] | None = None,
         skills: "Iterable[str] | LoadedSkills" = NO_SKILLS,
         project_context: bool | None = None,
+        inference_geo: str | None = None,
     ) -> AgentResult:
         """Same as `AgentOrchestrator.execute_agent`, awaited. Cancelling it closes its connection at once."""
         options = CallOptions(
@@ -242,6 +244,7 @@ class AsyncAgentOrchestrator:
             output_schema=output_schema,
             skills=skills,
             project_context=project_context,
+            inference_geo=inference_geo,
         )
         return await self._execute(agent_name, task, options)
 
@@ -398,12 +401,13 @@ class AsyncAgentOrchestrator:
         return found
 
     async def _counted(self, lane: _Lane, request: "Request") -> int:
-        parts, clock = self._project.parts, self._project.parts.clock
-        defaults, ends_s = parts.config.defaults, clock.monotonic() + parts.config.defaults.timeout_seconds
-        attempt = 1
+        config, clock = self._project.parts.config, self._project.parts.clock
+        defaults, ends_s = config.defaults, clock.monotonic() + config.defaults.timeout_seconds
+        endpoint, attempt = serving(config.endpoints, config.inference_geo)[0], 1
         while True:
             try:
-                return await lane.transport.count_tokens(request, timeout_s=ends_s - clock.monotonic())
+                left_s = ends_s - clock.monotonic()
+                return await lane.transport.count_tokens(request, timeout_s=left_s, endpoint=endpoint)
             except ApiError as error:
                 left_s, roll = ends_s - clock.monotonic(), clock.roll()
                 wait = wait_s(error, attempt=attempt, max_retries=defaults.max_retries, left_s=left_s, roll=roll)
@@ -522,13 +526,16 @@ class AsyncAgentOrchestrator:
 
     @property
     def async_client(self) -> "anthropic.AsyncAnthropic":
-        """The SDK's client for the running event loop, of which it must be asked; its own retries are off."""
+        """The SDK's client for the running event loop, of which it must be asked; its own retries are off.
+
+        Of several endpoints it is that of the first.
+        """
         transport = self._lane().transport
         if not isinstance(transport, AsyncLiveTransport):
             raise RuntimeError(  # noqa: TRY004 - nobody gave a wrong type
                 "features.async_enabled is false, so calls go through the sync client; set it to true"
             )
-        return transport.client
+        return transport.client_of(self._project.first_endpoint)
 
     async def load_config(self) -> "Config":
         """The configuration, read without blocking the loop."""

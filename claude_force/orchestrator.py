@@ -19,6 +19,7 @@ import msgspec
 from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.clock import SystemClock
 from claude_force.base.config import Config, Settings, load_settings, project_of, server_url
+from claude_force.base.endpoints import DEFAULT_ENDPOINT, in_use
 from claude_force.base.errors import ConfigError, InputError, TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     from claude_force.agent_memory import AgentMemory, Recollection
     from claude_force.async_orchestrator import AsyncAgentOrchestrator
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.errors import ClaudeForceError
     from claude_force.base.models import Tier
     from claude_force.base.ports import OnRetry, OnText, UseCache
@@ -272,7 +274,7 @@ class Project:
             path = Path(folder.name) / path.name
         return Batching(
             parts=self.parts,
-            server=LiveBatches(lambda: self.live),
+            servers=lambda endpoint: LiveBatches(lambda: self.live, endpoint),
             store=BatchFile(path, lambda: Sealer(own_secrets(os.environ), encrypt=self.settings.config.cache.encrypt)),
             budget=self.budgets if self._has_budget else None,
             accounts=self.budgets,
@@ -417,7 +419,7 @@ class Project:
             defaults = msgspec.structs.replace(defaults, timeout_seconds=self._timeout_seconds)
         if self._max_retries is not None:
             defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
-        config = msgspec.structs.replace(parts.config, defaults=defaults)
+        config = msgspec.structs.replace(parts.config, defaults=defaults, endpoints=self.endpoints)
         cache = KeptReplies(self.cache) if self.cache.enabled else None
         budget = self.budgets if self._has_budget else None
         choose = self.chooser.choose if self.auto_model else None
@@ -431,13 +433,27 @@ class Project:
         )
 
     @property
+    def endpoints(self) -> "list[Endpoint]":
+        """The ways to Claude that are in use: none where an argument or the environment says where it is."""
+        is_said = self._offline or any(self._address)
+        return [] if is_said else in_use(self.settings.config.endpoints, os.environ)
+
+    @property
+    def first_endpoint(self) -> "Endpoint":
+        """The way of what goes by one alone."""
+        return next(iter(self.endpoints), DEFAULT_ENDPOINT)
+
+    @property
     def _environment(self) -> Mapping[str, str]:
         """The models of another server, which the environment may name, are none of the simulator's."""
         return {} if self._offline else os.environ
 
     @property
     def _server(self) -> str:
-        """Who answers, as it goes into the key of a request: without what only says who asks."""
+        """Who answers, as it goes into the key of a request: without what only says who asks.
+
+        All endpoints count as Claude itself, so none that comes or goes costs an answer that is kept.
+        """
         if self._offline:
             return SIMULATED_SERVER
         url = self._address[1] or os.environ.get("ANTHROPIC_BASE_URL")
@@ -575,6 +591,7 @@ class AgentOrchestrator:
         output_schema: Mapping[str, Any] | None = None,
         skills: "Iterable[str] | LoadedSkills" = NO_SKILLS,
         project_context: bool | None = None,
+        inference_geo: str | None = None,
     ) -> "AgentResult":
         """The agent's answer: a `str` that also carries model, usage and cost.
 
@@ -597,6 +614,9 @@ class AgentOrchestrator:
         skill as well. `project_context` says whether the agent is told what the project's `CLAUDE.md` files say; `None`
         is as the config says.
 
+        `inference_geo` is where the model must run, in the API's words, such as `"us"`; the agent's file and the config
+        may say so, too. An answer that is there already is given wherever it was made.
+
         Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
         """
         request, watch = prepare(
@@ -618,6 +638,7 @@ class AgentOrchestrator:
             output_schema=output_schema,
             skills=self._project.load_skills(skills),
             project_context=project_context,
+            inference_geo=inference_geo,
         )
         return run_now(run_turn(Blocking(lambda: self._project.live), self._project.parts, request, watch))
 
@@ -771,8 +792,8 @@ class AgentOrchestrator:
 
     @property
     def client(self) -> "anthropic.Anthropic":
-        """The SDK's client that the calls go through; its own retries are off."""
-        return self._project.live.client
+        """The SDK's client that the calls go through, of several endpoints the first; its own retries are off."""
+        return self._project.live.client_of(self._project.first_endpoint)
 
     @property
     def performance_tracker(self) -> PerformanceTracker:
@@ -835,6 +856,7 @@ class CallOptions(TypedDict, total=False):
     output_schema: Mapping[str, Any] | None
     skills: "Iterable[str] | LoadedSkills"
     project_context: bool | None
+    inference_geo: str | None
 
 
 NO_OPTIONS = CallOptions(
@@ -855,6 +877,7 @@ NO_OPTIONS = CallOptions(
     output_schema=None,
     skills=NO_SKILLS,
     project_context=None,
+    inference_geo=None,
 )
 """Those of a call that gives none."""
 
@@ -914,6 +937,7 @@ def prepare(
     output_schema: Mapping[str, Any] | None,
     skills: LoadedSkills,
     project_context: bool | None,
+    inference_geo: str | None,
 ) -> tuple[Task, Watch]:
     """What a call of either face asks for, in the engine's words."""
     if temperature is not None:
@@ -936,6 +960,7 @@ def prepare(
         output_schema=output_schema,
         skills=skills,
         project_context=project_context,
+        inference_geo=inference_geo,
     )
     return request, Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
 

@@ -99,6 +99,9 @@ class ExecutionLine(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     step_id: str | None = None
     batch_id: str | None = None
     """The message batch that it was part of, at half the price; `request_id` is then its `custom_id` there."""
+    endpoint: str | None = None
+    """Which of several answered, or was asked last."""
+    region: str | None = None
     error_type: str | None = None
     simulated: bool = False
     """True where no model was asked; the cost is then what it would have been."""
@@ -254,6 +257,8 @@ def _line(execution: Execution) -> ExecutionLine:
         run_id=execution.run_id,
         step_id=execution.step_id,
         batch_id=execution.batch_id,
+        endpoint=execution.endpoint,
+        region=execution.region,
         error_type=execution.error_type,
         simulated=execution.simulated,
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from claude_force.async_orchestrator import AsyncAgentOrchestrator, _Crew
+from claude_force.base.endpoints import DEFAULT_ENDPOINT
 from claude_force.base.records import Reply
 from claude_force.base.usage import Usage
 from claude_force.engine.faces import Awaiting
@@ -33,6 +34,7 @@ from simulated import simulated
 from work import as_langgraph, as_tasks, is_installed
 
 if TYPE_CHECKING:
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.ports import OnText
     from claude_force.base.records import Caching, Request
     from claude_force.workflows.events import RunEvent
@@ -137,6 +139,7 @@ class _Waiting:
         timeout_s: float,  # noqa: ARG002
         on_text: "OnText | None" = None,  # noqa: ARG002
         caching: "Caching | None" = None,  # noqa: ARG002
+        endpoint: "Endpoint" = DEFAULT_ENDPOINT,  # noqa: ARG002
     ) -> Reply:
         """Wait, and answer."""
         seconds = float(request.prompt[-1].split()[0])

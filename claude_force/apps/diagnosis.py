@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from claude_force import __version__
 from claude_force.base.config import server_url
+from claude_force.base.endpoints import DEFAULT_ENDPOINT, in_use
 from claude_force.base.errors import ConfigError
 from claude_force.engine.briefing import context_block
 from claude_force.insight.estimate import tokens_of
@@ -48,13 +49,22 @@ def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
     yield from _context(settings, start)
     yield from _cache_server(settings)
     yield Finding("selection", "ok", f"by {SemanticSelector(config_path, project_dir=start).method}")
-    yield _finding(check_credentials())
+    yield from _ways(settings)
     yield _finding(check_folder("metrics", metrics_folder(start)))
     if (shared := check_shared(settings)) is not None:
         yield _finding(shared)
 
 
 _STATES: dict[Status, State] = {"ok": "ok", "degraded": "warning", "failing": "error"}
+
+
+def _ways(settings: "Settings") -> Iterator[Finding]:
+    """How Claude is reached."""
+    used, named = in_use(settings.config.endpoints, os.environ), settings.config.endpoints
+    yield from map(_finding, map(check_credentials, used or [DEFAULT_ENDPOINT]))
+    if named and not used:
+        detail = f"{', '.join(each.name for each in named)}: not in use, as ANTHROPIC_BASE_URL says where Claude is"
+        yield Finding("endpoints", "warning", detail, "unset it to use them")
 
 
 def _finding(check: Check) -> Finding:

@@ -61,6 +61,8 @@ class BatchRecord(msgspec.Struct, frozen=True, kw_only=True):
     stage: Stage
     server: str
     """Who was asked, as in the key of a request."""
+    endpoint: str = ""
+    """Which of several, by name: a batch belongs to the account that it was sent from."""
     sent_at: "datetime"
     """When it was last put down to be sent."""
     entries: int
@@ -95,6 +97,7 @@ class Asked(NamedTuple):
     custom_id: str
     request: "Request"
     caching: "Caching | None"
+    inference_geo: str | None = None
 
 
 def unanswered(end: str) -> BatchEntryError:
@@ -141,6 +144,7 @@ class BatchStore(Protocol):
         entries: Sequence[BatchEntry],
         *,
         server: str,
+        endpoint: str,
         at: "datetime",
         split: "Callable[[Sequence[BatchEntry]], Sequence[Sequence[BatchEntry]]]",
     ) -> Joined:

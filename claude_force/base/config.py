@@ -5,7 +5,7 @@
 - What if it is wrong? One `ConfigError` with *every* fault: the key's path, what is wrong, the nearest valid name.
 - What if it is old? It is upgraded in memory always, on disk only by `claude-force config migrate`.
 
-It never holds a key or a server's address: a repository must not decide where your credentials are sent.
+It never holds a key, and a project's file no address that your credentials would be sent to.
 """
 
 import errno
@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from claude_force.base.alerts import DEFAULT_ALERTS, AlertRule
+from claude_force.base.endpoints import Endpoint, endpoint_faults
 from claude_force.base.errors import ConfigError, InputError
 from claude_force.base.models import TIERS, Tier
 from claude_force.base.pricing import ModelPrice
@@ -230,6 +231,10 @@ class Config(Section, frozen=True):
     pricing: dict[str, Price] = msgspec.field(default_factory=dict)
     preload_skills: bool = False
     """Give an agent all skills that its file names, whatever the task."""
+    endpoints: list[Endpoint] = msgspec.field(default_factory=list)
+    """Several ways to Claude; only believed in a file of the user's own."""
+    inference_geo: str | None = None
+    """Where models must run, in the API's words, such as `us`; `None`: as the workspace says."""
     project_context: bool = True
     """Give agents what the project's `CLAUDE.md` files say."""
 
@@ -342,8 +347,10 @@ def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: P
     raw = read_config(path)
     migrated = migrate_config(raw)
     config = validate_config(migrated, path=path)
-    if config_path is None and path != home / "claude.json":
+    own = home / "claude.json"
+    if config_path is None and path != own:
         _check_servers(config, path)
+        config = msgspec.structs.replace(config, endpoints=_own_endpoints(own))
     return Settings(config=config, path=path, migrations=describe_migration(raw, migrated))
 
 
@@ -355,8 +362,16 @@ def _check_servers(config: Config, path: Path) -> None:
         for key, url in config.servers().items()
         if not is_on_this_machine(url)
     )
+    if config.endpoints:
+        own = "your own ~/.claude/claude.json, or name this file yourself with --config"
+        problems = (*problems, f"endpoints: your keys go there, so a project's file may name none; put them into {own}")
     if problems:
         _raise_faults(problems, path)
+
+
+def _own_endpoints(path: Path) -> list[Endpoint]:
+    """Those of the user's own file, which hold in every project, as no project's file may have any."""
+    return validate_config(migrate_config(read_config(path)), path=path).endpoints if os.path.lexists(path) else []
 
 
 def server_variable(key: str) -> str:
@@ -394,7 +409,8 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def validate_config(data: Mapping[str, Any], *, path: Path | None = None) -> Config:
     """The checked configuration. Raises one `ConfigError` that lists every fault."""
-    if problems := (*faults(dict(data), Config), *_crossed_tiers(data.get("routing")), *_crossed_alerts(data)):
+    crossed = (*_crossed_tiers(data.get("routing")), *_crossed_alerts(data), *_crossed_endpoints(data))
+    if problems := (*faults(dict(data), Config), *crossed):
         _raise_faults(problems, path)
     return msgspec.convert(data, Config)
 
@@ -411,6 +427,11 @@ def _crossed_alerts(data: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"alerts[{number}]: {rule.fault}" for number, rule in enumerate(rules) if rule.fault)
         names = Counter(rule.name for rule in rules)
         yield from (f"alerts: {count} have the name {name!r}" for name, count in names.items() if count > 1)
+
+
+def _crossed_endpoints(data: Mapping[str, Any]) -> Iterator[str]:
+    with suppress(msgspec.ValidationError):
+        yield from endpoint_faults(msgspec.convert(data.get("endpoints") or [], list[Endpoint]))
 
 
 def _raise_faults(problems: tuple[str, ...], path: Path | None) -> NoReturn:

@@ -207,6 +207,8 @@ class ApiError(ClaudeForceError):
     should_retry: bool | None = None
     """What the server's `x-should-retry` header says, if it says anything."""
     model: str | None = None
+    endpoint: str | None = None
+    """Which of several endpoints it was, by name."""
     limits: "RateLimits | None" = None
     """What the response said about rate limits."""
     attempts: int = 1
@@ -217,7 +219,9 @@ class ApiError(ClaudeForceError):
     """Whether the request was sent, and no refusal came back: then it may have been worked on, and be billed."""
 
     def __str__(self) -> str:
-        return super().__str__() + (f" (gave up after {self.attempts} attempts)" if self.attempts > 1 else "")
+        where = f" (at the endpoint {self.endpoint!r})" if self.endpoint else ""
+        tries = f" (gave up after {self.attempts} attempts)" if self.attempts > 1 else ""
+        return super().__str__() + where + tries
 
 
 class InvalidRequestError(ApiError):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from decimal import Decimal
 
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.records import (
         AgentDefinition,
         Caching,
@@ -41,9 +42,15 @@ class Transport(Protocol):
     """A way to Claude that blocks. Raises the `ApiError` family and nothing else."""
 
     def send(
-        self, request: "Request", *, timeout_s: float, on_text: OnText | None = None, caching: "Caching | None" = None
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: OnText | None = None,
+        caching: "Caching | None" = None,
+        endpoint: "Endpoint" = ...,
     ) -> "Reply":
-        """Send once, without retries, within `timeout_s`."""
+        """Send once, without retries, within `timeout_s`, by this way."""
 
     def close(self) -> None:
         """Close every connection; calling it twice is fine."""
@@ -53,7 +60,13 @@ class AsyncTransport(Protocol):
     """A way to Claude that is awaited; cancelling closes the connection."""
 
     async def send(
-        self, request: "Request", *, timeout_s: float, on_text: OnText | None = None, caching: "Caching | None" = None
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: OnText | None = None,
+        caching: "Caching | None" = None,
+        endpoint: "Endpoint" = ...,
     ) -> "Reply":
         """As `Transport.send`, awaited."""
 
@@ -64,7 +77,7 @@ class AsyncTransport(Protocol):
 class CountingTransport(AsyncTransport, Protocol):
     """One whose server can count as well."""
 
-    async def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+    async def count_tokens(self, request: "Request", *, timeout_s: float, endpoint: "Endpoint" = ...) -> int:
         """How many tokens the prompt has: free, and nothing is answered. Raises the `ApiError` family."""
 
 

@@ -40,6 +40,8 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     fallback_models: tuple[str, ...] = ()
     """Asked in this order where the model is not available; a key of ours, which Claude Code passes over."""
     effort: Effort | None = None
+    inference_geo: str | None = None
+    """Where the model must run; a key of ours."""
     tools: tuple[str, ...] | None = None
     """`None` means all tools, an empty tuple means none."""
     disallowed_tools: tuple[str, ...] = ()
@@ -257,6 +259,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """Every answer that is in `usage` and `cost_usd`; each is priced by its own length."""
     stop_reason: str | None = None
     request_id: str | None = None
+    endpoint: str | None = None
+    """Which of several answered, or was asked last, by name."""
+    region: str | None = None
+    """What the config says of where that is."""
     error_type: str | None = None
     simulated: bool = False
     cached: bool = False
@@ -305,8 +311,10 @@ class AgentResult(str):
         "cost_usd",
         "data",
         "duration_ms",
+        "endpoint",
         "model",
         "prompt_caching",
+        "region",
         "request_id",
         "saved_usd",
         "savings",
@@ -339,6 +347,10 @@ class AgentResult(str):
     """What Claude's prompt cache did for it; all 0 where it is `cached`."""
     stop_reason: str | None
     request_id: str | None
+    endpoint: str | None
+    """Which of several endpoints answered, by name; `None` where there is one way to Claude, or it is `cached`."""
+    region: str | None
+    """What the config says of where that is."""
     duration_ms: float
     """The whole turn, waits included."""
     ttft_ms: float | None
@@ -351,7 +363,7 @@ class AgentResult(str):
     """Those that were given in full, by name."""
     warnings: tuple[str, ...]
 
-    def __new__(  # noqa: D102 - documented by the class and its fields, each of which it takes
+    def __new__(  # noqa: D102, PLR0913 - documented by the class and its fields, each of which it takes
         cls,
         text: str,
         /,
@@ -365,6 +377,8 @@ class AgentResult(str):
         saved_usd: "Decimal | None" = None,
         stop_reason: str | None = "end_turn",
         request_id: str | None = None,
+        endpoint: str | None = None,
+        region: str | None = None,
         duration_ms: float = 0.0,
         ttft_ms: float | None = None,
         attempts: int = 1,

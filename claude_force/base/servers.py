@@ -50,6 +50,17 @@ def is_on_this_machine(url: str) -> bool:
         return False
 
 
+def is_web_address(url: str) -> bool:
+    """Whether it says where an API is, and nothing else: no credentials, which would be written down with it."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    is_bare = not (parts.query or parts.fragment or "@" in parts.netloc)
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and is_bare
+
+
 def shown_url(url: str) -> str:
     """The address without what only says who asks.
 

@@ -1,9 +1,13 @@
-"""Until there is an answer: attempts under one deadline, each past the model's circuit breaker and its limits."""
+"""Until there is an answer: attempts under one deadline, each past circuit breaker and limits of model and endpoint."""
 
 import math
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
+import msgspec
+
+from claude_force.base.endpoints import retries, serving
 from claude_force.base.errors import (
     AnswerError,
     ApiError,
@@ -24,6 +28,7 @@ from claude_force.engine.spending import LEASE_MARGIN_S, cost_usd, is_known, sta
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.records import Caching, Reply, Request
     from claude_force.engine.breaker import Permit
     from claude_force.engine.limits import Ticket
@@ -31,6 +36,10 @@ if TYPE_CHECKING:
     from claude_force.engine.traffic import Gate
 
 T = TypeVar("T")
+
+
+NOT_AVAILABLE = (OverloadedError, ServerError, CircuitOpenError)
+"""What says of a model that it is not there now."""
 
 
 async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
@@ -43,7 +52,7 @@ async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
     for request, following in zip(requests, [*requests[1:], None], strict=True):
         try:
             return await _ask(turn, request, waits_for_circuit=following is None)
-        except (OverloadedError, ServerError, CircuitOpenError) as error:
+        except NOT_AVAILABLE as error:
             if following is None or turn.left_s <= 0:
                 raise
             turn.warn(f"{request.model} is not available, so {following.model} is asked: {error.args[0]}")
@@ -57,46 +66,74 @@ async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
 
 
 async def _ask(turn: "Turn", request: "Request", *, waits_for_circuit: bool) -> str:
-    """Send until there is an answer, the error is final, or the time is over."""
-    max_retries, roll = turn.parts.config.defaults.max_retries, turn.parts.clock.roll
+    """Send until there is an answer, the error is final, or the time is over.
+
+    Where an endpoint fails, the next one is asked at once; when all were asked, it is time to wait.
+    """
+    from claude_force.engine.endpoints import Ways  # noqa: PLC0415 - with the breaker, when something is sent
+
+    config, clock = turn.parts.config, turn.parts.clock
+    endpoints = serving(config.endpoints, turn.inference_geo)
+    ways, max_retries = Ways(endpoints, request, turn.parts.traffic), retries(config.defaults.max_retries, endpoints)
     failures = 0
     while True:
+        endpoint = await turn.outside.call(ways.next) if ways.may_stall else ways.next()
         try:
-            reply = await _attempt(turn, request)
+            reply = await _attempt(turn, request, endpoint)
+            ways.answered(endpoint)
             return read_answer(reply, agent=turn.task.agent_name, schema=turn.output_schema)
         except (ApiError, AnswerError) as error:
-            is_open = isinstance(error, CircuitOpenError)
-            failures += not is_open  # what was not even sent is no try
-            left_s = turn.left_s
-            wait = wait_s(error, attempt=failures, max_retries=max_retries, left_s=left_s, roll=roll())
-            if wait is None or (is_open and not waits_for_circuit):
-                error.attempts = turn.attempts
-                if left_s <= 0 and is_passing(error):  # what no time would have mended is told as it is
-                    raise deadline(turn, error) from error
-                raise
+            moves_on = ways.failed(endpoint, error)
+            has_next, said = moves_on and ways.has_next, ways.said if moves_on else [error]
+            is_out = moves_on and error.is_terminal
+            is_no_try = is_out or isinstance(error, CircuitOpenError)  # not tried again, or not even sent
+            failures += not is_no_try
+            left_s, roll = turn.left_s, clock.roll()
+            waits = (wait_s(one, attempt=failures, max_retries=max_retries, left_s=left_s, roll=roll) for one in said)
+            wait = min((wait for wait in waits if wait is not None), default=None)
+            if has_next:
+                wait = 0.0 if failures <= max_retries and left_s > 0 else None
+            elif not waits_for_circuit and all(isinstance(one, CircuitOpenError) for one in said):
+                wait = None
+            if wait is None:
+                _give_up(turn, said, left_s)
+            if is_out:
+                turn.warn(f"the endpoint {endpoint.name!r} is left out from now on: {error.args[0]}")
             if turn.watch.on_retry:
-                tried = failures + is_open
+                tried = failures + is_no_try
                 turn.watch.on_retry(Retry(attempt=tried, max_attempts=max_retries + 1, wait_s=wait, error=error))
         await turn.outside.pause(wait)
 
 
-async def _attempt(turn: "Turn", request: "Request") -> "Reply":
+def _give_up(turn: "Turn", said: "Sequence[ApiError | AnswerError]", left_s: float) -> NoReturn:
+    """Raise what says most of all that endpoints said: that the model is not there, before that one of them is not."""
+    lasting = [error for error in said if not error.is_terminal] or said[-1:]
+    error = next((error for error in lasting if isinstance(error, NOT_AVAILABLE)), lasting[-1])
+    error.attempts = turn.attempts
+    if left_s <= 0 and is_passing(error):  # what no time would have mended is told as it is
+        raise deadline(turn, error) from error
+    raise error
+
+
+async def _attempt(turn: "Turn", request: "Request", endpoint: "Endpoint") -> "Reply":
     """One request, once its place among those that share its beginning is known: see `fan_out`."""
-    place = await take_place(turn, request)
+    gate = turn.parts.traffic.gate(request.model, endpoint.name)
+    place = await take_place(turn, request, gate.warmth)
     reply: Reply | None = None
     try:
-        reply = await _sent(turn, request, place.caching if place else None)
+        reply = await _sent(turn, request, place.caching if place else None, endpoint, gate)
     finally:
         if place:
             turn.shared_tokens += place.shared_tokens if reply is not None else 0
-            turn.parts.traffic.warmth.leave(place, has_answer=reply is not None)
+            gate.warmth.leave(place, has_answer=reply is not None)
     return reply
 
 
-async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> "Reply":
+async def _sent(
+    turn: "Turn", request: "Request", caching: "Caching | None", endpoint: "Endpoint", gate: "Gate"
+) -> "Reply":
     """One request, sent when breaker and limits let it. Both are told how it ended, however it ends."""
-    gate = turn.parts.traffic.gate(request.model)
-    stake = await staked(turn, request)
+    stake = await staked(turn, request, inference_geo=endpoint.inference_geo)
     ticket = gate.limits.join(request, is_blocking=turn.outside.is_blocking)
     permit: Permit | None = None
     outcome: Reply | ClaudeForceError | None = None
@@ -104,15 +141,22 @@ async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> 
     try:
         permit = await _admitted(turn, gate, ticket)
         turn.attempts += 1
+        turn.endpoint = endpoint
         timeout_s = _timeout_s(turn)
-        with turn.spans.span("attempt", request.model, max_tokens=request.max_tokens, effort=request.effort) as span:
+        facts = {"max_tokens": request.max_tokens, "effort": request.effort, **endpoint.facts}
+        with turn.spans.span("attempt", request.model, **facts) as span:
             is_sent = True
-            outcome = await turn.outside.send(request, timeout_s=timeout_s, on_text=turn.watch.on_text, caching=caching)
+            outcome = await turn.outside.send(
+                request, timeout_s=timeout_s, on_text=turn.watch.on_text, caching=caching, endpoint=endpoint
+            )
+            outcome = _placed(outcome, endpoint)
             turn.asked.append(request)
             turn.replies.append(outcome)
             span.tell(outcome)
     except ClaudeForceError as error:
         outcome = error
+        if isinstance(error, ApiError):
+            error.endpoint = endpoint.name or None
         raise
     finally:
         await _asked(turn, gate, partial(gate.leave, ticket, permit, outcome))
@@ -120,6 +164,14 @@ async def _sent(turn: "Turn", request: "Request", caching: "Caching | None") -> 
         if stake is not None:
             await turn.outside.finish(partial(stake.settle, cost_usd(turn, request, outcome, is_sent=is_sent)))
     return outcome
+
+
+def _placed(reply: "Reply", endpoint: "Endpoint") -> "Reply":
+    """With the place that was asked for, where the server does not say where the model ran: it is billed by that."""
+    usage = reply.usage
+    if endpoint.inference_geo is None or usage is None or usage.inference_geo is not None:
+        return reply
+    return msgspec.structs.replace(reply, usage=replace(usage, inference_geo=endpoint.inference_geo))
 
 
 async def _admitted(turn: "Turn", gate: "Gate", ticket: "Ticket") -> "Permit":

@@ -49,6 +49,7 @@ from claude_force.base.batches import (
     custom_id_of,
     unanswered,
 )
+from claude_force.base.endpoints import DEFAULT_ENDPOINT, Endpoint
 from claude_force.base.errors import (
     ApiError,
     BatchEntryError,
@@ -56,6 +57,7 @@ from claude_force.base.errors import (
     BatchNotFoundError,
     BudgetError,
     ClaudeForceError,
+    TaskError,
 )
 from claude_force.base.pricing import BatchPrices
 from claude_force.base.records import AgentResult, Caching, Execution, PromptCaching, Reply, Request, Savings
@@ -156,7 +158,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     """All that batches need; made by a face's project."""
 
     parts: Parts
-    server: "BatchServer"
+    servers: "Callable[[Endpoint], BatchServer]"
     store: "BatchStore"
     budget: "BatchBudget | None"
     """What may be spent; `None` where there is no limit."""
@@ -244,7 +246,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             if not (live_fallback and _may_go_live(answer)):
                 give(key, answer)
 
-        for id_ in await self._submit(outside, [_entry(turn) for turn in wanted.values()], watch):
+        for id_ in await self._submit(outside, list(wanted.values()), watch):
             answers = await self.see_through(outside, id_, watch, wanted=wanted, take=take)
             for key in answers:
                 if key in waiting:
@@ -256,20 +258,36 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     async def submit(self, outside: "Outside", tasks: Sequence[Task], *, watch: BatchWatch) -> list[str]:
         """Send what neither the cache nor a batch has, and wait for nothing; gives the ids of the batches."""
         turns = await outside.apart(lambda: self.prepare(tasks))
-        entries = await outside.apart(lambda: {turn.key: _entry(turn) for turn in turns if not _is_kept(turn)})
-        return await self._submit(outside, list(entries.values()), watch)
+        wanted = await outside.apart(lambda: {turn.key: turn for turn in turns if not _is_kept(turn)})
+        return await self._submit(outside, list(wanted.values()), watch)
 
-    async def _submit(self, outside: "Outside", entries: Sequence[BatchEntry], watch: BatchWatch) -> list[str]:
-        """Send what is in no batch yet; gives our ids of all batches that have a part of it."""
-        if not entries:
+    async def _submit(self, outside: "Outside", turns: Sequence[BatchTurn], watch: BatchWatch) -> list[str]:
+        """Send what is in no batch yet, by the first endpoint; gives our ids of all batches that have a part of it."""
+        if not turns:
             return []
-        server, at = self.parts.server, self.parts.clock.now()
-        joined = await outside.finish(lambda: self.store.join(entries, server=server, at=at, split=_split))
+        endpoint = next(iter(self.parts.config.endpoints), DEFAULT_ENDPOINT)
+        for turn in turns:
+            geo = turn.prepared.inference_geo
+            if endpoint.name and geo not in {None, endpoint.inference_geo}:
+                raise TaskError(
+                    f"{turn.task.agent_name!r} is not sent: batches go by the first endpoint, {endpoint.name!r}, whose"
+                    f" inference_geo is {endpoint.inference_geo!r} and not {geo!r}; put one first that has it"
+                )
+        entries = [_entry(turn) for turn in turns]
+        put_down = partial(
+            self.store.join,
+            entries,
+            server=self.parts.server,
+            endpoint=endpoint.name,
+            at=self.parts.clock.now(),
+            split=_split,
+        )
+        joined = await outside.finish(put_down)
         unsent = list(joined.added)
         try:
             while unsent:
                 id_ = unsent.pop(0)
-                await self._send(outside, id_, watch)
+                await self._send(outside, id_, endpoint, watch)
         finally:
             for id_ in unsent:
                 await outside.finish(partial(self.store.drop, id_))
@@ -336,15 +354,15 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
 
     # ------------------------------------------------------------ sending, under the batch's claim
 
-    async def _send(self, outside: "Outside", id_: str, watch: BatchWatch) -> None:
+    async def _send(self, outside: "Outside", id_: str, endpoint: Endpoint, watch: BatchWatch) -> None:
         """Send a batch that was put down. Returns as well where nobody knows whether the server has it."""
         entries = await outside.call(lambda: self.store.entries(id_))
-        asked = _asked(entries)
+        asked, server = _asked(entries, endpoint), self.servers(endpoint)
         failures, clock = 0, self.parts.clock
         while True:
             try:
                 await outside.finish(partial(self._hold, id_, entries, asked))
-                status = await outside.finish_apart(lambda: self._create(id_, asked))
+                status = await outside.finish_apart(lambda: self._create(server, id_, asked))
             except (ApiError, BudgetError) as error:
                 if isinstance(error, ApiError) and _may_be_there(error):
                     watch.warn(f"it is not known whether the server has taken the batch, which is found out: {error}")
@@ -361,9 +379,9 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
                     watch.on_status(status)
                 return
 
-    def _create(self, id_: str, asked: Sequence[Asked]) -> BatchStatus:
+    def _create(self, server: "BatchServer", id_: str, asked: Sequence[Asked]) -> BatchStatus:
         """In one piece, so that who is cancelled meanwhile leaves no doubt whether the server has it."""
-        status = self.server.create(asked)
+        status = server.create(asked)
         self.store.sent(id_, status.id)
         return status
 
@@ -387,7 +405,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
 
     def _worst_usd(self, asked: Asked, at: datetime) -> Decimal | None:
         ttl = asked.caching.ttl if asked.caching else "5m"
-        return request_usd(asked.request, BatchPrices(self.parts.prices), at, ttl=ttl)
+        prices = BatchPrices(self.parts.prices)
+        return request_usd(asked.request, prices, at, inference_geo=asked.inference_geo, ttl=ttl)
 
     def _forget(self, id_: str, entries: Sequence[BatchEntry]) -> None:
         """It was never sent."""
@@ -405,7 +424,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
                 batch_id=record.id,
             )
         try:
-            return self.server.cancel(batch_id)
+            return self.server(record).cancel(batch_id)
         except BatchNotFoundError as error:
             self.give_up(record)
             raise BatchNotFoundError(
@@ -418,12 +437,27 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         """Forget a batch that the server does not know; nobody knows what it has cost, so the most of it counts."""
         entries = self.store.entries(record.id)
         spent: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for entry, asked in zip(entries, _asked(entries), strict=True):
+        for entry, asked in zip(entries, _asked(entries, self.endpoint(record)), strict=True):
             spent[entry.agent] += self._at_most(asked, record)
         self.accounts.settle_batch(record.id, spent)
         self.store.drop(record.id)
 
     # ------------------------------------------------------------ waiting
+
+    def endpoint(self, record: BatchRecord) -> Endpoint:
+        """The way that it was sent by, and no other has it. Raises `BatchError` where that is gone."""
+        for endpoint in (DEFAULT_ENDPOINT, *self.parts.config.endpoints):
+            if endpoint.name == record.endpoint:
+                return endpoint
+        raise BatchError(
+            f"the batch {record.batch_id or record.id!r} was sent by the endpoint {record.endpoint!r}, whose account"
+            " alone has its answers, and which is not in use; name it in the config again until it is collected",
+            batch_id=record.batch_id,
+        )
+
+    def server(self, record: BatchRecord) -> "BatchServer":
+        """The server that has it."""
+        return self.servers(self.endpoint(record))
 
     def record(self, id_: str) -> BatchRecord:
         """What we know of a batch, by our id or the server's. Raises `BatchNotFoundError`."""
@@ -456,31 +490,32 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         record = next((record for record in records if record.id == id_), None)
         if record is None or record.batch_id is not None:
             return
-        listed = await outside.apart(lambda: self.server.list_since(record.sent_at - SKEW))
+        server = self.server(record)
+        listed = await outside.apart(lambda: server.list_since(record.sent_at - SKEW))
         known = {each.batch_id for each in records}
         may_be_it = [status for status in listed if status.id not in known and status.entries == record.entries]
         for status in may_be_it:
-            if status.ended_at is not None and await self._is_ours(outside, status, id_):
+            if status.ended_at is not None and await self._is_ours(outside, server, status, id_):
                 await outside.finish(partial(self.store.sent, id_, status.id))
                 return
         now = self.parts.clock.now()
         if now - record.sent_at > GRACE and all(status.ended_at is not None for status in may_be_it):
             await outside.finish(lambda: self.store.renew(id_, now))
-            await self._send(outside, id_, watch)
+            await self._send(outside, id_, self.endpoint(record), watch)
 
-    async def _is_ours(self, outside: "Outside", status: BatchStatus, id_: str) -> bool:
+    async def _is_ours(self, outside: "Outside", server: "BatchServer", status: BatchStatus, id_: str) -> bool:
         if status.is_archived:
             return False
-        custom_id = await outside.apart(partial(self.server.first_custom_id, status.id))
+        custom_id = await outside.apart(partial(server.first_custom_id, status.id))
         return custom_id is not None and custom_id.endswith(f"-{id_}")
 
     async def _ended(self, outside: "Outside", record: BatchRecord, watch: BatchWatch) -> None:
         """Poll until it has ended. A server that cannot be reached for a while is no reason to leave it."""
-        batch_id = record.batch_id or ""
+        batch_id, server = record.batch_id or "", self.server(record)
         failures, poll_s = 0, FIRST_POLL_S
         while True:
             try:
-                status = await outside.apart(lambda: self.server.show(batch_id))
+                status = await outside.apart(lambda: server.show(batch_id))
             except ApiError as error:
                 failures += 1
                 if not is_passing(error) or failures > MOST_FAILED_POLLS:
@@ -513,7 +548,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         was collected already, only the `wanted` ones are given, from what the server still has.
         """
         batch_id, id_ = record.batch_id or "", record.id
-        results = await outside.apart(lambda: self.server.results(batch_id))
+        endpoint = self.endpoint(record)
+        results = await outside.apart(lambda: self.servers(endpoint).results(batch_id))
         while not (release := await outside.call(lambda: self.store.claim(id_))):
             await outside.pause(FIRST_POLL_S)
         try:
@@ -530,7 +566,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             await outside.finish(lambda: self.store.begin(id_))
             answers: dict[str, Outcome] = {}
             spent: defaultdict[str, Decimal] = defaultdict(Decimal)
-            for entry, asked in zip(entries, _asked(entries), strict=True):
+            for entry, asked in zip(entries, _asked(entries, endpoint), strict=True):
                 answers[entry.key], cost_usd = await self._answer(outside, entry, results, record, booked, wanted)
                 spent[entry.agent] += self._at_most(asked, record) if cost_usd is None else cost_usd
             if take is None and not await outside.apart(lambda: self._are_kept(entries, answers, ended_run)):
@@ -582,14 +618,21 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             custom_id=entry.custom_id,
             is_free=not isinstance(result, Reply),
         )
-        defaults = msgspec.structs.replace(self.parts.config.defaults, max_retries=0)
+        prepared = msgspec.structs.replace(turn.prepared, fallbacks=()) if turn else ask.prepared
+        config, endpoint = self.parts.config, self.endpoint(record)
+        # By the one that has answered, whatever the config says of it by now.
+        endpoint = msgspec.structs.replace(endpoint, inference_geo=prepared.inference_geo or endpoint.inference_geo)
         parts = msgspec.structs.replace(
             parts,
             ledger=book,
             budget=None,
             prices=BatchPrices(self.parts.prices),
             traffic=Traffic(self.parts.clock),  # how it went hours ago says nothing about the model now
-            config=msgspec.structs.replace(self.parts.config, defaults=defaults),
+            config=msgspec.structs.replace(
+                config,
+                defaults=msgspec.structs.replace(config.defaults, max_retries=0),
+                endpoints=[endpoint] if endpoint.name else [],
+            ),
         )
         task = Task(
             agent_name=entry.agent,
@@ -601,7 +644,6 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             run_id=ask.run_id,
             step_id=ask.step_id,
         )
-        prepared = msgspec.structs.replace(turn.prepared, fallbacks=()) if turn else ask.prepared
         with turn.place if turn else NO_SPANS:
             return await _outcome(_Replaying(outside, result), parts, task, prepared), book.cost_usd
 
@@ -672,7 +714,8 @@ class _Replaying:
         *,
         timeout_s: float,  # noqa: ARG002
         on_text: "OnText | None",  # noqa: ARG002
-        caching: Caching | None = None,  # noqa: ARG002
+        caching: Caching | None,  # noqa: ARG002
+        endpoint: Endpoint,  # noqa: ARG002
     ) -> Reply:
         """What came for it."""
         if isinstance(self._result, Reply):
@@ -721,15 +764,17 @@ def _split(entries: Sequence[BatchEntry]) -> list[list[BatchEntry]]:
     return parts
 
 
-def _asked(entries: Sequence[BatchEntry]) -> list[Asked]:
+def _asked(entries: Sequence[BatchEntry], endpoint: Endpoint) -> list[Asked]:
     """What is sent, marked wherever many share a beginning."""
-    requests = [_decode(entry).prepared.request for entry in entries]
-    beginnings = [prefixes(request) for request in requests]
+    wanted = [_decode(entry).prepared for entry in entries]
+    beginnings = [prefixes(prepared.request) for prepared in wanted]
     sharing = Counter(prefix.key for found in beginnings for prefix in found)
     asked = []
-    for entry, request, found in zip(entries, requests, beginnings, strict=True):
+    for entry, prepared, found in zip(entries, wanted, beginnings, strict=True):
         ends = tuple(sorted(prefix.end for prefix in found if sharing[prefix.key] >= LEAST_SHARING))
-        asked.append(Asked(entry.custom_id, request, Caching(ends, "1h") if ends else None))
+        caching = Caching(ends, "1h") if ends else None
+        geo = prepared.inference_geo or endpoint.inference_geo
+        asked.append(Asked(entry.custom_id, prepared.request, caching, geo))
     return asked
 
 

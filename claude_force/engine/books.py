@@ -51,6 +51,8 @@ def execution_of(turn: "Turn") -> Execution:
         calls=calls,
         stop_reason=last.stop_reason if last else None,
         request_id=last.request_id if last else None,
+        endpoint=turn.endpoint.name or None if turn.endpoint and not kept else None,
+        region=turn.endpoint.region if turn.endpoint and not kept else None,
         error_type=turn.failure,
         simulated=last.simulated if last else turn.parts.server == SIMULATED_SERVER,
         cached=kept is not None,

@@ -1,5 +1,6 @@
 """What a request, and a turn, can cost at the most. Pure."""
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,8 @@ class Extent(NamedTuple):
     """The one that was chosen, then those to fall back to."""
     prompt_tokens: int
     output_tokens: int
+    inference_geo: str | None = None
+    """Where that could be, at the dearest."""
 
 
 def extent_of(prepared: "Prepared") -> Extent:
@@ -34,12 +37,15 @@ def extent_of(prepared: "Prepared") -> Extent:
         models=(prepared.request.model, *(fallback.model for fallback in prepared.fallbacks)),
         prompt_tokens=_prompt_tokens(prepared.request),
         output_tokens=prepared.request.max_tokens,
+        inference_geo=prepared.dearest_geo,
     )
 
 
-def request_usd(request: "Request", prices: "Pricer", at: "datetime", *, ttl: "CacheTtl" = "5m") -> Decimal | None:
+def request_usd(
+    request: "Request", prices: "Pricer", at: "datetime", *, inference_geo: str | None, ttl: "CacheTtl" = "5m"
+) -> Decimal | None:
     """The most that this request can cost if it is sent once; `None` if its model has no price."""
-    extent = Extent((request.model,), _prompt_tokens(request), request.max_tokens)
+    extent = Extent((request.model,), _prompt_tokens(request), request.max_tokens, inference_geo)
     return worst_case_usd(extent, prices, at, attempts=1, ttl=ttl)
 
 
@@ -59,11 +65,12 @@ def worst_case_usd(
     The prompt costs most where all of it is fresh, or all of it is written to the prompt cache, for as long as `ttl`
     says. A turn goes on to the next model only after its `attempts` with the one before, so all add up.
     """
+    answer = Usage(output_tokens=extent.output_tokens, inference_geo=extent.inference_geo)
     prompts = (
-        Usage(input_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens),
-        Usage(cache_write_5m_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens)
+        replace(answer, input_tokens=extent.prompt_tokens),
+        replace(answer, cache_write_5m_tokens=extent.prompt_tokens)
         if ttl == "5m"
-        else Usage(cache_write_1h_tokens=extent.prompt_tokens, output_tokens=extent.output_tokens),
+        else replace(answer, cache_write_1h_tokens=extent.prompt_tokens),
     )
     total = Decimal(0)
     for model in extent.models:

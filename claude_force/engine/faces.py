@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     import asyncio
 
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.ports import AsyncTransport, OnText, Transport
     from claude_force.base.records import Caching, Reply, Request
     from claude_force.engine.outside import Signal
@@ -36,10 +37,17 @@ class Blocking:
         self._transport = transport
 
     async def send(
-        self, request: "Request", *, timeout_s: float, on_text: "OnText | None", caching: "Caching | None" = None
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: "OnText | None",
+        caching: "Caching | None",
+        endpoint: "Endpoint",
     ) -> "Reply":
         """Ask the model once, blocking this thread."""
-        return self._transport().send(request, timeout_s=timeout_s, on_text=on_text, caching=caching)
+        send = self._transport().send
+        return send(request, timeout_s=timeout_s, on_text=on_text, caching=caching, endpoint=endpoint)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; Ctrl-C wakes it."""
@@ -89,10 +97,17 @@ class Awaiting:
         self._rested_at_s = -math.inf
 
     async def send(
-        self, request: "Request", *, timeout_s: float, on_text: "OnText | None", caching: "Caching | None" = None
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: "OnText | None",
+        caching: "Caching | None",
+        endpoint: "Endpoint",
     ) -> "Reply":
         """Ask the model once."""
-        return await self._transport.send(request, timeout_s=timeout_s, on_text=on_text, caching=caching)
+        send = self._transport.send
+        return await send(request, timeout_s=timeout_s, on_text=on_text, caching=caching, endpoint=endpoint)
 
     async def pause(self, seconds: float) -> None:
         """Sleep; cancelling wakes it."""

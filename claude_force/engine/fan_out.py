@@ -6,7 +6,7 @@ if TYPE_CHECKING:
     from claude_force.base.records import CacheTtl, Request
     from claude_force.engine.parts import Turn
     from claude_force.engine.request import Others
-    from claude_force.engine.warming import Place
+    from claude_force.engine.warming import Place, Warmth
 
 # A first token takes a few seconds; whoever takes longer is in trouble, and must not take others along.
 MOST_WAIT_S = 10.0
@@ -16,28 +16,28 @@ MOST_WAIT_SHARE = 0.25
 SHORT_RUN_S = 300.0
 
 
-async def take_place(turn: "Turn", request: "Request") -> "Place | None":
+async def take_place(turn: "Turn", request: "Request", warmth: "Warmth") -> "Place | None":
     """The place of an attempt that is to be sent now; `None` where the prompt cache could keep nothing of it.
 
     Waits, for a bounded time, while another turn goes first with a long prefix that both share.
     """
-    warmth, outside = turn.parts.traffic.warmth, turn.outside
+    outside = turn.outside
     place = warmth.join(request, is_blocking=outside.is_blocking)
     if place is None:
         return None
     try:
         if not outside.is_blocking and not warmth.is_warm(place):
             await outside.pause(0)  # who comes at the same moment has then come, too
-        await _wait(turn, place)
+        await _wait(turn, place, warmth)
     except BaseException:
         warmth.leave(place, has_answer=False)
         raise
     return place
 
 
-async def _wait(turn: "Turn", place: "Place") -> None:
+async def _wait(turn: "Turn", place: "Place", warmth: "Warmth") -> None:
     """Until it may be sent."""
-    warmth, task, monotonic = turn.parts.traffic.warmth, turn.task, turn.parts.clock.monotonic
+    task, monotonic = turn.task, turn.parts.clock.monotonic
     others: Others = task.others() if task.others else "none"
     can_wait = turn.parts.config.cache.warm_fan_out
     now_s = monotonic()

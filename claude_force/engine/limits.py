@@ -122,19 +122,28 @@ class Flow(msgspec.Struct, tag_field="format", tag="limits 1", forbid_unknown_fi
     mean_chars: float = FIRST_PROMPT_CHARS
     mean_output_tokens: float = FIRST_OUTPUT_TOKENS
 
+    @property
+    def has_place(self) -> bool:
+        """Whether one more may be under way."""
+        return self.window is None or len(self.under_way) < max(int(self.window), 1)
+
+    def room_s(self, request: "Request", now_s: float) -> float:
+        """Seconds until the buckets have room for it; 0 or less where they have it now."""
+        waits = [bucket.wait_s(n, now_s) for bucket, n in zip(self._buckets, self._estimate(request), strict=True)]
+        return max(self.held_until_s - now_s, *waits)
+
     def start(self, ticket: Ticket, now_s: float, *, lease_s: float | None = None) -> float | None:
         """`None`: its share is reserved. Else the seconds until there may be room; infinite where others must end."""
         if ticket.id in self.under_way:  # a server that keeps this may be asked twice
             return None
         if lease_s is not None:
             self._let_go(now_s)
-        if not (ticket.passes_line or self.window is None or len(self.under_way) < max(int(self.window), 1)):
+        if not (ticket.passes_line or self.has_place):
             return math.inf
-        amounts = self._estimate(ticket.request)
-        waits = [bucket.wait_s(amount, now_s) for bucket, amount in zip(self._buckets, amounts, strict=True)]
-        wait = max(self.held_until_s - now_s, *waits)
+        wait = self.room_s(ticket.request, now_s)
         if wait > 0:
             return wait
+        amounts = self._estimate(ticket.request)
         until_s = None if lease_s is None else now_s + lease_s
         self.under_way[ticket.id] = Reservation(self.round, amounts, until_s)
         self._count(amounts, 1)
@@ -245,6 +254,13 @@ class Limits:
             self._threads[me] += 1
             self._line[ticket] = None
         return ticket
+
+    def outlook(self, request: "Request") -> tuple[float, bool]:
+        """Seconds until a request that comes now has room, and whether it would have to stand in line before."""
+        with self._lining:
+            has_line = bool(self._line)
+        room_s, has_place = self._change(lambda flow, now_s: (flow.room_s(request, now_s), flow.has_place))
+        return max(room_s, 0.0), has_line or not has_place
 
     def try_start(self, ticket: Ticket, *, lease_s: float | None = None) -> float | None:
         """`None`: send now, its share is reserved. Else the seconds to wait, unless the ticket's signal comes first.

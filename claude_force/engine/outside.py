@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.ports import OnText
     from claude_force.base.records import Caching, Reply, Request
 
@@ -23,9 +24,15 @@ class Outside(Protocol):
         """Whether waiting holds up this whole thread, with whatever else lives on it."""
 
     async def send(
-        self, request: "Request", *, timeout_s: float, on_text: "OnText | None", caching: "Caching | None" = None
+        self,
+        request: "Request",
+        *,
+        timeout_s: float,
+        on_text: "OnText | None",
+        caching: "Caching | None",
+        endpoint: "Endpoint",
     ) -> "Reply":
-        """Ask the model once. Raises the `ApiError` family."""
+        """Ask the model once, by this way. Raises the `ApiError` family."""
 
     async def pause(self, seconds: float) -> None:
         """Wait."""

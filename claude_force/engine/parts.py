@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from claude_force.base.clock import Clock
     from claude_force.base.config import Config
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.ports import AgentFinder, Budget, Ledger, Memory, OnRetry, OnText, Pricer, ReplyCache
     from claude_force.base.records import AgentDefinition, Execution, KeptReply, ModelRecommendation, Reply, Request
     from claude_force.base.spans import Spans
@@ -94,6 +95,8 @@ class Turn(msgspec.Struct, kw_only=True):
     """The one that was chosen."""
     unrouted_model: str | None
     """The one that the router was asked instead of; `None` where it has not decided."""
+    inference_geo: str | None
+    """Where the model must run."""
     output_schema: str | None
     """What the answer has to fit, as JSON text."""
     timeout_s: float
@@ -107,6 +110,8 @@ class Turn(msgspec.Struct, kw_only=True):
     """The reply that was paid for before, or by another turn."""
     attempts: int = 0
     """Requests sent."""
+    endpoint: "Endpoint | None" = None
+    """That of the last of them."""
     has_unknown_cost: bool = False
     """An attempt may have been billed, and nobody said how much: its answer broke off, or nobody waited for it."""
     failure: str | None = "Interrupted"

@@ -8,8 +8,10 @@ import msgspec
 
 from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.config import MAX_TIMEOUT_S
+from claude_force.base.endpoints import serving
 from claude_force.base.errors import InjectionError, TaskError
 from claude_force.base.models import DEFAULT_ALIAS, resolve_model, takes_effort
+from claude_force.base.pricing import dearest_geo
 from claude_force.base.records import Effort, ModelRecommendation, Request
 from claude_force.engine.briefing import brief
 from claude_force.engine.output import schema_text
@@ -38,6 +40,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """The router's, for where nobody names a model."""
     effort: "Effort | None" = None
     max_tokens: int | None = None
+    inference_geo: str | None = None
+    """Where the model must run; the agent's file and the config may say so as well, and all that is said holds."""
     timeout_s: float | None = None
     attempt_timeout_s: float | None = None
     fallback_models: tuple[str, ...] | None = None
@@ -74,6 +78,10 @@ class Prepared(msgspec.Struct, frozen=True):
     """Those that are given in full, by name."""
     context: tuple[str, ...] = ()
     """The files of the project's context that are."""
+    inference_geo: str | None = None
+    """Where the model must run; `None`: anywhere."""
+    dearest_geo: str | None = None
+    """Of the places where it may run, the one where it costs most."""
 
 
 def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliases: Mapping[str, str]) -> Prepared:
@@ -84,6 +92,8 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
     `aliases` may say what the family names stand for.
     """
     check_task(task, config.limits)
+    geo = _demanded_geo(task, agent, config)
+    geos = (endpoint.inference_geo for endpoint in serving(config.endpoints, geo))
     told = brief(
         agent,
         config,
@@ -119,7 +129,28 @@ def build_request(task: Task, agent: "AgentDefinition", config: "Config", aliase
         if other != model.id
     )
     unrouted = resolve_model(default, aliases).id if choice else None
-    return Prepared(request, tuple(fallbacks), tuple(warnings), choice, unrouted, told.skill_names, told.context_names)
+    return Prepared(
+        request=request,
+        fallbacks=tuple(fallbacks),
+        warnings=tuple(warnings),
+        choice=choice,
+        unrouted_model=unrouted,
+        skills=told.skill_names,
+        context=told.context_names,
+        inference_geo=geo,
+        dearest_geo=dearest_geo(geos),
+    )
+
+
+def _demanded_geo(task: Task, agent: "AgentDefinition", config: "Config") -> str | None:
+    """Where the model must run: none of those who may say so can take back what another has said."""
+    said = {"the call": task.inference_geo, f"the agent {agent.name!r}": agent.inference_geo}
+    said["the config"] = config.inference_geo
+    demands = {who: geo for who, geo in said.items() if geo}
+    if len(set(demands.values())) > 1:
+        listed = ", ".join(f"{who} {geo!r}" for who, geo in demands.items())
+        raise TaskError(f"inference_geo cannot be all of these: {listed}; say the same, or leave it out")
+    return next(iter(demands.values()), None)
 
 
 def named_model(task: Task, agent: "AgentDefinition | None") -> str | None:

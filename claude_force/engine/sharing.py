@@ -44,7 +44,7 @@ async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Rep
         return _given(turn, kept)
     models = (request.model for request in requests[1:])  # who takes no other model's answer must not be given one
     kind = "refresh" if use_cache == "refresh" else ""
-    return await _share(turn, requests, key, flight="/".join((key, kind, *models)))
+    return await _share(turn, requests, key, flight="/".join((key, kind, turn.inference_geo or "", *models)))
 
 
 async def _share(turn: "Turn", requests: "Sequence[Request]", key: str, *, flight: str) -> "tuple[str, Reply]":

@@ -45,22 +45,32 @@ class Stake(msgspec.Struct, frozen=True):
         self.hold.settle(self.worst_usd if cost_usd is None else cost_usd)
 
 
-async def staked(turn: "Turn", request: "Request") -> Stake | None:
+async def staked(turn: "Turn", request: "Request", *, inference_geo: str | None) -> Stake | None:
     """Set aside what the request can cost at the most; nothing where there is no limit.
 
     Waits while there would be room but for what others hold. Raises `BudgetError` where there is none.
     """
-    if turn.parts.budget is None:
+    budget, agent = turn.parts.budget, turn.task.agent_name
+    if budget is None:
         return None
-    return await stake(turn.outside, turn.parts, turn.parts.budget, turn.task.agent_name, request, lambda: turn.left_s)
+    return await stake(
+        turn.outside, turn.parts, budget, agent, request, lambda: turn.left_s, inference_geo=inference_geo
+    )
 
 
 async def stake(
-    outside: "Outside", parts: "Parts", budget: "Budget", agent: str, request: "Request", left_s: "Callable[[], float]"
+    outside: "Outside",
+    parts: "Parts",
+    budget: "Budget",
+    agent: str,
+    request: "Request",
+    left_s: "Callable[[], float]",
+    *,
+    inference_geo: str | None,
 ) -> Stake:
     """As `staked`, for whom there is a limit; `left_s` says for how long it may wait."""
     now = parts.clock.now
-    worst_usd = request_usd(request, parts.prices, now())
+    worst_usd = request_usd(request, parts.prices, now(), inference_geo=inference_geo)
     if worst_usd is None:
         raise BudgetError(
             f"{agent!r} is not sent: the price of {request.model!r} is not known, so no limit can be kept; set it under"

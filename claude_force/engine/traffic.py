@@ -1,6 +1,6 @@
-"""What the turns of one project share while they are under way: flights by request, gates by model, and warmth.
+"""What the turns of one project share while they are under way: flights by request, and gates by model and endpoint.
 
-That is: breaker and limits of a model, and what of its prompts the prompt cache has.
+A gate is breaker and limits of a model there, and what of its prompts the prompt cache has.
 """
 
 import threading
@@ -14,17 +14,19 @@ from claude_force.engine.flight import Flights
 if TYPE_CHECKING:
     from claude_force.base.clock import Clock
     from claude_force.base.ports import Documents
-    from claude_force.base.records import Reply
+    from claude_force.base.records import Reply, Request
     from claude_force.engine.breaker import CircuitBreaker, Permit
     from claude_force.engine.limits import Limits, Ticket
     from claude_force.engine.warming import Warmth
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """What every request to one model passes."""
+    """What every request to one model at one endpoint passes."""
 
     breaker: "CircuitBreaker"
     limits: "Limits"
+    warmth: "Warmth"
+    """What the prompt cache has there."""
     is_shared: bool = False
     """With other machines: then all of it may stall."""
 
@@ -46,6 +48,10 @@ class Gate(msgspec.Struct, frozen=True):
         if permit is not None:
             _tell(permit, outcome)
         self.limits.leave(ticket, outcome)  # after that, for it wakes the next one, who asks the breaker
+
+    def outlook(self, request: "Request") -> tuple[float, float, bool]:
+        """How soon a request would get through, the least first: breaker, limits, and a line where nobody can tell."""
+        return self.breaker.retry_after_s, *self.limits.outlook(request)
 
 
 def _tell(permit: "Permit", outcome: "Reply | ClaudeForceError | None") -> None:
@@ -80,43 +86,41 @@ class Traffic:
         self._shared = shared
         self._server = server
         self._lock = threading.Lock()  # protects the dict and who is made once
-        self._gates: dict[str, Gate] = {}
-        self._warmth: Warmth | None = None
+        self._gates: dict[tuple[str, str], Gate] = {}
+        self.left_out: set[str] = set()
+        """Endpoints whose account said no for good; each look and change is one operation."""
 
     @property
-    def warmth(self) -> "Warmth":
-        """What the prompt cache has, made at the first question."""
-        with self._lock:
-            if self._warmth is None:
-                from claude_force.engine.warming import Warmth  # noqa: PLC0415 - the response cache may answer all
-
-                self._warmth = Warmth(self._clock)
-            return self._warmth
+    def is_shared(self) -> bool:
+        """Whether other machines share the gates: then to ask them may stall."""
+        return self._shared is not None
 
     @property
-    def gates(self) -> dict[str, Gate]:
-        """Those that were made so far, by model."""
+    def gates(self) -> dict[tuple[str, str], Gate]:
+        """Those that were made so far, by model and endpoint."""
         with self._lock:
             return dict(self._gates)
 
-    def gate(self, model: str) -> Gate:
-        """The gate of this model, made at the first question."""
+    def gate(self, model: str, endpoint: str = "") -> Gate:
+        """The gate of this model there, made at the first question."""
         with self._lock:
-            if model not in self._gates:
-                self._gates[model] = self._own(model) if self._shared is None else self._common(model, self._shared)
-            return self._gates[model]
+            place = (model, endpoint)
+            if place not in self._gates:
+                self._gates[place] = self._made(model, endpoint)
+            return self._gates[place]
 
-    def _own(self, model: str) -> Gate:
-        from claude_force.engine.breaker import CircuitBreaker  # noqa: PLC0415 - the cache may answer all
-        from claude_force.engine.limits import Limits  # noqa: PLC0415
+    def _made(self, model: str, endpoint: str) -> Gate:
+        from claude_force.engine.warming import Warmth  # noqa: PLC0415 - the cache may answer all
 
-        breaker = CircuitBreaker(self._failure_threshold, self._timeout_s, name=model, clock=self._clock)
-        return Gate(breaker, Limits(self._clock))
+        name, clock = f"{model} at {endpoint}" if endpoint else model, self._clock
+        law, warmth = (self._failure_threshold, self._timeout_s), Warmth(clock)
+        if self._shared is None:
+            from claude_force.engine.breaker import CircuitBreaker  # noqa: PLC0415 - as above
+            from claude_force.engine.limits import Limits  # noqa: PLC0415
 
-    def _common(self, model: str, documents: "Documents") -> Gate:
+            return Gate(CircuitBreaker(*law, name=name, clock=clock), Limits(clock), warmth)
         from claude_force.engine.shared import SharedBreaker, SharedLimits  # noqa: PLC0415 - most share nothing
 
-        name, clock, where = model, self._clock, f"{self._server or 'claude'} {model}"
-        law = (self._failure_threshold, self._timeout_s)
-        breaker = SharedBreaker(documents, f"breaker {where}", *law, name=name, clock=clock)
-        return Gate(breaker, SharedLimits(documents, f"limits {where}", clock=clock), is_shared=True)
+        where = f"{self._server or 'claude'} {name}"
+        breaker = SharedBreaker(self._shared, f"breaker {where}", *law, name=name, clock=clock)
+        return Gate(breaker, SharedLimits(self._shared, f"limits {where}", clock=clock), warmth, is_shared=True)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from claude_force.base.endpoints import retries, serving
 from claude_force.base.models import DEFAULT_ALIAS, resolve_model
 from claude_force.base.pricing import BATCH_SHARE, saved_by_caching_usd, total_usd
 from claude_force.base.records import Savings
@@ -138,10 +139,11 @@ def estimate(
     """What this request would cost, with a prompt that is longer by `more`."""
     request, now, prices = prepared.request, parts.clock.now(), parts.prices
     tokens = counts.get(key, estimated_tokens(request))
-    probably = Usage(input_tokens=tokens + more.expected, output_tokens=output.expected)
+    geo = prepared.dearest_geo
+    probably = Usage(input_tokens=tokens + more.expected, output_tokens=output.expected, inference_geo=geo)
     costs: list[Decimal | None] = [Decimal(0)] * 4
     if kept is None:
-        least = Usage(input_tokens=tokens + more.least, output_tokens=output.least)
+        least = Usage(input_tokens=tokens + more.least, output_tokens=output.least, inference_geo=geo)
         costs = [
             prices.cost_usd(request.model, least, now),
             prices.cost_usd(request.model, probably, now),
@@ -171,7 +173,9 @@ def billed_usd(parts: "Parts", prepared: "Prepared", *, more_tokens: int = 0) ->
     """Every attempt by every model in full, the prompt longer by so many tokens."""
     extent = extent_of(prepared)
     extent = extent._replace(prompt_tokens=extent.prompt_tokens + more_tokens)
-    return worst_case_usd(extent, parts.prices, parts.clock.now(), attempts=parts.config.defaults.max_retries + 1)
+    config = parts.config
+    attempts = retries(config.defaults.max_retries, serving(config.endpoints, prepared.inference_geo)) + 1
+    return worst_case_usd(extent, parts.prices, parts.clock.now(), attempts=attempts)
 
 
 def estimate_task(

@@ -20,6 +20,7 @@ import msgspec
 
 from claude_force.base.clock import Clock, SystemClock
 from claude_force.base.config import Settings, claude_folder, load_settings, project_of, server_url
+from claude_force.base.endpoints import DEFAULT_ENDPOINT, Endpoint, in_use
 from claude_force.base.errors import ApiError, ClaudeForceError, ConfigError, OverloadedError, RateLimitError
 from claude_force.base.servers import shown_url
 from claude_force.insight.recent import Count, read_recent
@@ -97,12 +98,18 @@ def check_health(
         checks.append(shared)
     checks.append(_executions(configured.settings, start, now=clock.now()))
     checks.append(_breakers(breakers))
+    endpoints = in_use(configured.settings.config.endpoints, os.environ) or [DEFAULT_ENDPOINT]
     if credentials:
-        found = check_credentials()
-        checks.append(found if found.status == "ok" else msgspec.structs.replace(found, status="failing"))
+        checks += _weighed([check_credentials(endpoint) for endpoint in endpoints])
     if live:
-        checks.append(_api(clock))
+        checks += _weighed([_api(clock, endpoint) for endpoint in endpoints], passing=("ok", "degraded"))
     return Health(status=_worst(check.status for check in checks), checked_at=clock.now(), checks=tuple(checks))
+
+
+def _weighed(checks: "list[Check]", *, passing: tuple[Status, ...] = ("ok",)) -> "list[Check]":
+    """Of several ways, one that is fine is enough for agents to run; where none is, they cannot."""
+    status: Status = "degraded" if any(check.status in passing for check in checks) else "failing"
+    return [check if check.status in passing else msgspec.structs.replace(check, status=status) for check in checks]
 
 
 def _worst(statuses: "Iterable[Status]") -> Status:
@@ -204,27 +211,39 @@ def check_shared(settings: Settings) -> Check | None:
     return Check(name="shared", status="ok", detail=f"{facts['url']} answers", facts=facts)
 
 
-def check_credentials() -> Check:
+def check_credentials(endpoint: Endpoint = DEFAULT_ENDPOINT) -> Check:
     """Whether there are any, as the SDK resolves them, without a request. Where there are none, it is degraded."""
+    name = _named("credentials", endpoint)
+    facts = {key: value for key, value in msgspec.structs.asdict(endpoint).items() if value} if endpoint.name else {}
     transport = LiveTransport()
     try:
-        client = transport.client
+        client = transport.client_of(endpoint)
         if (address := client.base_url).scheme not in {"http", "https"} or not address.host:
             detail, fix = "the address is no URL", "mend ANTHROPIC_BASE_URL"
-            return Check(name="credentials", status="failing", detail=detail, fix=fix)
+            return Check(name=name, status="failing", detail=detail, fix=fix)
         port = f":{address.port}" if address.port else ""
         detail = f"for {address.scheme}://{address.host}{port}"  # without user and password: this gets pasted
+        if endpoint.name:
+            detail += "".join(f", {key} {facts[key]}" for key in ("weight", "region", "inference_geo") if key in facts)
         if client.api_key or client.auth_token:
-            return Check(name="credentials", status="ok", detail=f"a key or token from the environment, {detail}")
+            source = endpoint.api_key_env or "the environment"
+            return Check(name=name, status="ok", detail=f"a key or token from {source}, {detail}", facts=facts)
         if client.credentials is not None:
-            return Check(name="credentials", status="ok", detail=f"a profile or workload identity, {detail}")
+            return Check(name=name, status="ok", detail=f"a profile or workload identity, {detail}", facts=facts)
     except ClaudeForceError as error:
+        if endpoint.api_key_env:
+            fix = f"set {endpoint.api_key_env}; until then it is left out"
+            return Check(name=name, status="degraded", detail=str(error), fix=fix, facts=facts)
         fix = "see ANTHROPIC_PROFILE, ANTHROPIC_BASE_URL"
-        return Check(name="credentials", status="failing", detail=str(error), fix=fix)
+        return Check(name=name, status="failing", detail=str(error), fix=fix, facts=facts)
     finally:
         transport.close()
     fix = "set ANTHROPIC_API_KEY, or use --offline"
-    return Check(name="credentials", status="degraded", detail="none", fix=fix)
+    return Check(name=name, status="degraded", detail="none", fix=fix, facts=facts)
+
+
+def _named(name: str, endpoint: Endpoint) -> str:
+    return f"{name} of {endpoint.name}" if endpoint.name else name
 
 
 def _executions(settings: Settings, start: Path, *, now: datetime) -> Check:
@@ -276,30 +295,32 @@ def _breakers(breakers: "Sequence[Snapshot]") -> Check:
     return Check(name="breakers", status="degraded", detail=detail, fix="wait, or use another model", facts=facts)
 
 
-def _api(clock: Clock) -> Check:
-    transport = LiveTransport()
+def _api(clock: Clock, endpoint: Endpoint) -> Check:
+    transport, name = LiveTransport(), _named("api", endpoint)
     begun = clock.monotonic()
     try:
-        address = transport.client.base_url.host  # made outside the measured time: the import takes a second
+        address = transport.client_of(endpoint).base_url.host  # outside the measured time: the import takes a second
         begun = clock.monotonic()
-        transport.list_models(timeout_s=LIVE_TIMEOUT_S)
+        transport.list_models(timeout_s=LIVE_TIMEOUT_S, endpoint=endpoint)
     except ApiError as error:
-        return _api_trouble(error, {"latency_ms": round((clock.monotonic() - begun) * 1000, 1), "status": error.status})
+        return _api_trouble(
+            name, error, {"latency_ms": round((clock.monotonic() - begun) * 1000, 1), "status": error.status}
+        )
     finally:
         transport.close()
     latency_ms = round((clock.monotonic() - begun) * 1000, 1)
     detail = f"{address} answers in {latency_ms:.0f} ms"
-    return Check(name="api", status="ok", detail=detail, facts={"latency_ms": latency_ms, "status": 200})
+    return Check(name=name, status="ok", detail=detail, facts={"latency_ms": latency_ms, "status": 200})
 
 
 _NOT_SERVED = frozenset({404, 405, 501})
 
 
-def _api_trouble(error: ApiError, facts: dict[str, Any]) -> Check:
+def _api_trouble(name: str, error: ApiError, facts: dict[str, Any]) -> Check:
     """What passes with time, and a server that only lacks the list of models, does not keep agents from running."""
     facts |= {"error_type": type(error).__name__, "error_code": error.error_code}
     if error.status in _NOT_SERVED:
         detail = f"answers, but has no list of models (HTTP {error.status}), so the credentials are not tried"
-        return Check(name="api", status="degraded", detail=detail, facts=facts)
+        return Check(name=name, status="degraded", detail=detail, facts=facts)
     passes = isinstance(error, RateLimitError | OverloadedError)
-    return Check(name="api", status="degraded" if passes else "failing", detail=str(error), facts=facts)
+    return Check(name=name, status="degraded" if passes else "failing", detail=str(error), facts=facts)

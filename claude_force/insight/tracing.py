@@ -46,6 +46,7 @@ _ATTRIBUTES = {
     "max_tokens": "gen_ai.request.max_tokens",
     "model": "gen_ai.response.model",
     "output_tokens": "gen_ai.usage.output_tokens",
+    "server_address": "server.address",
     "request_id": "anthropic.request.id",  # as the SDK's own spans have it
     "stop_reason": "gen_ai.response.finish_reasons",
     "streamed": "gen_ai.request.stream",

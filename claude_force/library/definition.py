@@ -108,6 +108,7 @@ def _definition(document: Document, *, path: "Path", source: AgentSource) -> Out
         model=fields.model(),
         fallback_models=fields.names("fallback_models") or (),
         effort=fields.choice("effort", get_args(Effort)),
+        inference_geo=fields.text("inference_geo"),
         tools=fields.tools(),
         disallowed_tools=fields.names("disallowedTools") or (),
         skills=fields.names("skills") or (),
@@ -199,7 +200,8 @@ def may_define(data: bytes, name: str, *, path: "Path") -> bool:
 # ------------------------------------------------------------ fields
 
 _FIELDS = ("name", "description", "tools", "disallowedTools", "model", "permissionMode", "maxTurns", "skills",
-           "memory", "effort", "color", "keywords", "examples", "fallback_models")  # fmt: skip
+           "memory", "effort", "color", "keywords", "examples", "fallback_models",
+           "inference_geo")  # fmt: skip
 _KEPT_FIELDS = ("mcpServers", "hooks", "background", "isolation", "initialPrompt")  # known, but without a place of ours
 _MISSPELT_TOOLS = ("allowed-tools", "allowedTools")
 KNOWN_KEYS = frozenset({*_FIELDS, *_KEPT_FIELDS, *_MISSPELT_TOOLS})

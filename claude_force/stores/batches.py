@@ -42,11 +42,15 @@ def _m001_batches(connection: sqlite3.Connection) -> None:
         connection.execute(" ".join(statement.split()))
 
 
-_DESIGN = Design("record of batches", "move it away", (_m001_batches,), survives_power_cut=True)
+def _m002_endpoints(connection: sqlite3.Connection) -> None:
+    connection.execute("ALTER TABLE batches ADD COLUMN endpoint TEXT NOT NULL DEFAULT ''")
+
+
+_DESIGN = Design("record of batches", "move it away", (_m001_batches, _m002_endpoints), survives_power_cut=True)
 # A damaged or planted file may hold anything anywhere.
 _RECORDS = """
     SELECT CAST(id AS TEXT), nullif(CAST(batch_id AS TEXT), ''), CAST(stage AS TEXT), CAST(server AS TEXT),
-        CAST(sent_at AS REAL), CAST(entries AS INTEGER), CAST(is_begun AS INTEGER)
+        CAST(endpoint AS TEXT), CAST(sent_at AS REAL), CAST(entries AS INTEGER), CAST(is_begun AS INTEGER)
     FROM batches WHERE server = ? ORDER BY sent_at DESC, id
 """
 _ENTRIES = """
@@ -73,6 +77,7 @@ class BatchFile(Database):
         entries: Sequence[BatchEntry],
         *,
         server: str,
+        endpoint: str,
         at: datetime,
         split: Callable[[Sequence[BatchEntry]], Sequence[Sequence[BatchEntry]]],
     ) -> Joined:
@@ -86,8 +91,8 @@ class BatchFile(Database):
             for part in split([entry for entry in entries if entry.key not in known]):
                 id_ = os.urandom(_ID_BYTES).hex()
                 claimed[id_] = self._take(id_)  # before others can see it, and take it for one that was left
-                row = (id_, None, "sending", server, at.timestamp(), len(part), 0)
-                writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+                row = (id_, None, "sending", server, at.timestamp(), len(part), 0, endpoint)
+                writer.execute("INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
                 writer.executemany(
                     "INSERT INTO entries VALUES (?, ?, ?, ?, ?)",
                     [(id_, custom_id_of(entry.key, id_), *self._sealed(id_, entry)) for entry in part],
@@ -121,11 +126,12 @@ class BatchFile(Database):
                     batch_id=batch_id,
                     stage=stage,
                     server=of,
+                    endpoint=endpoint,
                     sent_at=datetime.fromtimestamp(sent_at, UTC),
                     entries=entries,
                     is_begun=bool(is_begun),
                 )
-                for id_, batch_id, stage, of, sent_at, entries, is_begun in rows
+                for id_, batch_id, stage, of, endpoint, sent_at, entries, is_begun in rows
             ]
         except (ValueError, OverflowError, OSError) as error:  # it depends on how far away the time is
             raise BatchError(f"the record of batches {str(self.path)!r} is damaged: {error}; move it away") from error

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from claude_force.base.batches import Asked, BatchStatus, unanswered
+from claude_force.base.endpoints import DEFAULT_ENDPOINT
 from claude_force.base.errors import BatchNotFoundError, ModelNotFoundError
 from claude_force.base.records import Reply
 from claude_force.transports.foreign import entry_error, translated
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.errors import ClaudeForceError
     from claude_force.transports.live import LiveTransport
 
@@ -33,14 +35,19 @@ _PAGE = 100
 class LiveBatches:
     """The batches of whoever the transport calls as. Implements `base.batches.BatchServer`."""
 
-    def __init__(self, transport: "Callable[[], LiveTransport]") -> None:
+    def __init__(self, transport: "Callable[[], LiveTransport]", endpoint: "Endpoint" = DEFAULT_ENDPOINT) -> None:
         """The transport is made at the first call."""
         self._transport = transport
+        self._endpoint = endpoint
 
     def create(self, entries: Sequence[Asked]) -> BatchStatus:
         """See `BatchServer.create`."""
         requests: list[Any] = [
-            {"custom_id": entry.custom_id, "params": to_parameters(entry.request, entry.caching)} for entry in entries
+            {
+                "custom_id": entry.custom_id,
+                "params": to_parameters(entry.request, entry.caching, inference_geo=entry.inference_geo),
+            }
+            for entry in entries
         ]
         with translated(None):
             raw = self._batches.with_raw_response.create(requests=requests, timeout=_LONG_S)
@@ -92,7 +99,7 @@ class LiveBatches:
 
     @property
     def _batches(self) -> Any:  # noqa: ANN401 - `anthropic.resources.messages.Batches`, which only a call imports
-        return self._transport().client.messages.batches
+        return self._transport().client_of(self._endpoint).messages.batches
 
     def _lines(self, batch_id: str) -> Iterator[tuple[bytes, bool]]:
         """The lines of the results, and whether a simulator wrote them.

@@ -16,7 +16,8 @@ from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from claude_force.base.errors import ApiError, ConnectionFailedError, TimedOutError
+from claude_force.base.endpoints import DEFAULT_ENDPOINT
+from claude_force.base.errors import ApiError, ConnectionFailedError, CredentialsError, TimedOutError
 from claude_force.transports.foreign import translated
 from claude_force.transports.wire import Assembly, read_body, read_count, read_models, to_count, to_parameters
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     import anthropic
 
+    from claude_force.base.endpoints import Endpoint
     from claude_force.base.ports import OnText
     from claude_force.base.records import Caching, Reply, Request
 
@@ -33,33 +35,43 @@ MAX_UNSTREAMED_TOKENS = 21_333
 
 
 class LiveTransport:
-    """Blocking calls through `anthropic.Anthropic`, one client with its connection pool for all threads."""
+    """Blocking calls through `anthropic.Anthropic`, one client with its pool for each endpoint and all threads."""
 
     def __init__(self, *, api_key: str | None = None, base_url: str | None = None) -> None:
         self._api_key = api_key
         self._base_url = base_url
-        self._client: anthropic.Anthropic | None = None
+        self._clients: dict[str, anthropic.Anthropic] = {}
+        """By the name of their endpoint."""
         self._making = threading.Lock()  # so that two threads in their first call make one client
-        self._ending: weakref.finalize[[], LiveTransport] | None = None
+        self._ending: weakref.finalize[..., LiveTransport] | None = None
         _ALIVE.add(self)
 
     @property
     def client(self) -> "anthropic.Anthropic":
-        """The SDK's client, made at the first use. Raises `CredentialsError`, `ConnectionFailedError`."""
-        if self._client is None:
+        """The SDK's client where there is one way, made at the first use."""
+        return self.client_of(DEFAULT_ENDPOINT)
+
+    def client_of(self, endpoint: "Endpoint") -> "anthropic.Anthropic":
+        """The SDK's client of this way, made at the first use. Raises `CredentialsError`, `ConnectionFailedError`."""
+        if endpoint.name not in self._clients:
             with self._making, translated(None):
-                if self._client is None:
+                if endpoint.name not in self._clients:
                     import anthropic  # noqa: PLC0415 - see the module's docstring
 
-                    base_url = self._base_url or os.environ.get("ANTHROPIC_BASE_URL")
-                    http_client = _direct_client(base_url) if _is_loopback(base_url) else anthropic.DefaultHttpxClient()
+                    base_url = endpoint.base_url or self._base_url
+                    address = base_url or os.environ.get("ANTHROPIC_BASE_URL")
+                    http_client = _direct_client(address) if _is_loopback(address) else anthropic.DefaultHttpxClient()
                     client = anthropic.Anthropic(
-                        api_key=self._api_key, base_url=self._base_url, max_retries=0, http_client=http_client
+                        api_key=_key_of(endpoint) or self._api_key,
+                        base_url=base_url,
+                        max_retries=0,
+                        http_client=http_client,
                     )
                     _check_allowed(str(client.base_url))
-                    self._ending = weakref.finalize(self, client.close)  # for whoever forgets to
-                    self._client = client
-        return self._client
+                    if self._ending is None:
+                        self._ending = weakref.finalize(self, _close, self._clients)  # for whoever forgets to
+                    self._clients[endpoint.name] = client
+        return self._clients[endpoint.name]
 
     def send(
         self,
@@ -68,14 +80,18 @@ class LiveTransport:
         timeout_s: float,
         on_text: "OnText | None" = None,
         caching: "Caching | None" = None,
+        endpoint: "Endpoint" = DEFAULT_ENDPOINT,
     ) -> "Reply":
         """Send once. Streams where somebody watches, or waits for the beginning, or where the API wants it.
 
         Else it makes the cheaper plain call.
         """
-        messages = _messages(self.client)  # the first call imports the SDK: a second that is no fault of the server's
+        messages = _messages(
+            self.client_of(endpoint)
+        )  # the first call imports the SDK: a second that is no fault of the server's
         deadline = time.monotonic() + timeout_s
-        parameters = to_parameters(request, caching) | {"timeout": _attempt_timeout(deadline - time.monotonic())}
+        parameters = to_parameters(request, caching, inference_geo=endpoint.inference_geo)
+        parameters["timeout"] = _attempt_timeout(deadline - time.monotonic())
         if not _streams(request, on_text, caching):
             with (
                 translated(request),
@@ -95,30 +111,28 @@ class LiveTransport:
             raise _too_late(timeout_s, has_begun=assembly.has_begun)
         return assembly.reply()
 
-    def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+    def count_tokens(self, request: "Request", *, timeout_s: float, endpoint: "Endpoint" = DEFAULT_ENDPOINT) -> int:
         """How many tokens its prompt has."""
-        messages = self.client.messages
+        messages = self.client_of(endpoint).messages
         with translated(request):
             raw = messages.with_raw_response.count_tokens(**to_count(request), timeout=_attempt_timeout(timeout_s))
             return read_count(raw.http_response.content)
 
-    def list_models(self, *, timeout_s: float) -> list[str]:
+    def list_models(self, *, timeout_s: float, endpoint: "Endpoint" = DEFAULT_ENDPOINT) -> list[str]:
         """The ids of the first models that the server lists: a request without tokens, to see that it answers."""
         with translated(None):
-            raw = self.client.models.with_raw_response.list(limit=1, timeout=_attempt_timeout(timeout_s))
+            raw = self.client_of(endpoint).models.with_raw_response.list(limit=1, timeout=_attempt_timeout(timeout_s))
             return read_models(raw.http_response.content)
 
     def close(self) -> None:
         """Close every connection; the next call opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        _close(self._clients)
 
     def _after_fork(self) -> None:
         if self._ending is not None:
             self._ending.detach()
-        _INHERITED.append(self._client)
-        self._client, self._making = None, threading.Lock()
+        _INHERITED.append(self._clients)
+        self._clients, self._ending, self._making = {}, None, threading.Lock()
 
 
 _ALIVE: "weakref.WeakSet[LiveTransport]" = weakref.WeakSet()
@@ -141,27 +155,33 @@ class AsyncLiveTransport:
     def __init__(self, *, api_key: str | None = None, base_url: str | None = None) -> None:
         self._api_key = api_key
         self._base_url = base_url
-        self._client: anthropic.AsyncAnthropic | None = None
+        self._clients: dict[str, anthropic.AsyncAnthropic] = {}
+        """By the name of their endpoint."""
 
     @property
     def client(self) -> "anthropic.AsyncAnthropic":
-        """The SDK's client, made at the first use, for the loop that runs then."""
-        if self._client is None:
+        """The SDK's client where there is one way, made at the first use, for the loop that runs then."""
+        return self.client_of(DEFAULT_ENDPOINT)
+
+    def client_of(self, endpoint: "Endpoint") -> "anthropic.AsyncAnthropic":
+        """The SDK's client of this way, made at the first use, for the loop that runs then."""
+        if endpoint.name not in self._clients:
             with translated(None):
                 import anthropic  # noqa: PLC0415 - see the module's docstring
 
-                base_url = self._base_url or os.environ.get("ANTHROPIC_BASE_URL")
+                base_url = endpoint.base_url or self._base_url
+                address = base_url or os.environ.get("ANTHROPIC_BASE_URL")
                 client = anthropic.AsyncAnthropic(
-                    api_key=self._api_key,
-                    base_url=self._base_url,
+                    api_key=_key_of(endpoint) or self._api_key,
+                    base_url=base_url,
                     max_retries=0,
                     http_client=anthropic.DefaultAioHttpClient(
-                        trust_env=not _is_loopback(base_url), verify=_certificates(base_url)
+                        trust_env=not _is_loopback(address), verify=_certificates(address)
                     ),
                 )
                 _check_allowed(str(client.base_url))
-                self._client = client
-        return self._client
+                self._clients[endpoint.name] = client
+        return self._clients[endpoint.name]
 
     async def send(
         self,
@@ -170,6 +190,7 @@ class AsyncLiveTransport:
         timeout_s: float,
         on_text: "OnText | None" = None,
         caching: "Caching | None" = None,
+        endpoint: "Endpoint" = DEFAULT_ENDPOINT,
     ) -> "Reply":
         """As `LiveTransport.send`, awaited; cancelling it closes the connection."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
@@ -179,7 +200,9 @@ class AsyncLiveTransport:
         limit = asyncio.timeout(timeout_s)
         try:
             async with limit:
-                return await self._send(request, assembly, timeout_s=timeout_s, on_text=on_text, caching=caching)
+                return await self._send(
+                    request, assembly, endpoint, timeout_s=timeout_s, on_text=on_text, caching=caching
+                )
         except TimeoutError as error:
             if not limit.expired():  # somebody else's
                 raise
@@ -191,20 +214,22 @@ class AsyncLiveTransport:
         """The import takes a second, for which no loop can wait, and which is no fault of the server's."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
-        if self._client is None:
+        if not self._clients:
             await asyncio.to_thread(importlib.import_module, "anthropic")
 
     async def _send(
         self,
         request: "Request",
         assembly: Assembly,
+        endpoint: "Endpoint",
         *,
         timeout_s: float,
         on_text: "OnText | None",
         caching: "Caching | None",
     ) -> "Reply":
-        messages = _messages(self.client)
-        parameters = to_parameters(request, caching) | {"timeout": _attempt_timeout(timeout_s)}
+        messages = _messages(self.client_of(endpoint))
+        parameters = to_parameters(request, caching, inference_geo=endpoint.inference_geo)
+        parameters["timeout"] = _attempt_timeout(timeout_s)
         if not _streams(request, on_text, caching):
             with translated(request):
                 raw = await messages.with_raw_response.create(**parameters)
@@ -218,10 +243,12 @@ class AsyncLiveTransport:
                     on_text(text)
         return assembly.reply()
 
-    async def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+    async def count_tokens(
+        self, request: "Request", *, timeout_s: float, endpoint: "Endpoint" = DEFAULT_ENDPOINT
+    ) -> int:
         """As `LiveTransport.count_tokens`, awaited."""
         await self._loaded()
-        messages = self.client.messages
+        messages = self.client_of(endpoint).messages
         with translated(request):
             timeout = _attempt_timeout(timeout_s)
             raw = await messages.with_raw_response.count_tokens(**to_count(request), timeout=timeout)
@@ -229,9 +256,8 @@ class AsyncLiveTransport:
 
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
+        while self._clients:
+            await self._clients.popitem()[1].close()
 
 
 class ThreadedTransport:
@@ -247,6 +273,7 @@ class ThreadedTransport:
         timeout_s: float,
         on_text: "OnText | None" = None,
         caching: "Caching | None" = None,
+        endpoint: "Endpoint" = DEFAULT_ENDPOINT,
     ) -> "Reply":
         """As `LiveTransport.send`; `on_text` is called in the loop's own thread, as it may touch what belongs there.
 
@@ -271,21 +298,39 @@ class ThreadedTransport:
             timeout_s=timeout_s,
             on_text=None if on_text is None else tell_home,
             caching=caching,
+            endpoint=endpoint,
         )
         try:
             return await asyncio.to_thread(send)
         finally:
             is_over.set()
 
-    async def count_tokens(self, request: "Request", *, timeout_s: float) -> int:
+    async def count_tokens(
+        self, request: "Request", *, timeout_s: float, endpoint: "Endpoint" = DEFAULT_ENDPOINT
+    ) -> int:
         """As `LiveTransport.count_tokens`, in a thread."""
         import asyncio  # noqa: PLC0415 - whoever awaits has it already
 
-        return await asyncio.to_thread(self._transport.count_tokens, request, timeout_s=timeout_s)
+        return await asyncio.to_thread(self._transport.count_tokens, request, timeout_s=timeout_s, endpoint=endpoint)
 
     async def aclose(self) -> None:
         """Close every connection; the next call opens new ones."""
         self._transport.close()
+
+
+def _key_of(endpoint: "Endpoint") -> str | None:
+    """Its key, which only the environment has; `None` where it is as the SDK finds it."""
+    if endpoint.api_key_env is None:
+        return None
+    key = os.environ.get(endpoint.api_key_env)
+    if not key:
+        raise CredentialsError(f"{endpoint.api_key_env} has no key in this environment; set it")
+    return key
+
+
+def _close(clients: "dict[str, anthropic.Anthropic]") -> None:
+    while clients:
+        clients.popitem()[1].close()
 
 
 def _messages(client: Any) -> Any:  # noqa: ANN401 - the SDK's, whose sync and async classes have no common one

@@ -142,10 +142,10 @@ class Hands:
         """What one answer can cost at the most, of the models that may be asked the one that costs most."""
         if parts.budget is None:
             return None
-        requests = (prepared.request, *prepared.fallbacks)
+        requests, geo = (prepared.request, *prepared.fallbacks), prepared.dearest_geo
         now = parts.clock.now()
         timeout_s, started_s = task.timeout_s or parts.config.defaults.timeout_seconds, parts.clock.monotonic()
-        dearest = max(requests, key=lambda request: _worst(request, parts, now))
+        dearest = max(requests, key=lambda request: _worst(request, parts, now, geo))
         return await stake(
             outside,
             parts,
@@ -153,6 +153,7 @@ class Hands:
             task.agent_name,
             dearest,
             lambda: timeout_s - (parts.clock.monotonic() - started_s),
+            inference_geo=geo,
         )
 
     # ------------------------------------------------------------ waiting
@@ -297,6 +298,7 @@ def _work(parts: "Parts", task: "Task", prepared: "Prepared", handing: "Handing"
         fallbacks=prepared.fallbacks,
         unrouted_model=prepared.unrouted_model,
         server=parts.server,
+        inference_geo=prepared.inference_geo,
         timeout_s=task.timeout_s or defaults.timeout_seconds,
         attempt_timeout_s=task.attempt_timeout_s or defaults.attempt_timeout_seconds,
         max_retries=defaults.max_retries,
@@ -308,9 +310,9 @@ def _work(parts: "Parts", task: "Task", prepared: "Prepared", handing: "Handing"
     )
 
 
-def _worst(request: "Request", parts: "Parts", now: "datetime") -> Decimal:
+def _worst(request: "Request", parts: "Parts", now: "datetime", inference_geo: str | None) -> Decimal:
     """What it can cost at the most, for a comparison: what has no price costs more than all that have one."""
-    usd = request_usd(request, parts.prices, now)
+    usd = request_usd(request, parts.prices, now, inference_geo=inference_geo)
     return Decimal("Infinity") if usd is None else usd
 
 

@@ -39,6 +39,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
     unrouted_model: str | None = None
     server: str = ""
     """Who is to answer; a worker that would ask another one does not do it."""
+    inference_geo: str | None = None
+    """Where the model must run; `None`: anywhere."""
     timeout_s: float
     attempt_timeout_s: float | None = None
     max_retries: int

@@ -111,7 +111,9 @@ class Worker:
             others=lambda: work.others,
             run_s=work.run_s,
         )
-        prepared = Prepared(work.request, work.fallbacks, (), unrouted_model=work.unrouted_model)
+        prepared = Prepared(
+            work.request, work.fallbacks, (), unrouted_model=work.unrouted_model, inference_geo=work.inference_geo
+        )
         result = await run_prepared(outside, parts, task, prepared, Watch(on_retry=watch.retries.append))
         if result.cached:
             await outside.drain()  # its line in the ledger is written later

@@ -27,7 +27,7 @@ from claude_force.base.records import Savings
 from claude_force.base.results import StepResult
 from claude_force.base.usage import Usage
 from claude_force.engine.answer import read_answer
-from claude_force.engine.budget import Extent, extent_of, worst_case_usd
+from claude_force.engine.budget import extent_of, worst_case_usd
 from claude_force.engine.key import request_key
 from claude_force.engine.request import build_request
 from claude_force.insight.estimate import (
@@ -537,7 +537,7 @@ class _Seer:
     def _held_usd(self, prepared: "Prepared", more_tokens: int) -> Decimal | None:
         """What is set aside before it is sent: one attempt, by the model that is asked first."""
         extent = extent_of(prepared)
-        first = Extent(extent.models[:1], extent.prompt_tokens + more_tokens, extent.output_tokens)
+        first = extent._replace(models=extent.models[:1], prompt_tokens=extent.prompt_tokens + more_tokens)
         return worst_case_usd(first, self.shop.parts.prices, self.shop.parts.clock.now(), attempts=1)
 
 

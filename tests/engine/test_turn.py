@@ -8,6 +8,7 @@ from typing import TypeVar
 import pytest
 
 from claude_force.base.config import Config, Defaults
+from claude_force.base.endpoints import Endpoint
 from claude_force.base.errors import (
     ClaudeForceError,
     CredentialsError,
@@ -61,7 +62,9 @@ class World:
     def record(self, execution: Execution) -> None:
         self.entries.append(execution)
 
-    async def send(self, request: Request, *, timeout_s: float, on_text: object, caching: object = None) -> Reply:
+    async def send(
+        self, request: Request, *, timeout_s: float, on_text: object, caching: object, endpoint: Endpoint
+    ) -> Reply:
         self.sent_with.append(timeout_s)
         seconds, outcome = self.script.pop(0)
         self.time_s += seconds

@@ -48,7 +48,7 @@ def status(batch: str, config_path: Path | None, as_json: bool) -> None:
     """Ask the server how a batch stands."""
     project = Project(config_path)
     record = project.batching.record(batch)
-    stands = None if record.batch_id is None else project.batching.server.show(record.batch_id)
+    stands = None if record.batch_id is None else project.batching.server(record).show(record.batch_id)
     _show(record, stands, as_json=as_json)
 
 

@@ -165,14 +165,15 @@ class Metrics(Collector):
 
     def _own(self) -> list[Metric]:
         breakers, windows = dict[_Labels, float](), dict[_Labels, float]()
-        for model, gate in self._traffic().gates.items():
+        for (model, endpoint), gate in self._traffic().gates.items():
             name, is_in = self._models.of(model), gate.breaker.state
-            breakers |= {(name, str(state)): state == is_in for state in State}
+            breakers |= {(name, endpoint, str(state)): state == is_in for state in State}
             if gate.limits.window is not None:
-                windows[name,] = gate.limits.window
+                windows[name, endpoint] = gate.limits.window
+        place = ("model", "endpoint")
         return [
-            _gauge("breaker_state", "1 for what a breaker of this process is.", ("model", "state"), breakers),
-            _gauge("limit_window", "So many calls at once, after trouble.", ("model",), windows),
+            _gauge("breaker_state", "1 for what a breaker of this process is.", (*place, "state"), breakers),
+            _gauge("limit_window", "So many calls at once, after trouble.", place, windows),
         ]
 
 
