@@ -146,6 +146,21 @@ def test_many_at_once_survive_the_end_of_one(project: Path, own: Path, three: di
     assert all(line["success"] for line in lines(project))
 
 
+def test_machines_share_what_they_know_of_each(
+    face: Face, project: Path, own: Path, three: dict[str, Simulator], valkey: str
+) -> None:
+    """Breakers and limits of an endpoint are those of all who share them, and of no other endpoint."""
+    agent(project, LONG)
+    configure(own, three, {"shared": {"url": valkey}})
+    with face(enable_cache=False) as here, face(enable_cache=False) as there:
+        where = here.execute_agent("reviewer", "x").endpoint
+        three[where].script(ApiFault(429, retry_after=3600))
+        other = here.execute_agent("reviewer", "x").endpoint
+        result = there.execute_agent("reviewer", "x")
+    assert (result.endpoint, result.attempts) == (other, 1)
+    assert other != where
+
+
 # ---------------------------------------------------------------- accounts
 
 

@@ -354,6 +354,8 @@ def _result(text: str, execution: "Execution", prepared: "Prepared", warnings: t
         prompt_caching=execution.prompt_caching,
         stop_reason=execution.stop_reason,
         request_id=execution.request_id,
+        endpoint=execution.endpoint,
+        region=execution.region,
         duration_ms=execution.duration_ms,
         ttft_ms=execution.ttft_ms,
         attempts=execution.attempts,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -109,3 +110,12 @@ def test_a_limit_holds(subject: Any, engine: Any, simulator: Simulator) -> None:
     assert failed.value.exit_code == 4
     assert simulator.stats.calls.get("/v1/messages", 0) == 0
     assert subject.execute_workflow(CHAIN, engine=engine, max_cost_usd=1).status == "completed"
+
+
+def test_a_demand_of_place_holds(subject: Any, engine: Any, simulator: Simulator, project: Path) -> None:
+    """Where an agent's model must run, it runs for whoever does the step."""
+    agent = project / ".claude/agents/reviewer.md"
+    agent.write_text(agent.read_text().replace("model: haiku", "model: haiku\ninference_geo: us"))
+    result = subject.execute_workflow(CHAIN, engine=engine)
+    assert {request.body["inference_geo"] for request in simulator.requests} == {"us"}
+    assert result.cost_usd == Decimal("0.0000118") * Decimal("1.1")
