@@ -192,6 +192,27 @@ def entry(enter: Callable[[], Permit]) -> Permit | None:
         return None
 
 
+def test_a_failure_in_another_circuit_says_nothing() -> None:
+    """Where the server has forgotten, periods are counted anew, and a late failure may be of an open one's number."""
+    clock = Time()
+    server = Memory(clock)
+    breaker = SharedBreaker(SharedDocuments(server, "memory"), "breaker", 1, 7, name="m", clock=clock)
+    breaker.enter().failed()
+    clock.now_s += 7
+    breaker.enter().failed()
+    clock.now_s += 7
+    probe = breaker.enter()
+    probe.succeeded()
+    late = breaker.enter()
+    server.bodies.clear()
+    for _ in range(3):
+        clock.now_s += 7
+        breaker.enter().failed()
+    before = breaker.snapshot()
+    late.failed()
+    assert breaker.snapshot() == before
+
+
 class Accounting(RuleBasedStateMachine):
     """Two processes, leases that end and answers that get lost, against plain sums: a limit is never passed."""
 

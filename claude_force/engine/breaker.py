@@ -150,7 +150,8 @@ class Circuit(msgspec.Struct, tag_field="format", tag="breaker 1", forbid_unknow
     def settle(self, entry: "Entry", outcome: Outcome, now_s: float, *, threshold: int, timeout_s: float) -> None:
         """Count how the call ended of who entered so."""
         period = self.period
-        if entry.period != period.number:
+        # Numbers may be those of another circuit, where a server forgot this one, or was away: none enters while open.
+        if entry.period != period.number or period.state is State.OPEN:
             return
         is_half_open = period.state is State.HALF_OPEN
         if outcome == "abandoned":
