@@ -23,6 +23,7 @@ from claude_force.base.endpoints import DEFAULT_ENDPOINT, in_use
 from claude_force.base.errors import ConfigError, InputError, TaskError
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import Prices
+from claude_force.base.servers import is_on_this_machine
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.key import SIMULATED_SERVER
 from claude_force.engine.parts import Parts, Watch
@@ -420,7 +421,7 @@ class Project:
         if self._max_retries is not None:
             defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
         config = msgspec.structs.replace(parts.config, defaults=defaults, endpoints=self.endpoints)
-        cache = KeptReplies(self.cache) if self.cache.enabled else None
+        cache = KeptReplies(self.cache, takes_simulated=self._takes_simulated) if self.cache.enabled else None
         budget = self.budgets if self._has_budget else None
         choose = self.chooser.choose if self.auto_model else None
         return msgspec.structs.replace(
@@ -437,6 +438,13 @@ class Project:
         """The ways to Claude that are in use: none where an argument or the environment says where it is."""
         is_said = self._offline or any(self._address)
         return [] if is_said else in_use(self.settings.config.endpoints, os.environ)
+
+    @property
+    def _takes_simulated(self) -> bool:
+        """Whether a simulator's word is wanted: by name, or where all endpoints are on this machine, to try them."""
+        tried = self.endpoints
+        is_tried = bool(tried) and all(is_on_this_machine(endpoint.base_url or "") for endpoint in tried)
+        return bool(self._server) or is_tried
 
     @property
     def first_endpoint(self) -> "Endpoint":

@@ -698,10 +698,15 @@ class ResponseCache:
 
 
 class KeptReplies:
-    """A response cache in the engine's words. Implements `base.ports.ReplyCache`."""
+    """A response cache in the engine's words. Implements `base.ports.ReplyCache`.
 
-    def __init__(self, cache: ResponseCache) -> None:
+    Who answered is part of a key; but all endpoints count as Claude itself, and a simulator may be one of them. Unless
+    `takes_simulated`, what one has said is neither kept nor given.
+    """
+
+    def __init__(self, cache: ResponseCache, *, takes_simulated: bool) -> None:
         self._cache = cache
+        self._simulated = None if takes_simulated else False
 
     @property
     def may_stall(self) -> bool:
@@ -710,25 +715,31 @@ class KeptReplies:
 
     def recall(self, key: str, *, agent: str) -> KeptReply | None:
         """The reply under this key, if it is in memory."""
-        entry = self._cache.lookup(key, agent_name=agent, simulated=None, counts_miss=False, in_memory=True)
+        entry = self._cache.lookup(key, agent_name=agent, simulated=self._simulated, counts_miss=False, in_memory=True)
         return self._kept(entry) if entry else None
 
     def find(self, key: str, *, agent: str, counts: bool) -> KeptReply | None:
-        """The reply under this key; who answered it is part of the key."""
-        entry = self._cache.lookup(key, agent_name=agent, simulated=None, counts_miss=counts)
+        """The reply under this key."""
+        entry = self._cache.lookup(key, agent_name=agent, simulated=self._simulated, counts_miss=counts)
         return self._kept(entry) if entry else None
 
     def peek(self, key: str, *, agent: str) -> KeptReply | None:
         """See `ReplyCache.peek`."""
         entry = self._cache.peek(key, agent_name=agent)
-        return self._kept(entry) if entry else None
+        return self._kept(entry) if entry and self._takes(simulated=entry.simulated) else None
+
+    def _takes(self, *, simulated: bool) -> bool:
+        return self._simulated in {None, simulated}
 
     def _kept(self, entry: CacheEntry) -> KeptReply:
         return KeptReply(reply=reply_of(entry), cost_usd=entry.estimated_cost, age_s=self._cache.age_seconds(entry))
 
     def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
         """Keep a reply, unless it is not whole, or the agent's are not kept."""
-        self._cache.keep(entry_of(key, reply, agent=agent, task=task, cost_usd=cost_usd, timestamp=self._cache.now()))
+        if self._takes(simulated=reply.simulated):
+            self._cache.keep(
+                entry_of(key, reply, agent=agent, task=task, cost_usd=cost_usd, timestamp=self._cache.now())
+            )
 
     def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
         """See `ReplyCache.claim`."""

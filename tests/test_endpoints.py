@@ -4,9 +4,14 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from decimal import Decimal
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 import anthropic  # noqa: F401 - a second that no time limit of a test is to pay
 import pytest
@@ -253,17 +258,60 @@ def test_a_demand_needs_no_endpoints(face: Face, project: Path, three: dict[str,
 # ---------------------------------------------------------------- what is kept
 
 
-def test_answers_outlive_an_endpoint(face: Face, own: Path, three: dict[str, Simulator]) -> None:
+class Unmarked(BaseHTTPRequestHandler):
+    """Passes messages on to a simulator, and answers without its mark, as Claude would."""
+
+    simulator: Simulator
+
+    def do_POST(self) -> None:
+        host = urlsplit(self.simulator.base_url).netloc
+        with closing(HTTPConnection(host)) as connection:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            connection.request("POST", self.path, body, dict(self.headers))
+            answer = connection.getresponse().read()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def claude() -> Iterator[str]:
+    """The address of one who passes for Claude."""
+    with Simulator("from Claude") as behind:
+        handler = type("Handler", (Unmarked,), {"simulator": behind})
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            Thread(target=server.serve_forever).start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+
+def test_answers_outlive_an_endpoint(face: Face, own: Path, claude: str, three: dict[str, Simulator]) -> None:
     """Endpoints count as Claude itself: what one answered is there without it, and with another one."""
-    configure(own, three)
+    own.write_text(json.dumps({"endpoints": [{"name": "z", "base_url": claude, "api_key_env": "KEY_A"}]}))
     with face() as subject:
         first = subject.execute_agent("reviewer", "x")
-    rest = {name: server for name, server in three.items() if name != first.endpoint}
-    for servers in (rest, {}):
+    assert (first, first.simulated, first.cached) == ("from Claude", False, False)
+    for servers in (three, {}):
         configure(own, servers)
         with face(api_key="k") if not servers else face() as subject:
             again = subject.execute_agent("reviewer", "x")
             assert (again, again.cached, again.endpoint) == (first, True, None)
+
+
+def test_a_simulator_is_not_taken_for_claude(face: Face, own: Path, claude: str, three: dict[str, Simulator]) -> None:
+    """One that was tried as an endpoint answers again only while all are tried; nothing of it is left for Claude."""
+    configure(own, {"a": three["a"]})
+    with face() as subject:
+        assert [subject.execute_agent("reviewer", "x").cached for _ in range(2)] == [False, True]
+    ways = {"name": "z", "base_url": claude, "api_key_env": "KEY_A"}, {"name": "far", "weight": 1e-12}
+    own.write_text(json.dumps({"endpoints": ways}))
+    with face() as subject:
+        answer = subject.execute_agent("reviewer", "x")
+    assert (answer, answer.cached, answer.simulated) == ("from Claude", False, False)
 
 
 def test_a_batch_belongs_to_the_endpoint_that_took_it(
