@@ -288,6 +288,8 @@ class Redis:
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             raise AwayError(f"does not answer: {_reason(error, self._url)}") from error
         except (redis.RedisError, ValueError) as error:  # a ValueError is about the address
+            if isinstance(error, redis.ReadOnlyError):  # another one leads now, and the address may lead there already
+                self.close()
             raise StoreError(f"refuses: {_reason(error, self._url)}") from None
 
 

@@ -148,6 +148,8 @@ class RedisServer:
                 f"{self.shown} is full and removes nothing; set its maxmemory-policy to allkeys-lru"
             ) from error
         except (redis.RedisError, ValueError) as error:
+            if isinstance(error, redis.ReadOnlyError):  # another one leads now, and the address may lead there already
+                self.close()
             raise StoreError(f"{self.shown}: {error}") from error
         self._is_away = False
         return outcome

@@ -266,6 +266,25 @@ def test_a_server_that_forgets(valkey: str) -> None:
     documents.close()
 
 
+def test_a_server_that_is_a_replica_now(valkey: str) -> None:
+    """After a failover an old connection may lead to one that does not lead any more: the next call has a new one."""
+    import redis
+
+    documents = shared_documents(valkey, named="shared.url")
+    documents.change(["a"], Tally, add)
+    with redis.Redis.from_url(valkey) as client:
+        before = client.info("stats")["total_connections_received"]
+        client.slaveof("127.0.0.1", 1)
+        try:
+            with pytest.raises(StoreError, match="read only replica"):
+                documents.change(["b"], Tally, add)
+        finally:
+            client.slaveof()
+        assert documents.change(["b"], Tally, add) == [1]
+        assert client.info("stats")["total_connections_received"] == before + 1
+    documents.close()
+
+
 def test_a_wrong_kind_of_key(valkey: str) -> None:
     """What somebody else keeps under our name is not overwritten."""
     import redis

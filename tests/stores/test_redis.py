@@ -179,6 +179,20 @@ def test_a_server_that_is_gone_is_left_alone(valkey: str, valkey_server: Any) ->
     store.close()
 
 
+def test_a_server_that_is_a_replica_now(store: RedisEntries, client: redis.Redis) -> None:
+    """After a failover an old connection may lead to one that does not lead any more: the next call has a new one."""
+    store.write("a", b"x", max_bytes=ROOM)
+    before = client.info("stats")["total_connections_received"]
+    client.slaveof("127.0.0.1", 1)
+    try:
+        with pytest.raises(StoreError, match="read only replica"):
+            store.write("b", b"x", max_bytes=ROOM)
+    finally:
+        client.slaveof()
+    store.write("b", b"x", max_bytes=ROOM)
+    assert client.info("stats")["total_connections_received"] == before + 1
+
+
 def test_a_silent_server_holds_up_one() -> None:
     """Of many threads that ask one that takes no notice, those who come later do not wait; nor does anybody twice."""
     clock = Clock()
