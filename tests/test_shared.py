@@ -192,6 +192,16 @@ def entry(enter: Callable[[], Permit]) -> Permit | None:
         return None
 
 
+def test_limits_that_somebody_planted(caplog: pytest.LogCaptureFixture) -> None:
+    """What no process of ours can have written costs the shared limits, with a warning, and no call."""
+    clock = Time()
+    server = Memory(clock)
+    server.bodies["limits"] = '{"format":"limits 1","mean_chars":0}'
+    limits = SharedLimits(SharedDocuments(server, "memory"), "limits", clock=clock)
+    assert limits.try_start(limits.join(request(), is_blocking=False), lease_s=9) is None
+    assert "'limits' is nothing that this version of claude-force knows" in caplog.text
+
+
 def test_a_failure_in_another_circuit_says_nothing() -> None:
     """Where the server has forgotten, periods are counted anew, and a late failure may be of an open one's number."""
     clock = Time()

@@ -14,7 +14,7 @@ import math
 import threading
 from collections import Counter, OrderedDict
 from itertools import count
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 
@@ -119,7 +119,7 @@ class Flow(msgspec.Struct, tag_field="format", tag="limits 1", forbid_unknown_fi
     """How many may be under way; `None` as long as there was no trouble."""
     before_trouble: int = 0
     mean_tokens: float = FIRST_PROMPT_CHARS * FIRST_TOKENS_PER_CHAR
-    mean_chars: float = FIRST_PROMPT_CHARS
+    mean_chars: Annotated[float, msgspec.Meta(gt=0)] = FIRST_PROMPT_CHARS
     mean_output_tokens: float = FIRST_OUTPUT_TOKENS
 
     @property

@@ -146,7 +146,7 @@ class SharedDocuments:
             if isinstance(state, kind):
                 return state
             reason = "it says that it is nothing"
-        except (msgspec.DecodeError, UnicodeError) as error:
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
             reason = str(error)
         raise StoreError(
             f"{self.shown!r}: {name!r} is nothing that this version of claude-force knows ({reason}); upgrade, if a"

@@ -108,6 +108,7 @@ def test_no_change_is_lost(documents: SharedDocuments, url: str) -> None:
 JUNK = [
     "no JSON",
     "[1]",
+    '{"format":' * 50_000,
     '{"format": "nothing"}',
     '{"count": 3}',
     '{"format": "tally 2", "count": 3}',
