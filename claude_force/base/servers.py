@@ -6,9 +6,11 @@ starts the program, never to a repository that was cloned: a project's file may 
 
 import ipaddress
 from pathlib import PurePosixPath
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from claude_force.base.errors import ConfigError
+
+_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 
 
 def parse_url(url: str, *, named: str, schemes: tuple[str, ...]) -> SplitResult:
@@ -21,6 +23,19 @@ def parse_url(url: str, *, named: str, schemes: tuple[str, ...]) -> SplitResult:
     if parts.scheme not in schemes:
         raise ConfigError(f"{named} is {shown_url(url)!r}; give {_forms(schemes)}")
     return parts
+
+
+def check_redis_url(parts: SplitResult, *, named: str) -> None:
+    """Raise `ConfigError` for what a client of Redis passes over, or takes for an argument of its own."""
+    if not parts.hostname or parts.path.strip("/").strip("0123456789") or parts.fragment:
+        shown = shown_url(parts.geturl())
+        raise ConfigError(f"{named} is {shown!r}; give redis://HOST:PORT/NUMBER, with rediss for TLS")
+    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if surplus := options - (_TLS_OPTIONS if parts.scheme == "rediss" else set()):
+        raise ConfigError(
+            f"{named} has the options {sorted(surplus)}; a rediss:// address may have {sorted(_TLS_OPTIONS)}, and"
+            " others have none"
+        )
 
 
 def _forms(schemes: tuple[str, ...]) -> str:

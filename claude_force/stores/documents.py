@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from claude_force.base.errors import ConfigError
-from claude_force.base.servers import parse_url, shown_url
+from claude_force.base.servers import check_redis_url, parse_url, shown_url
 from claude_force.stores.entries import StoreBusyError, StoreError
 
 if TYPE_CHECKING:
@@ -191,14 +191,17 @@ def _encoded(state: msgspec.Struct) -> str:
 
 def shared_documents(url: str, *, named: str) -> SharedDocuments:
     """The documents at this address. Raises `ConfigError`: it is none, or the extra for it is not installed."""
-    scheme = parse_url(url, named=named, schemes=("redis", "rediss", "postgresql")).scheme
-    module, extra = ("psycopg", "durable") if scheme == "postgresql" else ("redis", "redis")
+    parts = parse_url(url, named=named, schemes=("redis", "rediss", "postgresql"))
+    is_postgres = parts.scheme == "postgresql"
+    if not is_postgres:
+        check_redis_url(parts, named=named)
+    module, extra = ("psycopg", "durable") if is_postgres else ("redis", "redis")
     if importlib.util.find_spec(module) is None:
         raise ConfigError(
             f"{named} is {shown_url(url)!r}, and there is no {module!r} to reach it with; run"
             f" `pip install 'claude-force[{extra}]'`"
         )
-    return SharedDocuments(Postgres(url) if scheme == "postgresql" else Redis(url), shown_url(url))
+    return SharedDocuments(Postgres(url) if is_postgres else Redis(url), shown_url(url))
 
 
 # The bodies before, then those after; 1 where the first were all there.

@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl
 
 from claude_force.base.errors import ConfigError
-from claude_force.base.servers import parse_url, shown_url
+from claude_force.base.servers import check_redis_url, parse_url, shown_url
 from claude_force.stores.entries import (
     ENTRY_OVERHEAD_BYTES,
     AgentCounts,
@@ -41,7 +40,6 @@ AWAY_S = 5.0
 """How long a server that did not answer is left alone."""
 MOST_CONNECTIONS = 16
 """Of one process; more threads take turns, where redis-py's own pool would raise."""
-_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 
 PREFIX = "claude-force:1:cache:"
 _ENTRY, _FORGED = f"{PREFIX}entry:", f"{PREFIX}forged:"
@@ -109,17 +107,9 @@ class RedisServer:
     """
 
     def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        parts = parse_url(url, named="cache.url", schemes=("redis", "rediss"))
+        check_redis_url(parse_url(url, named="cache.url", schemes=("redis", "rediss")), named="cache.url")
         self.shown = shown_url(url)
         """Its address, without what only says who asks."""
-        options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-        if not parts.hostname or parts.path.strip("/").strip("0123456789") or parts.fragment:
-            raise ConfigError(f"cache.url is {self.shown!r}; give redis://HOST:PORT/NUMBER, with rediss for TLS")
-        if surplus := options - (_TLS_OPTIONS if parts.scheme == "rediss" else set()):
-            raise ConfigError(
-                f"cache.url has the options {sorted(surplus)}; a rediss:// address may have {sorted(_TLS_OPTIONS)}, and"
-                " others have none"
-            )
         if find_spec("redis") is None:
             raise ConfigError("cache.url needs the library of Redis; `pip install 'claude-force[redis]'`")
         self._url = url

@@ -213,8 +213,6 @@ def test_a_server_that_says_nothing(postgres: str) -> None:
     "url",
     [
         "redis://me:sesame@127.0.0.1:1/0",
-        "redis://:sesame@127.0.0.1:1/none",
-        "rediss://me:sesame@127.0.0.1:1/0?socket_timeout=sesame",
         "postgresql://me:sesame@127.0.0.1:1/x",
         "postgresql://me:sesame@127.0.0.1:1/x?no_such=sesame",
         "postgresql://me:ses%61me@127.0.0.1:1/x",
@@ -236,6 +234,21 @@ def test_an_address_of_nothing() -> None:
     """Is refused before anything is asked."""
     with pytest.raises(ConfigError, match=r"shared.url is 'mysql://db/x'; give redis://... or rediss://... or"):
         shared_documents("mysql://me:sesame@db/x", named="shared.url")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://:sesame@127.0.0.1/prod", "shared.url is 'redis://127.0.0.1/prod'; give redis://HOST:PORT/NUMBER"),
+        ("redis://:sesame@127.0.0.1/0?timeout=sesame", r"shared.url has the options \['timeout'\]"),
+        ("rediss://:sesame@127.0.0.1/0?socket_timeout=9", r"shared.url has the options \['socket_timeout'\]"),
+    ],
+)
+def test_an_address_that_a_client_would_pass_over(url: str, said: str) -> None:
+    """A wrong database, and what the client takes for an argument of its own, are refused before anything is asked."""
+    with pytest.raises(ConfigError, match=said) as raised:
+        shared_documents(url, named="shared.url")
+    assert "sesame" not in str(raised.value)
 
 
 def test_a_fork_asks_for_itself(documents: SharedDocuments) -> None:
