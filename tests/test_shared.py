@@ -269,6 +269,31 @@ class Accounting(RuleBasedStateMachine):
 TestAccounting = Accounting.TestCase
 
 
+class Contended(Memory):
+    """A server on which somebody else may be faster."""
+
+    is_beaten = False
+
+    def swap(self, names: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
+        is_beaten, self.is_beaten = self.is_beaten, False
+        return not is_beaten and super().swap(names, old, new)
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True], ids=["kept", "forgotten"])
+def test_a_cost_is_counted_once_whoever_is_faster(*, is_forgotten: bool) -> None:
+    """Also where the server has lost what was set aside: many settle at once after a restart, and none may be lost."""
+    server = Contended(Time())
+    accounts = SharedAccounts(SharedDocuments(server, "memory"))
+    held = accounts.hold([Ceiling("a", ONE, "a")], ONE / 2, lease_s=60)
+    assert not isinstance(held, Shortage)
+    if is_forgotten:
+        server.bodies.clear()
+    server.is_beaten = True
+    accounts.settle(held, ["a"], ONE / 4)
+    (spending,) = accounts.standing([Ceiling("a", ONE, "a")])
+    assert (spending.spent_usd, spending.held_usd) == (ONE / 4, ONE - ONE)
+
+
 def test_a_document_does_not_grow_for_ever() -> None:
     """What nobody will ever settle becomes one sum; and what the server forgot still counts when it is settled."""
     clock = Time()

@@ -96,14 +96,17 @@ class SharedAccounts:
 
     def settle(self, held: tuple[str, int], accounts: Sequence[str], usd: Decimal) -> None:
         """See `Accounts.settle`. Where the server is away, the worst case stays, and the log has one warning."""
-        key, amount, tries = _key(held), picos(usd), count()
+        key, amount = _key(held), picos(usd)
+        seen: set[int] = set()
 
         def settle(kept: Sequence[Account], _: float) -> None:
-            is_first = not next(tries)
-            for account in kept:
-                # What is not there was forgotten by the server, unless it was settled, and the answer got lost.
-                if account.holds.pop(key, None) or is_first:
+            for number, account in enumerate(kept):
+                is_held = account.holds.pop(key, None) is not None
+                # What has gone since an earlier try was settled by it, and the answer got lost; else it was forgotten.
+                if is_held or number not in seen:
                     account.spent += amount
+                if is_held:
+                    seen.add(number)
 
         try:
             if accounts:
