@@ -665,9 +665,12 @@ class ResponseCache:
         try:
             with suppress(StoreBusyError):
                 self._store.settle()
-            generation = self._store.generation()
         except StoreError as error:
             self._complain("the figures of the cache are not written down", error)
+        try:
+            generation = self._store.generation()
+        except StoreError as error:
+            self._complain("what other processes remove is not noticed", error)
             return
         if generation != self._generation:
             self._forget()

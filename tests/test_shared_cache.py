@@ -172,6 +172,20 @@ def test_another_machine_is_noticed(make: Callable[..., ResponseCache]) -> None:
     assert got(mine) == "Newer."
 
 
+def test_another_machine_is_noticed_whatever_becomes_of_figures(
+    make: Callable[..., ResponseCache], client: redis.Redis
+) -> None:
+    """Where somebody has put something else in their place, they are not written down, and that is all."""
+    clock = Clock()
+    mine, other = make(memory_mb=16, clock=clock), make(clock=clock)
+    put(mine)
+    assert got(mine) == "Fine."
+    client.set(f"{PREFIX}hits", "no figures")
+    assert other.clear() == 1
+    clock.seconds += 1.1
+    assert got(mine) is None
+
+
 def test_without_a_secret_of_all_it_is_refused(valkey: str) -> None:
     """One that only this machine has would make every other machine miss; the address is shown without its password."""
     url = valkey.replace("//", "//app:sesame@")
