@@ -29,7 +29,7 @@ from claude_force.base.models import TIERS, Tier
 from claude_force.base.pricing import ModelPrice
 from claude_force.base.records import Effort
 from claude_force.base.sections import Section, faults, nearest
-from claude_force.base.servers import is_on_this_machine
+from claude_force.base.servers import is_on_this_machine, shown_url
 
 SCHEMA_VERSION = "2.3"
 
@@ -242,6 +242,14 @@ class Config(Section, frozen=True):
         """The addresses of servers that it names, by key."""
         urls = {"cache.url": self.cache.url, "shared.url": self.shared.url, "engine.url": self.engine.url}
         return {key: url for key, url in urls.items() if url is not None}
+
+    def shown(self) -> "Config":
+        """The same for people to see, who may pass it on: addresses of servers say nothing of who asks."""
+        named = {key: url for key, url in self.servers().items() if {"@", "?"} & set(url)}
+        sections = {key.removesuffix(".url"): shown_url(url) for key, url in named.items()}
+        return msgspec.structs.replace(
+            self, **{name: msgspec.structs.replace(getattr(self, name), url=url) for name, url in sections.items()}
+        )
 
     def prices(self) -> dict[str, ModelPrice]:
         """The price overrides, ready for `Prices`."""

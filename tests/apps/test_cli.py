@@ -561,6 +561,20 @@ def test_config_show_and_schema(project: Path, tmp_path: Path) -> None:
     assert "properties" in json.dumps(json.loads(run("config", "schema", cwd=tmp_path).stdout))
 
 
+def test_config_show_keeps_passwords_to_itself(tmp_path: Path) -> None:
+    """What it prints gets pasted; where servers are is all that it says of them."""
+    urls = {
+        "cache": "rediss://me:sesame@cache/1",
+        "shared": "postgresql://db/x?password=sesame",
+        "engine": "sqlite:///e",
+    }
+    write(tmp_path / "own.json", json.dumps({name: {"url": url} for name, url in urls.items()}))
+    done = run("config", "show", "--config", "own.json", cwd=tmp_path)
+    shown = json.loads(done.stdout)
+    assert [shown[name]["url"] for name in urls] == ["rediss://cache/1", "postgresql://db/x", "sqlite:///e"]
+    assert "sesame" not in done.stdout + done.stderr
+
+
 def test_config_validate(project: Path) -> None:
     """A sound file is said to be; a fault exits with 2 and names its key."""
     assert "valid" in run("config", "validate", cwd=project).stdout

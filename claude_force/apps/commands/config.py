@@ -30,12 +30,12 @@ def command() -> None:
 @command.command(epilog=example("claude-force config show | python -m json.tool"))
 @config_option
 def show(config_path: Path | None) -> None:
-    """Print the configuration that applies here, defaults included, as JSON."""
+    """Print the configuration that applies here, defaults included, as JSON, without passwords of servers."""
     settings = load_settings(config_path)
     note(f"from {settings.path}" if settings.path else "no claude.json found: these are the built-in defaults")
     for change in settings.migrations:
         note(f"upgraded in memory: {change}")
-    print_json(settings.config)
+    print_json(settings.config.shown())
 
 
 @command.command(epilog=example("claude-force config validate --config .claude/claude.json"))
