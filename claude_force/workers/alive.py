@@ -90,7 +90,7 @@ class ManyWorkers:
                 else:
                     return
             try:
-                connection = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
+                connection = psycopg.connect(self._url, autocommit=True)
                 for setting in ("idle = 10", "interval = 5", "count = 3"):
                     connection.execute(f"SET tcp_keepalives_{setting}".encode())
                 taken = connection.execute(_TAKE, (_number(self._name),)).fetchone()

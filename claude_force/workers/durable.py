@@ -27,6 +27,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import parse_qsl, urlunsplit
 
 from claude_force.base.errors import ConfigError, EngineError
 from claude_force.base.servers import parse_url, shown_url
@@ -50,6 +51,15 @@ _TICK_S = 1.0
 """How often a worker says that it is alive, and looks whether others are."""
 _THREADS = 32
 """Those of DBOS; each serves short calls of the database only."""
+_PATIENCE = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+"""Of each connection to Postgres, unless its address says otherwise: that a link is cut is noticed here when the server
+notices it, and not after the quarter of an hour for which the system sends again, ever more rarely."""
 
 Do = Callable[[str, bytes], Awaitable[bytes]]
 
@@ -68,6 +78,10 @@ class Address:
                 raise ConfigError(f"engine.url is {self.shown!r}; give a file, such as sqlite:///.claude/engine.db")
             self.file = folder / path
             self.url = f"sqlite:///{self.file}"
+        else:
+            given = dict(parse_qsl(parts.query, keep_blank_values=True))
+            ours = [f"{name}={value}" for name, value in _PATIENCE.items() if name not in given]
+            self.url = urlunsplit(parts._replace(query="&".join(filter(None, (parts.query, *ours)))))
 
     def alive(self, name: str) -> Alive:
         """What says that a worker of this name is."""

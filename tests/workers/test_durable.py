@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import os
 import pickle
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -179,6 +181,32 @@ def test_only_the_dead_are_buried(postgres: str) -> None:
     see_to("two", "two")
     assert done == ["three", "two"]
     one.release()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="of Linux only")
+def test_a_link_that_is_cut_is_noticed(postgres: str, tmp_path: Path) -> None:
+    """On each connection, by who hands over, who works, and who says that it is alive; an address may say otherwise."""
+
+    def settings(url: str) -> dict[int, int]:
+        alive = ManyWorkers(Address(url, folder=tmp_path).url, "one")
+        alive.hold()
+        assert alive._connection is not None
+        with socket.socket(fileno=os.dup(alive._connection.fileno())) as link:
+            names = (socket.TCP_USER_TIMEOUT, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            found = {name: link.getsockopt(socket.IPPROTO_TCP, name) for name in names}
+        alive.release()
+        return found
+
+    assert list(settings(postgres).values()) == [25_000, 10, 5, 3]
+    assert list(settings(f"{postgres}?options=-c%20work_mem%3D1MB&keepalives_idle=7").values()) == [25_000, 7, 5, 3]
+    address = Address(postgres, folder=tmp_path)
+    queue = Queue(address, QUEUE)
+    queue.open()
+    with queue._opened._sys_db.engine.connect() as connection:
+        link = connection.connection.driver_connection
+        assert link is not None
+        assert link.info.get_parameters()["tcp_user_timeout"] == "25000"
+    queue.close(drains=False)
 
 
 def test_dbos_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
