@@ -49,6 +49,8 @@ LIVES = 5
 _POLL_S = 0.05
 _TICK_S = 1.0
 """How often a worker says that it is alive, and looks whether others are."""
+_SLOW_S = 3.0
+"""After so long without an answer to that, others may not know it any more."""
 _THREADS = 32
 """Those of DBOS; each serves short calls of the database only."""
 _PATIENCE = {
@@ -234,8 +236,9 @@ class Shift:
     ) -> None:
         """As much as `concurrency` at once, and `max_concurrent` by all workers; `drain_s` to bring it to its end."""
         self._address, self._do, self._queue, self._drain_s = address, do, queue, drain_s
+        self._most = concurrency if max_concurrent is None else min(concurrency, max_concurrent)
         self._limits = {
-            "worker_concurrency": concurrency if max_concurrent is None else min(concurrency, max_concurrent),
+            "worker_concurrency": self._most,
             "global_concurrency": max_concurrent,
             "polling_interval_sec": _POLL_S,
         }
@@ -294,33 +297,45 @@ class Shift:
         return instance
 
     async def _watch(self, dbos: "ModuleType", until: asyncio.Event) -> None:
-        """See to what dead workers have left, again and again."""
+        """See to what dead workers have left, again and again; take nothing while others may take this one for dead."""
         stopped = asyncio.ensure_future(until.wait())
         try:
             while not until.is_set():
                 look = asyncio.ensure_future(asyncio.to_thread(self._see_to_others, dbos))
-                await asyncio.wait({look, stopped}, return_when=asyncio.FIRST_COMPLETED)
+                for patience_s in (_SLOW_S, None):
+                    await asyncio.wait({look, stopped}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+                    if until.is_set():
+                        return
+                    self._take(self._most if look.done() and look.result() else 0)
                 await asyncio.wait({stopped}, timeout=_TICK_S)
         finally:
             stopped.cancel()
 
-    def _see_to_others(self, dbos: "ModuleType") -> None:
-        """Queue again what workers had that are dead. While the database is away, nobody is taken for dead."""
+    def _see_to_others(self, dbos: "ModuleType") -> bool:
+        """Queue again what workers had that are dead; whether this one is alive for all others.
+
+        While the database is away, nobody is taken for dead.
+        """
         try:
             self._alive.hold()
             with _translated():
                 found = dbos.DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+                others = {status.executor_id for status in found} - {None, self._name}
+                for other in others:
+                    # Not public in DBOS, and what is counts attempts from 0 again, so that work could kill for ever.
+                    self._alive.bury(other, partial(dbos.DBOS._recover_pending_workflows, [other]))  # noqa: SLF001 - as said above
         except (EngineError, UnreachableError) as error:
             logging.getLogger("claude_force.workers").warning("the engine does not answer: %s", error)
-            return
-        others = {status.executor_id for status in found} - {None, self._name}
-        for other in others:
-            # Not public in DBOS, and what is counts attempts from 0 again, so that a piece of work could kill for ever.
-            self._alive.bury(other, partial(dbos.DBOS._recover_pending_workflows, [other]))  # noqa: SLF001 - as said above
+            return False
+        return True
+
+    def _take(self, most: int) -> None:
+        """As much as that at once, from now on."""
+        self._taken._worker_concurrency = most  # noqa: SLF001 - as said above
 
     async def _drain(self, instance: "DBOS") -> None:
         """Take nothing more, and wait until what was taken is done."""
-        self._taken._worker_concurrency = 0  # noqa: SLF001 - as said above
+        self._take(0)
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + self._drain_s
         await asyncio.sleep(3 * _POLL_S)  # what is being taken at this moment

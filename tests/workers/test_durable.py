@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import logging
 import os
 import pickle
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -207,6 +209,43 @@ def test_a_link_that_is_cut_is_noticed(postgres: str, tmp_path: Path) -> None:
         assert link is not None
         assert link.info.get_parameters()["tcp_user_timeout"] == "25000"
     queue.close(drains=False)
+
+
+def test_who_is_not_known_to_be_alive_takes_nothing(postgres: str, tmp_path: Path) -> None:
+    """Else others would take what it takes for that of a dead one, and have it done and paid for again and again."""
+    import psycopg
+
+    said: SimpleQueue[str] = SimpleQueue()
+    handler = logging.Handler()
+    handler.emit = lambda record: said.put(record.getMessage())  # type: ignore[method-assign] # what it is for
+    logging.getLogger("claude_force.workers").addHandler(handler)
+
+    async def do(_: str, work: bytes) -> bytes:
+        return work
+
+    address = Address(postgres, folder=tmp_path)
+    queue, shift = Queue(address, QUEUE), Shift(address, do, queue=QUEUE, concurrency=4)
+    queue.open()
+    shift.try_start()
+    try:
+        with psycopg.connect(postgres, autocommit=True) as other:
+            of_locks = "FROM pg_locks WHERE locktype = 'advisory' AND pid = %s"
+            assert isinstance(shift._alive, ManyWorkers)
+            assert shift._alive._connection is not None
+            pid = shift._alive._connection.info.backend_pid
+            (lock,) = other.execute(f"SELECT classid::bigint << 32 | objid::bigint {of_locks}", [pid]).fetchone() or ()
+            other.execute("SELECT pg_terminate_backend(%s), pg_advisory_lock(%s)", [pid, lock])
+            for _ in range(2):
+                assert "taken for dead" in said.get()
+            queue.submit("run/a/1", b"one")
+            for _ in range(3):
+                said.get()
+            assert queue.look(["run/a/1"]) == {"run/a/1": Standing("waiting")}
+        assert ended(queue, "run/a/1") == [Standing("done", b"one")]
+    finally:
+        shift.stop(drains=True)
+        queue.close(drains=False)
+        logging.getLogger("claude_force.workers").removeHandler(handler)
 
 
 def test_dbos_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
