@@ -85,10 +85,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def work_id(work: Work, take: str) -> str:
-    """The id of the work: what has the same one has the same answer. `take` tells apart what is asked anew."""
-    requests = (work.request, *work.fallbacks)
-    keys = "/".join(request_key(request, server=work.server) for request in requests)
-    return f"{work.run}/{work.step}/{hashlib.sha256(keys.encode()).hexdigest()[:32]}/{take}"
+    """The id of the work: what has the same one has the same answer. `take` tells apart what is asked anew.
+
+    Where the model must run counts, too: what waits was handed over by what was said then.
+    """
+    keys = [request_key(request, server=work.server) for request in (work.request, *work.fallbacks)]
+    asked = "/".join((*keys, work.inference_geo or ""))
+    return f"{work.run}/{work.step}/{hashlib.sha256(asked.encode()).hexdigest()[:32]}/{take}"
 
 
 # ------------------------------------------------------------ sealed

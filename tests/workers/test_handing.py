@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,3 +137,18 @@ async def test_an_answer_that_was_cut_is_asked_for_again(machine: Shift, simulat
         assert failed.steps["s0"].status == "failed"
         done = await subject.execute_workflow(None, engine="durable", resume=failed.run_id)
     assert dict(done.results) == {"s0": "0"}
+
+
+async def test_where_models_must_run_holds_for_workers(machine: Shift, simulator: Simulator, project: Path) -> None:
+    """It is asked for, priced, and within what the run has set aside for it."""
+    machine.try_start()
+    alone = WORKFLOW | {"steps": WORKFLOW["steps"][:1]}
+    async with AsyncAgentOrchestrator() as subject:
+        plain = await subject.execute_workflow(alone, engine="durable", use_cache=False, max_cost_usd=1)
+    agent = project / ".claude/agents/reviewer.md"
+    agent.write_text(agent.read_text().replace("model: haiku", "model: haiku\ninference_geo: us"))
+    async with AsyncAgentOrchestrator() as subject:
+        placed = await subject.execute_workflow(alone, engine="durable", use_cache=False, max_cost_usd=1)
+    assert [request.body.get("inference_geo") for request in simulator.requests] == [None, "us"]
+    assert plain.cost_usd is not None
+    assert placed.cost_usd == plain.cost_usd * Decimal("1.1")

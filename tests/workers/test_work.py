@@ -120,5 +120,6 @@ def test_an_id_is_that_of_what_is_asked() -> None:
     other = msgspec.structs.replace(WORK, request=msgspec.structs.replace(WORK.request, prompt=("say 2",)))
     assert work_id(other, "1") != ID
     assert work_id(msgspec.structs.replace(WORK, server="127.0.0.1:1"), "1") != ID
+    assert work_id(msgspec.structs.replace(WORK, inference_geo="us"), "1") != ID
     assert work_id(msgspec.structs.replace(WORK, timeout_s=1.0, limit_usd=None, max_retries=0), "1") == ID
     assert ID.startswith("20261126-111530-3fa2c1/reviews[3]/")
