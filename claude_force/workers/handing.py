@@ -37,10 +37,15 @@ if TYPE_CHECKING:
     from claude_force.workflows.crew import Handing
     from claude_force.workflows.journal import RunCache
 
+    Late = Callable[..., DeadlineError | None]
+    """Why nobody waits any longer, once the run has no time left."""
+
 # How often to look how work stands: an answer takes seconds, and a look a millisecond for all that wait together.
 LOOK_EVERY_S = 0.1
 # How long to wait until somebody is told that nobody takes it, and before an engine that is away is asked again.
 PATIENCE_S, AWAY_S = 10.0, 1.0
+# How much later than its time an outcome may come, before whoever has the work is taken for gone.
+LATE_S = 2.0
 
 _FREE = Decimal(0)
 _REMOVED = Standing("cancelled")
@@ -162,28 +167,30 @@ class Hands:
         self, outside: "Outside", parts: "Parts", work: Work, handing: "Handing", warn: "Callable[[str], object]"
     ) -> Outcome:
         """How the work ended; it is handed over unless that was done before. Raises `_UnbegunError`, too."""
-        id_ = await self._id(outside, work, handing, parts.clock)
+        clock = parts.clock
+        since_s, has_asked_back = clock.monotonic(), False
+
+        def late(more_s: float = 0.0) -> DeadlineError | None:
+            waited_s = clock.monotonic() - since_s
+            is_late = handing.left_s is not None and waited_s >= handing.left_s + more_s
+            return self._late(work, waited_s) if is_late else None
+
+        id_ = await self._id(outside, work, handing, clock, late)
         self._mine.add(id_)
         sealed = sealed_work(self._sealer, id_, work)
         if id_ not in self._standings:
-            await self._asked(outside, lambda: self._engine.submit(id_, sealed), warn)
+            await self._asked(outside, lambda: self._engine.submit(id_, sealed), warn, late)
         self._waiting.add(id_)
-        clock = parts.clock
-        since_s = clock.monotonic()
-        has_asked_back = False
         try:
             while (ended := _ended(self._standings.get(id_))) is None:
-                waited_s = clock.monotonic() - since_s
-                is_late = handing.left_s is not None and waited_s >= handing.left_s
-                if (is_late or handing.is_over()) and not has_asked_back:
+                if ((is_late := late()) or handing.is_over()) and not has_asked_back:
                     has_asked_back = True
-                    if await self._asked(outside, lambda: self._engine.cancel(id_), warn):
-                        raise _UnbegunError(self._late(work, waited_s) if is_late else handing.unsent())  # noqa: TRY301 - told apart below
-                standing = self._standings.get(id_)
-                if not self._is_told and waited_s > PATIENCE_S and (standing is None or standing.state == "waiting"):
-                    self._is_told = True
-                    warn(f"nobody has taken it for {waited_s:.0f} s; {self._hint}")
-                await self._look(outside, clock.monotonic, warn)
+                    if await self._asked(outside, lambda: self._engine.cancel(id_), warn, late):
+                        raise _UnbegunError(is_late or handing.unsent())  # noqa: TRY301 - told apart below
+                if is_gone := late(work.timeout_s + LATE_S):  # whoever has it could not take longer
+                    raise is_gone  # noqa: TRY301 - as above
+                self._remind(work, self._standings.get(id_), clock.monotonic() - since_s, warn)
+                await self._look(outside, clock.monotonic, warn, late)
         except _UnbegunError:
             raise
         except BaseException as error:
@@ -194,7 +201,14 @@ class Hands:
             self._waiting.discard(id_)
         return self._taken(id_, ended)
 
-    async def _id(self, outside: "Outside", work: Work, handing: "Handing", clock: "Clock") -> str:
+    def _remind(self, work: Work, standing: Standing | None, waited_s: float, warn: "Callable[[str], object]") -> None:
+        """Say once that nobody works, or that whoever did may be gone."""
+        is_taken = standing is not None and standing.state == "running"
+        if not self._is_told and waited_s > PATIENCE_S + (work.timeout_s if is_taken else 0.0):
+            self._is_told = True
+            warn(f"nobody has {'ended' if is_taken else 'taken'} it for {waited_s:.0f} s; {self._hint}")
+
+    async def _id(self, outside: "Outside", work: Work, handing: "Handing", clock: "Clock", late: "Late") -> str:
         """The id to hand it over under: the first whose outcome is an answer, or may become one, or is not known."""
         if handing.is_forced:  # what came of it before will not do, not even what a worker still has of it
             return work_id(work, f"forced-{int(clock.roll() * 16**8):08x}")
@@ -204,7 +218,7 @@ class Hands:
             if id_ not in self._mine:
                 if not handing.is_resumed:
                     return id_
-                found = await self._asked(outside, partial(self._engine.look, (id_,)), _nobody)
+                found = await self._asked(outside, partial(self._engine.look, (id_,)), _nobody, late)
                 standing = found.get(id_)
                 if standing is None:
                     return id_
@@ -239,8 +253,8 @@ class Hands:
 
     def _late(self, work: Work, waited_s: float) -> DeadlineError:
         return DeadlineError(
-            f"no worker took {work.step!r} in the {waited_s:.0f} s that the run had left; {self._hint}, or raise its"
-            " timeout_seconds",
+            f"no worker has done {work.step!r} in the {waited_s:.0f} s that the run had for it; {self._hint}, or raise"
+            " its timeout_seconds",
             timeout_s=waited_s,
             elapsed_s=waited_s,
         )
@@ -253,7 +267,7 @@ class Hands:
             return False
 
     async def _look(
-        self, outside: "Outside", monotonic: "Callable[[], float]", warn: "Callable[[str], object]"
+        self, outside: "Outside", monotonic: "Callable[[], float]", warn: "Callable[[str], object]", late: "Late"
     ) -> None:
         """Look how all that wait stand, or let another one's look do."""
         if monotonic() < self._next_look_s:
@@ -261,11 +275,13 @@ class Hands:
             return
         self._next_look_s = monotonic() + LOOK_EVERY_S
         ids = tuple(self._waiting)
-        found = await self._asked(outside, partial(self._engine.look, ids), warn)
+        found = await self._asked(outside, partial(self._engine.look, ids), warn, late)
         self._standings.update({id_: found.get(id_, _REMOVED) for id_ in ids})
 
-    async def _asked(self, outside: "Outside", ask: "Callable[[], T]", warn: "Callable[[str], object]") -> T:
-        """What the engine says; while it is away, everything waits."""
+    async def _asked(
+        self, outside: "Outside", ask: "Callable[[], T]", warn: "Callable[[str], object]", late: "Late"
+    ) -> T:
+        """What the engine says; while it is away, everything waits, for as long as the run has time."""
         is_told = False
         while True:
             try:
@@ -274,6 +290,8 @@ class Hands:
                 if not is_told:
                     is_told = True
                     warn(f"the engine does not answer, so everything waits for it: {error}")
+                if is_late := late():
+                    raise is_late from error
                 await outside.pause(AWAY_S)
 
 

@@ -127,6 +127,44 @@ async def test_an_outage_of_the_database_is_waited_out(
     assert simulator.stats.calls["/v1/messages"] == len(ANSWERS)
 
 
+@pytest.mark.parametrize("gone", ["database", "worker"])
+async def test_a_run_that_is_out_of_time_waits_for_nobody(
+    gone: str, somewhere: str, postgres_server: "RealServer"
+) -> None:
+    """Neither for a database that is away, nor for a worker that has taken its steps and is dead."""
+    begun = asyncio.Event()
+
+    def see(event: "RunEvent") -> None:
+        if event.kind == "started" and event.step == "s2":
+            begun.set()
+
+    async with AsyncAgentOrchestrator() as subject:
+        run = subject.workflow_run(WORKFLOW | {"timeout_seconds": 3}, engine="durable", on_event=see)
+        running = asyncio.create_task(run.execute())
+        await begun.wait()
+        try:
+            if gone == "database":
+                await asyncio.to_thread(postgres_server.stop)
+            else:
+                await asyncio.to_thread(die, somewhere)
+            result = await running
+        finally:
+            if gone == "database":
+                await asyncio.to_thread(postgres_server.start)
+    assert isinstance(result.error, DeadlineError)
+
+
+def die(url: str) -> None:
+    """Take three steps, and be gone."""
+    import psycopg
+
+    taken = 0
+    with psycopg.connect(url, autocommit=True) as connection:
+        while taken < len(ANSWERS):
+            take = "UPDATE dbos.workflow_status SET status = 'PENDING', executor_id = 'dead' WHERE status = 'ENQUEUED'"
+            taken += connection.execute(take).rowcount
+
+
 async def test_an_answer_that_was_cut_is_asked_for_again(machine: Shift, simulator: Simulator) -> None:
     """An answer that is not whole fails its step, and is none when the run is taken up."""
     machine.try_start()
