@@ -1,7 +1,9 @@
 """A worker from the shell: what it says, and what signals mean. What it does: `workers.durable.Shift`."""
 
 import asyncio
+import os
 import signal
+import threading
 from functools import partial
 from importlib import import_module
 
@@ -16,9 +18,20 @@ def work(project: Project, *, concurrency: int | None, drain_s: float) -> int:
     import_module("anthropic")  # a second or more, which is not to count as the time of the first steps
     size = concurrency or project.settings.config.performance.max_concurrent_agents
     try:
-        return asyncio.run(_worked(project, size, drain_s))
+        code = asyncio.run(_worked(project, size, drain_s))
     finally:
         project.close()
+    _leave_threads(code)
+    return code
+
+
+def _leave_threads(code: int) -> None:
+    """End the process where a thread does not: DBOS asks for a database until it answers, and Python would wait."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(1.0)
+            if thread.is_alive():
+                os._exit(code)
 
 
 async def _worked(project: Project, size: int, drain_s: float) -> int:

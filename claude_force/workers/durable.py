@@ -254,6 +254,7 @@ class Shift:
         """
         dbos = _dbos()
         await asyncio.to_thread(self._alive.hold)
+        instance: DBOS | None = None
         try:
             _check_alone(dbos, works=True)
             with _no_pickles:
@@ -264,6 +265,8 @@ class Shift:
                     await self._watch(dbos, until)
                     await self._drain(instance)
                 finally:
+                    if instance is not None:  # else what was done would be noted for as long as it takes
+                        instance._sys_db._retry_connection_errors = False  # noqa: SLF001 - as said above
                     # Connections of this loop are closed after this, by threads that DBOS has taken for its own.
                     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
                     await asyncio.to_thread(dbos.DBOS.destroy, destroy_registry=True)

@@ -1,6 +1,9 @@
 """What a run does while it waits for workers: it says so, takes back what nobody has begun, and outlasts an outage."""
 
 import asyncio
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -190,3 +193,38 @@ async def test_where_models_must_run_holds_for_workers(machine: Shift, simulator
     assert [request.body.get("inference_geo") for request in simulator.requests] == [None, "us"]
     assert plain.cost_usd is not None
     assert placed.cost_usd == plain.cost_usd * Decimal("1.1")
+
+
+async def test_a_worker_that_is_told_twice_ends(
+    somewhere: str, simulator: Simulator, postgres_server: "RealServer", tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Also while the database is away, for which what it has done waits; the run goes on with another one."""
+    folder = tmp_path_factory.mktemp("machine")
+    assert somewhere
+    command = [sys.executable, "-m", "claude_force", "worker", "--concurrency", "3"]
+    worker = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)  # noqa: ASYNC220 - waits for nothing
+    simulator.hold()
+    async with AsyncAgentOrchestrator() as subject:
+        running = asyncio.create_task(subject.execute_workflow(WORKFLOW, engine="durable", use_cache=False))
+        await asyncio.to_thread(simulator.wait_until, lambda stats: stats.in_flight == len(ANSWERS), timeout_s=120)
+        await asyncio.to_thread(postgres_server.stop)
+        try:
+            simulator.release()
+            worker.terminate()
+            assert worker.stderr is not None
+            while "once more ends it at once" not in await asyncio.to_thread(worker.stderr.readline):
+                pass
+            worker.terminate()
+            await asyncio.to_thread(worker.communicate, timeout=60)
+        finally:
+            worker.kill()
+            await asyncio.to_thread(postgres_server.start)
+        assert worker.returncode == 128 + signal.SIGTERM
+        machine = Project(project_dir=folder)
+        shift = machine.shift(concurrency=3)
+        await asyncio.to_thread(shift.try_start)
+        result = await running
+        await asyncio.to_thread(shift.stop, drains=True)
+        machine.close()
+    assert dict(result.results) == ANSWERS
+    assert simulator.stats.calls["/v1/messages"] == len(ANSWERS)
