@@ -1,10 +1,11 @@
-"""How soon the page of `claude-force serve` shows something, with 100,000 executions kept: `benchmark_page.py`.
+"""How soon the page of `claude-force serve` shows something: `benchmark_page.py [--executions 100000]`.
 
 Needs Chromium and the extra `browser`. Milliseconds from the moment that the address is opened, in a browser that is
 running already: until anything is painted, and until the figures are there. The first page is the first that the server
 is asked for after its start, and the ledger has not been read before.
 """
 
+import argparse
 import json
 import random
 import shutil
@@ -20,7 +21,6 @@ from playwright.sync_api import sync_playwright
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-EXECUTIONS = 100_000
 DAYS = 30
 _WATCH = """
 addEventListener('DOMContentLoaded', () => {
@@ -33,8 +33,11 @@ _ASK = "[performance.getEntriesByName('first-contentful-paint')[0].startTime, wi
 
 def main() -> None:
     """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("--executions", type=int, default=100_000, help="in the ledger (default: 100000)")
+    executions = parser.parse_args().executions
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
-        _write(Path(folder) / ".claude/metrics/executions.jsonl")
+        _write(Path(folder) / ".claude/metrics/executions.jsonl", executions)
         browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         command = [sys.executable, "-m", "claude_force", "serve", "--port", "0"]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server:
@@ -48,12 +51,12 @@ def main() -> None:
                 server.terminate()
 
 
-def _write(ledger: Path) -> None:
+def _write(ledger: Path, executions: int) -> None:
     dice, now = random.Random(1), datetime.now(UTC)  # noqa: S311 - the same executions each time
     ledger.parent.mkdir(parents=True)
     with ledger.open("w") as file:
-        for number in range(EXECUTIONS):
-            at = now - timedelta(days=DAYS) * (1 - number / EXECUTIONS)
+        for number in range(executions):
+            at = now - timedelta(days=DAYS) * (1 - number / executions)
             line = {
                 "timestamp": at.isoformat(),
                 "agent_name": f"agent-{dice.randrange(8)}",

@@ -438,7 +438,7 @@ def test_answers_that_are_not_kept_any_more(served: Any) -> None:
     simulator, outside = served(clock=clock)
     run_now(outside.batching.submit(outside, [Task(agent_name="reviewer", text="one")], watch=outside.watch))
     (record,) = outside.batching.store.records(outside.batching.parts.server)
-    assert outside.batching.server.show(record.batch_id).status == "ended"
+    assert outside.batching.server(record).show(record.batch_id).status == "ended"
     clock.ahead = outside.clock.ahead = timedelta(days=30)
     with pytest.raises(BatchNotFoundError, match="ask again"):
         outside.execute("one")

@@ -26,7 +26,7 @@ GUIDES = {
 
 def build(folder: Path, source: Path = ROOT / "docs") -> "subprocess.CompletedProcess[str]":
     """Build the site as `make site` does."""
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", str(source), str(folder)]
+    command = [sys.executable, "-m", "sphinx", "-q", "-N", "-W", "--keep-going", str(source), str(folder)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
