@@ -22,7 +22,7 @@ from claude_force.engine.sharing import answer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from claude_force.base.records import AgentDefinition, ModelRecommendation
+    from claude_force.base.records import AgentDefinition, Execution, ModelRecommendation
     from claude_force.engine.outside import Outside
     from claude_force.engine.request import Prepared
 
@@ -86,7 +86,7 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
         try:
             for warning in prepared.warnings:
                 turn.warn(warning)
-            text, reply = await answer(turn, (prepared.request, *prepared.fallbacks))
+            text, _ = await answer(turn, (prepared.request, *prepared.fallbacks))
             books.close(turn)
         except WatcherError as error:
             turn.failure = type(error.error).__name__
@@ -103,10 +103,15 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
                 execution = books.execution_of(turn)
                 outside.later(partial(parts.ledger.record, execution))
             span.tell(execution)
+    return result_of(text, execution, prepared, tuple(turn.warnings))
+
+
+def result_of(text: str, execution: "Execution", prepared: "Prepared", warnings: tuple[str, ...]) -> AgentResult:
+    """The answer, with what the ledger has of its turn, wherever that was made."""
     return AgentResult(
         text,
-        agent_name=task.agent_name,
-        model=reply.model,
+        agent_name=execution.agent_name,
+        model=execution.model or prepared.request.model,
         usage=execution.usage,
         cost_usd=execution.cost_usd,
         cached=execution.cached,
@@ -114,16 +119,16 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
         saved_usd=execution.saved_usd,
         savings=execution.savings,
         prompt_caching=execution.prompt_caching,
-        stop_reason=reply.stop_reason,
-        request_id=reply.request_id,
+        stop_reason=execution.stop_reason,
+        request_id=execution.request_id,
         endpoint=execution.endpoint,
         region=execution.region,
         duration_ms=execution.duration_ms,
         ttft_ms=execution.ttft_ms,
-        attempts=turn.attempts,
-        simulated=reply.simulated,
-        warnings=tuple(turn.warnings),
-        data=None if turn.output_schema is None else read_data(text),
+        attempts=execution.attempts,
+        simulated=execution.simulated,
+        warnings=warnings,
+        data=None if prepared.request.output_schema is None else read_data(text),
         choice=prepared.choice,
         skills=prepared.skills,
     )

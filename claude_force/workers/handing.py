@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from claude_force.base.errors import DeadlineError, EngineError
-from claude_force.base.records import AgentResult, KeptReply, Reply
+from claude_force.base.records import KeptReply, Reply
 from claude_force.engine.budget import request_usd
 from claude_force.engine.key import request_key
-from claude_force.engine.output import read_data
 from claude_force.engine.spending import stake
-from claude_force.engine.turn import run_prepared
+from claude_force.engine.turn import result_of, run_prepared
 from claude_force.workers.engine import Engine, Standing, UnreachableError
 from claude_force.workers.work import Outcome, Work, error_of, opened_outcome, retry_of, sealed_work, work_id
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from claude_force.base.clock import Clock
-    from claude_force.base.records import Execution, Request
+    from claude_force.base.records import AgentResult, Execution, Request
     from claude_force.engine.outside import Outside
     from claude_force.engine.parts import Parts, Watch
     from claude_force.engine.request import Prepared, Task
@@ -93,7 +92,7 @@ class Hands:
         watch: "Watch",
         *,
         handing: "Handing",
-    ) -> AgentResult:
+    ) -> "AgentResult":
         """The answer, by whoever takes the work. Raises as `run_turn` does, and `EngineError`."""
         cache, agent = handing.cache, task.agent_name
         key = request_key(prepared.request, server=parts.server)
@@ -128,7 +127,7 @@ class Hands:
         watch: "Watch",
         handing: "Handing",
         outcome: Outcome,
-    ) -> AgentResult:
+    ) -> "AgentResult":
         """What came back, as if it had been done here: seen, counted, kept."""
         warn, execution = watch.on_warning or _nobody, outcome.execution
         if execution is not None:
@@ -141,7 +140,7 @@ class Hands:
             warn(warning)
         if not execution.cached:
             await outside.finish(partial(_keep, parts, task, prepared, handing.cache, outcome.text, execution))
-        return _result(outcome.text, execution, prepared, outcome.warnings)
+        return result_of(outcome.text, execution, prepared, (*prepared.warnings, *outcome.warnings))
 
     async def _staked(self, outside: "Outside", parts: "Parts", task: "Task", prepared: "Prepared") -> "Stake | None":
         """What one answer can cost at the most, of the models that may be asked the one that costs most."""
@@ -356,33 +355,6 @@ def _keep(
     )
     key = request_key(asked, server=parts.server)
     cache.keep(key, reply, agent=task.agent_name, task=task.text, cost_usd=cost_usd)
-
-
-def _result(text: str, execution: "Execution", prepared: "Prepared", warnings: tuple[str, ...]) -> AgentResult:
-    return AgentResult(
-        text,
-        agent_name=execution.agent_name,
-        model=execution.model or prepared.request.model,
-        usage=execution.usage,
-        cost_usd=execution.cost_usd,
-        cached=execution.cached,
-        cache_age_seconds=execution.cache_age_s,
-        saved_usd=execution.saved_usd,
-        savings=execution.savings,
-        prompt_caching=execution.prompt_caching,
-        stop_reason=execution.stop_reason,
-        request_id=execution.request_id,
-        endpoint=execution.endpoint,
-        region=execution.region,
-        duration_ms=execution.duration_ms,
-        ttft_ms=execution.ttft_ms,
-        attempts=execution.attempts,
-        simulated=execution.simulated,
-        warnings=(*prepared.warnings, *warnings),
-        data=None if prepared.request.output_schema is None else read_data(text),
-        choice=prepared.choice,
-        skills=prepared.skills,
-    )
 
 
 def _ended(standing: Standing | None) -> Standing | None:
