@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from html import escape
-from itertools import groupby
 
 from claude_force.insight import charts, sheet
 from results import Figure, Results, Scenario
@@ -62,16 +61,14 @@ def _scenario(name: str, found: Scenario) -> str:
 
 
 def _tables(found: Scenario) -> Iterator[str]:
-    """A table for each group of figures that differ by who was measured, and one for each run of others."""
-    sizes = {what: len(list(group)) for what, group in groupby(sorted(map(_what, found.figures)))}
-
-    def group(named: tuple[str, Figure]) -> str:
-        what = _what(named[0])
-        return what if sizes[what] > 1 else ""
-
-    for what, grouped in groupby(found.figures.items(), key=group):
-        figures = list(grouped)
-        yield _compared(what, figures) if what else _alone(figures)
+    """A table for each group of figures that differ by who was measured, and one of all others."""
+    groups: dict[str, list[tuple[str, Figure]]] = {}
+    for name, figure in found.figures.items():
+        groups.setdefault(_what(name), []).append((name, figure))
+    compared = {what: figures for what, figures in groups.items() if what and len(figures) > 1}
+    yield from (_compared(what, figures) for what, figures in compared.items())
+    if alone := [figure for what, figures in groups.items() if what not in compared for figure in figures]:
+        yield _alone(alone)
 
 
 def _what(name: str) -> str:

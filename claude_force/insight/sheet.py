@@ -120,6 +120,6 @@ tr>:last-child{padding-right:0}
 margin-right:6px;border:1px solid currentColor;color:var(--soft)}
 .badge.quiet{color:var(--green)}.badge.critical{color:var(--red)}.badge.warning{color:var(--amber)}
 .badge.info{color:var(--blue)}
-@media(max-width:600px){th:first-child{white-space:normal}}
+@media(max-width:600px){th:first-child,td:last-child{white-space:normal}}
 @media print{body{background:#fff}section,figure{break-inside:avoid}}
 """
