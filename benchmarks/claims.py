@@ -111,7 +111,7 @@ def measured() -> str:
     return (
         "| what | measured | shown by |\n|---|---|---|\n"
         f"{rows}\n\n"
-        f"Medians of a run on {results.made_at:%Y-%m-%d}, {machine.cores} cores of {machine.cpu}, which were busy (load"
+        f"Medians of a run on {results.made_at:%Y-%m-%d}, {machine.cores} cores of {machine.cpu} (load"
         f" {machine.load_before:g} to {machine.load_after or 0:g}), Python {results.versions['python']}; answers take"
         f" what real ones take, scaled by 1/{1 / results.latency['scale']:g}."
     )

@@ -163,7 +163,7 @@ def is_installed(name: str) -> bool:
 
 def run(iterations: int) -> dict[str, Figure]:
     """Figures of whatever is installed, and ratios of some, over several rounds; a large cache is opened once."""
-    rounds = [measure(2, 2_000) for _ in range(max(1, iterations // 2))]
+    rounds = [measure(2, 2_000) for _ in range(max(1, iterations // 3))]
     samples = {name: [each[name] or 0 for each in rounds] for name, value in rounds[0].items() if value is not None}
     figures = {name: measured(values) for name, values in samples.items()}
     for what in ("put, 4 KB", "disk hit, 4 KB"):

@@ -89,7 +89,7 @@ CALL_S = 0.05
 
 def run(iterations: int) -> dict[str, float | Figure]:
     """Every figure, ours and those of the peers that are installed."""
-    rounds = max(1, iterations // 2)
+    rounds = max(1, iterations // 3)
     big = layered(1000, layers=40, median_s=0.065)  # a critical path of 4.6 s, of which rounds need 1.5
     figures: dict[str, float | Figure] = {}
     for what, graph in (("1,000 layered steps", big), ("skewed graph of 4", SKEWED)):
