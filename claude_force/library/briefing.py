@@ -1,6 +1,7 @@
 """Agents, each with what it is told beside its prompt: the project's context, and the skills that its file names."""
 
 import os
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ class BriefedAgents:
         self._skills = skills
         self._read_context = read_context
         self._found: dict[str, _Found] = {}
+        self._finding = threading.Lock()
 
     def recall(self, name: str) -> "AgentDefinition | None":
         """What `find` gave within the last second, if all its files are as they were."""
@@ -44,6 +46,10 @@ class BriefedAgents:
 
     def find(self, name: str) -> "AgentDefinition":
         """The agent of that name. Raises as `AgentLibrary.find` does; what is wrong with its briefing is a warning."""
+        with self._finding:  # a hundred calls notice at once that a second has passed: one of them looks
+            return self.recall(name) or self._look(name)
+
+    def _look(self, name: str) -> "AgentDefinition":
         agent = self._agents.find(name)
         looked_at_s = time.monotonic()
         context = self._read_context()

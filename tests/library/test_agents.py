@@ -4,7 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ from claude_force.base.config import project_folders
 from claude_force.base.errors import AgentFileError, AgentNameError, AgentNotFoundError, ClaudeForceError
 from claude_force.base.records import AgentDefinition
 from claude_force.library.agents import AgentFolder, AgentLibrary, ConfiguredAgent, agent_folders, check_agent_name
+from claude_force.library.briefing import BriefedAgents
+from claude_force.library.context import Context
 from claude_force.library.disk import MAX_FILES, MAX_FOLDERS
+from claude_force.library.skills import SkillLibrary
 
 OLD = 1_000_000_000  # a time at which a file has long been settled
 
@@ -686,6 +689,26 @@ def test_threads_may_share_a_library(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         prompts = list(pool.map(lambda name: library.find(name).prompt, names * 5))
     assert prompts == names * 5
+
+
+def test_calls_at_once_look_once(tmp_path: Path) -> None:
+    """Whoever comes while one looks takes what it finds: a hundred calls a second apart do not walk a hundred times."""
+    os.utime(write(tmp_path / "scout.md"), (OLD, OLD))
+    looks: list[Context] = []
+    found: list[AgentDefinition] = []
+
+    def read() -> Context:
+        looks.append(Context())
+        if len(looks) == 1:
+            others = [pool.submit(lambda: found.append(agents.find("scout"))) for _ in range(4)]
+            wait(others, timeout=0.2)  # who does not wait for us looks meanwhile
+        return looks[-1]
+
+    agents = BriefedAgents(tree(tmp_path), SkillLibrary([]), read)
+    with ThreadPoolExecutor(4) as pool:
+        first = agents.find("scout")
+    assert [other is first for other in found] == [True] * 4
+    assert len(looks) == 1
 
 
 NAMES = st.sampled_from(["scout", "Scout", "name", "true", "7", "x y"])
