@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from claude_force.base.ports import Documents
 
 T = TypeVar("T")
+Kept = TypeVar("Kept", Circuit, Flow)
 
 FIRST_LOOK_S, LAST_LOOK_S = 0.02, 0.5
 
@@ -45,11 +46,7 @@ class SharedBreaker(CircuitBreaker):
         return f"{self._documents.owner}-{super()._name_caller()}"
 
     def _change(self, decide: "Callable[[Circuit, float], T]") -> T:
-        try:
-            return self._documents.change([self._document], Circuit, lambda kept, now_s: decide(kept[0], now_s))
-        except OSError as error:
-            self._documents.warn(error)
-            return super()._change(decide)
+        return _changed(self._documents, self._document, Circuit, decide, alone=super()._change)
 
 
 class SharedLimits(Limits):
@@ -72,8 +69,20 @@ class SharedLimits(Limits):
         return f"{self._documents.owner}-{super()._name_ticket()}"
 
     def _change(self, decide: "Callable[[Flow, float], T]") -> T:
-        try:
-            return self._documents.change([self._document], Flow, lambda kept, now_s: decide(kept[0], now_s))
-        except OSError as error:
-            self._documents.warn(error)
-            return super()._change(decide)
+        return _changed(self._documents, self._document, Flow, decide, alone=super()._change)
+
+
+def _changed(
+    documents: "Documents",
+    document: str,
+    kind: "type[Kept]",
+    decide: "Callable[[Kept, float], T]",
+    *,
+    alone: "Callable[[Callable[[Kept, float], T]], T]",
+) -> T:
+    """What the function says of what lies there, which it may change; while the server is away, of this process's."""
+    try:
+        return documents.change([document], kind, lambda kept, now_s: decide(kept[0], now_s))
+    except OSError as error:
+        documents.warn(error)
+        return alone(decide)

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from claude_force.base.ports import ReplyCache
-    from claude_force.base.records import Reply, Request
+    from claude_force.base.records import Request
     from claude_force.engine.parts import Turn
 
 # How often to look whether another process has its answer: a look costs 20 us, and an answer takes seconds.
 LOOK_EVERY_S = 0.05
 
 
-async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Reply]":
+async def answer(turn: "Turn", requests: "Sequence[Request]") -> str:
     """The answer to the first of these requests, or, where its model is not available, to one of the others."""
     use_cache, cache = turn.task.use_cache, turn.parts.cache
     if use_cache is False:
-        return await ask_models(turn, requests), turn.replies[-1]
+        return await ask_models(turn, requests)
     key = _key(turn, requests[0])
     agent = turn.task.agent_name
     if (
@@ -47,7 +47,7 @@ async def answer(turn: "Turn", requests: "Sequence[Request]") -> "tuple[str, Rep
     return await _share(turn, requests, key, flight="/".join((key, kind, turn.inference_geo or "", *models)))
 
 
-async def _share(turn: "Turn", requests: "Sequence[Request]", key: str, *, flight: str) -> "tuple[str, Reply]":
+async def _share(turn: "Turn", requests: "Sequence[Request]", key: str, *, flight: str) -> str:
     """Lead the flight, or wait for what its leader gets."""
     flights = turn.parts.traffic.flights
     seat = flights.board(flight, is_blocking=turn.outside.is_blocking)
@@ -60,7 +60,7 @@ async def _share(turn: "Turn", requests: "Sequence[Request]", key: str, *, fligh
                 raise deadline(turn)
         if seat.leads:
             text, outcome = await _lead(turn, requests, key, waits=not seat.flies_alone)
-            return text, outcome.reply
+            return text
     except ClaudeForceError as error:
         outcome = error if error.is_terminal else None
         raise
@@ -84,7 +84,7 @@ async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits:
     look = partial(cache.find, key, agent=agent, counts=True)
     if may_stall and reads:  # a look is a third of what claiming, looking and letting go take there
         if kept := await _looked_up(turn, "cache", look, may_stall=True):
-            return _given(turn, kept)[0], kept
+            return _given(turn, kept), kept
         look = partial(cache.find, key, agent=agent, counts=False)
     release: Callable[[], object] | None = None
     try:
@@ -92,7 +92,7 @@ async def _lead(turn: "Turn", requests: "Sequence[Request]", key: str, *, waits:
             if waits:
                 release = await finish(claim) if may_stall else claim()
             if kept := await _looked_up(turn, "cache", look, may_stall=may_stall):
-                return _given(turn, kept)[0], kept
+                return _given(turn, kept), kept
             if not waits:
                 break
             if not release:
@@ -147,9 +147,9 @@ def _fitting(turn: "Turn", kept: KeptReply | None) -> KeptReply | None:
     return None
 
 
-def _given(turn: "Turn", kept: KeptReply) -> "tuple[str, Reply]":
+def _given(turn: "Turn", kept: KeptReply) -> str:
     """An answer that this turn does not pay for; who streams gets it in one piece."""
     turn.kept = kept
     if turn.watch.on_text:
         turn.watch.on_text(kept.reply.text)
-    return read_answer(kept.reply, agent=turn.task.agent_name), kept.reply
+    return read_answer(kept.reply, agent=turn.task.agent_name)

@@ -86,7 +86,7 @@ async def run_prepared(outside: "Outside", parts: Parts, task: Task, prepared: "
         try:
             for warning in prepared.warnings:
                 turn.warn(warning)
-            text, _ = await answer(turn, (prepared.request, *prepared.fallbacks))
+            text = await answer(turn, (prepared.request, *prepared.fallbacks))
             books.close(turn)
         except WatcherError as error:
             turn.failure = type(error.error).__name__
