@@ -404,17 +404,15 @@ def test_a_slow_answer_is_none_of_its_business(face: Face) -> None:
 
 
 def test_a_misspelt_fallback_is_not_the_batchs_end(face: Face, project: Path) -> None:
-    """The error is that of the model that was meant, and a warning names the one that is unknown."""
+    """A warning names the one that is unknown; the next is asked, and without one the error is that of the model meant."""
     configure(project, defaults={"max_retries": 0})
     down = Rule(ApiFault(529), when=lambda request: "haiku" in model_of(request))
     heard: list[str] = []
-    with (
-        Simulator(answer="Fine.", rules=[down]) as simulator,
-        asking(face, simulator) as subject,
-        pytest.raises(OverloadedError),
-    ):
-        subject.execute_agent("reviewer", "x", fallback_models="sonet", on_warning=heard.append)
-    assert "'sonet' is unknown" in heard[-1]
+    with Simulator(answer="Fine.", rules=[down]) as simulator, asking(face, simulator) as subject:
+        with pytest.raises(OverloadedError):
+            subject.execute_agent("reviewer", "x", fallback_models="sonet", on_warning=heard.append)
+        assert "'sonet' is unknown" in heard[-1]
+        assert subject.execute_agent("reviewer", "x", fallback_models=["sonet", "opus"]).model == "claude-opus-5-5"
 
 
 @pytest.mark.parametrize("callback", ["on_text", "on_retry", "on_warning"])

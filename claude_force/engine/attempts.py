@@ -61,7 +61,8 @@ async def ask_models(turn: "Turn", requests: "Sequence[Request]") -> str:
             if first is None:
                 raise
             turn.warn(f"the fallback model {request.model!r} is unknown: {error.args[0]}")
-            raise first from error  # a misspelt fallback must not end the batch
+            if following is None:
+                raise first from error  # a misspelt fallback must not end the batch
     raise AssertionError("there is at least one request")
 
 
