@@ -26,7 +26,7 @@ from claude_force.base.records import WHOLE_STOP_REASONS, KeptReply, Reply
 from claude_force.base.usage import Usage
 from claude_force.stores.claims import Claims
 from claude_force.stores.entries import StoreAwayError, StoreBusyError, Stored, StoreError
-from claude_force.stores.seal import FORMAT, ForgedError, Sealer, UnreadableError, check_encryption
+from claude_force.stores.seal import ForgedError, Sealer, UnreadableError, check_encryption
 from claude_force.stores.secret import VARIABLE, Secret, file_secrets, given_secrets, secret_path
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, gc=
     thinking_tokens: int | None = None
     simulated: bool = False
     """True where no model was asked; such an answer is given to nobody who asks for a real one."""
-    format: int = FORMAT
 
 
 class CacheCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -159,10 +158,11 @@ class ResponseCache:
         environment: Mapping[str, str] = os.environ,
     ) -> None:
         hours = dict(agent_ttl_hours or {})
-        if not all(value > 0 for value in (ttl_hours, *hours.values())) or not 0 < max_size_mb < _MOST_MB:
+        are_sizes = 0 < max_size_mb < _MOST_MB and 0 <= memory_mb < _MOST_MB
+        if not (are_sizes and all(value > 0 for value in (ttl_hours, *hours.values()))):
             raise ConfigError(
                 f"the cache has the limits ttl_hours={ttl_hours!r}, agent_ttl_hours={agent_ttl_hours!r},"
-                f" max_size_mb={max_size_mb!r}; give more than 0, or enabled=False"
+                f" max_size_mb={max_size_mb!r}, memory_mb={memory_mb!r}; give more than 0, or enabled=False"
             )
         if encrypt:
             check_encryption()
@@ -291,8 +291,6 @@ class ResponseCache:
         """
         if not self._takes(entry.agent_name) or not entry.response or entry.stop_reason not in WHOLE_STOP_REASONS:
             return
-        if entry.hit_count or entry.format != FORMAT:
-            entry = msgspec.structs.replace(entry, hit_count=0, format=FORMAT)
         with self._lock:
             self._memory.put(entry)
         if (disk := self._disk()) is not None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import sqlite3
@@ -426,9 +427,19 @@ def test_a_peek_counts_for_nothing(tmp_path: Path) -> None:
     assert cache.peek(KEY, agent_name="linter") is None
 
 
+def test_what_was_asked_for_by_name_fails_as_ours(tmp_path: Path) -> None:
+    """Also where the file breaks after it was opened."""
+    cache = make(tmp_path)
+    put(cache)
+    sql(tmp_path, "DROP TABLE quarantine")
+    with pytest.raises(CacheError, match=r"cannot be used: .*quarantine"):
+        cache.clear()
+
+
 def test_an_empty_cache_has_figures(tmp_path: Path) -> None:
     """Nothing asked is 0.0%, and so it is where the cache is off, without a file."""
-    assert make(tmp_path).get_stats()["hit_rate"] == "0.0%"
+    stats = make(tmp_path).get_stats()
+    assert (stats["hit_rate"], stats["path"]) == ("0.0%", str(tmp_path / FILE_NAME))
     off = make(tmp_path / "off", enabled=False)
     assert (off.get_stats()["hit_rate"], (tmp_path / "off").exists()) == ("0.0%", False)
 
@@ -483,7 +494,19 @@ def test_memory_is_bounded_for_every_script(tmp_path: Path) -> None:
     assert 0 < stats["memory_mb"] <= 0.05
 
 
-@pytest.mark.parametrize("options", [{"ttl_hours": 0}, {"max_size_mb": -1}, {"agent_ttl_hours": {"a": 0}}], ids=repr)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ttl_hours": 0},
+        {"max_size_mb": -1},
+        {"max_size_mb": 1e9},
+        {"agent_ttl_hours": {"a": 0}},
+        {"memory_mb": -1},
+        {"memory_mb": math.nan},
+        {"memory_mb": math.inf},
+    ],
+    ids=repr,
+)
 def test_a_limit_that_is_none_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     """Nothing and less is a mistake; off is said otherwise."""
     with pytest.raises(ConfigError, match="enabled=False"):
