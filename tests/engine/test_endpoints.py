@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claude_force.base.config import Breaker, Config, Defaults
 from claude_force.base.endpoints import Endpoint
@@ -228,6 +230,25 @@ def test_all_endpoints_come_before_the_next_model() -> None:
     assert world.sent[:2] == [f"{one} haiku", f"{two} haiku"]
     assert len(world.sent) == 3
     assert world.sent[2].endswith("sonnet")
+
+
+@given(
+    names=st.lists(st.sampled_from(["haiku", "sonnet", "Opus", "claude-opus-5-5", "inherit", " "]), max_size=6),
+    down=st.sets(st.sampled_from(["haiku", "sonnet", "opus"])),
+)
+def test_each_model_is_asked_once(names: list[str], down: set[str]) -> None:
+    """In the order in which they are named, by whatever of their names, until one answers."""
+    world = World(A, max_retries=0)
+    world.says = {f"a {model}": BUSY for model in down}
+    order = ["haiku", *(name.lower().removeprefix("claude-").removesuffix("-5-5") for name in names)]
+    models = [model for model in dict.fromkeys(order) if model in {"haiku", "sonnet", "opus"}]
+    there = [number for number, model in enumerate(models) if model not in down]
+    if there:
+        assert world.run(fallback_models=tuple(names)) == "yes"
+    else:
+        with pytest.raises(OverloadedError):
+            world.run(fallback_models=tuple(names))
+    assert world.sent == [f"a {model}" for model in models[: there[0] + 1 if there else None]]
 
 
 def test_back_to_the_first_when_its_breaker_closes() -> None:

@@ -8,13 +8,14 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from claude_force.base.errors import CredentialsError, OverloadedError, RateLimitError, ServerError
 from claude_force.base.records import Allowance, RateLimits, Reply, Request
 from claude_force.base.usage import Usage
-from claude_force.engine.limits import Limits, Ticket
+from claude_force.engine.limits import SHORTEST_WAIT_S, Limits, Ticket
 
 OVERLOADED = OverloadedError("busy")
 
@@ -72,6 +73,33 @@ def test_the_headers_are_obeyed() -> None:
     assert limits.try_start(third) is None
 
 
+@given(
+    limit=st.integers(1, 30),
+    left=st.integers(0, 30),
+    pauses=st.lists(st.none() | st.floats(0, 70), max_size=12),
+)
+def test_no_window_has_more_than_the_limit(limit: int, left: int, pauses: list[float | None]) -> None:
+    """From any moment on no more go than were left then and came since; who waits as told goes."""
+    time, sent = Time(), [1000.0]
+    limits = Limits(time)
+    (first,) = started(limits)
+    left = min(left, limit)
+    limits.leave(first, reply(limits=RateLimits(seen_at_s=time.now_s, requests=Allowance(limit, left))))
+    ticket, wait = limits.join(request(), is_blocking=False), 60 / limit
+    for pause in pauses:  # `None`: as long as one was told
+        time.now_s += wait if pause is None else pause
+        may_go = pause is None
+        while (told := limits.try_start(ticket)) is None:
+            sent.append(time.now_s)
+            assert len(sent) < 1_000
+            ticket, may_go = limits.join(request(), is_blocking=False), False
+        assert not may_go or told <= SHORTEST_WAIT_S  # of rounding
+        wait = told
+    for number, (start_s, room) in enumerate([(1000.0, left), *((at_s, limit) for at_s in sent[1:])]):
+        for count, at_s in enumerate(sent[max(number, 1) :], 1):
+            assert count <= room + limit / 60 * (at_s - start_s) + 1e-6
+
+
 @pytest.mark.parametrize("kind", ["input_tokens", "output_tokens"])
 def test_tokens_are_reserved_by_what_answers_used(kind: str) -> None:
     """The estimate follows the usage, so requests are spaced by what they really cost."""
@@ -87,6 +115,34 @@ def test_tokens_are_reserved_by_what_answers_used(kind: str) -> None:
     started(limits, 2)
     third = limits.join(request(), is_blocking=False)
     assert limits.try_start(third) == pytest.approx(0.5, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["input_tokens", "output_tokens"])
+def test_what_was_reserved_too_much_is_put_back(kind: str) -> None:
+    """An answer that is shorter than the estimate makes room at once, also where it has no headers."""
+    limits = Limits(Time())
+    (first,) = started(limits)
+    known = RateLimits(seen_at_s=1000.0, **{kind: Allowance(60_000, 1_500)})
+    limits.leave(first, reply(Usage(input_tokens=1_000, output_tokens=1_000), known))
+    second, third = [limits.join(request(chars=3_500), is_blocking=False) for _ in range(2)]
+    assert limits.try_start(second) is None
+    assert limits.try_start(third)
+    limits.leave(second, reply(Usage(input_tokens=10, output_tokens=10)))
+    assert limits.try_start(third) is None
+
+
+def test_the_outlook_is_what_one_who_comes_now_would_meet() -> None:
+    """How long until there is room, and whether others are in the way; nothing is reserved for who only looks."""
+    time = Time()
+    limits = Limits(time)
+    assert limits.outlook(request()) == (0.0, False)
+    (first,) = started(limits)
+    limits.leave(first, RateLimitError("slow down", retry_after_s=7.0))
+    assert limits.outlook(request()) == (7.0, False)
+    time.now_s += 8
+    assert limits.outlook(request()) == (0.0, False)
+    started(limits)
+    assert limits.outlook(request()) == (0.0, True)
 
 
 def test_prompt_tokens_that_were_cached_do_not_count() -> None:

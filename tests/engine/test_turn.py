@@ -1,15 +1,19 @@
 """A turn's own time: with a clock that the test moves, and a world that answers as it is told."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TypeVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from claude_force.base.config import Config, Defaults
 from claude_force.base.endpoints import Endpoint
 from claude_force.base.errors import (
+    ApiError,
     ClaudeForceError,
     CredentialsError,
     DeadlineError,
@@ -41,7 +45,9 @@ class World:
         self.script = list(script)
         self.time_s = 0.0
         self.sent_with: list[float] = []
+        self.sent_at_s: list[float] = []
         self.pauses: list[float] = []
+        self.paused_until_s: list[float] = []
         self.entries: list[Execution] = []
 
     def now(self) -> datetime:
@@ -66,6 +72,7 @@ class World:
         self, request: Request, *, timeout_s: float, on_text: object, caching: object, endpoint: Endpoint
     ) -> Reply:
         self.sent_with.append(timeout_s)
+        self.sent_at_s.append(self.time_s)
         seconds, outcome = self.script.pop(0)
         self.time_s += seconds
         if isinstance(outcome, ClaudeForceError):
@@ -78,6 +85,7 @@ class World:
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.time_s += seconds
+        self.paused_until_s.append(self.time_s)
 
     async def wait(self, signal: Signal, *, timeout_s: float) -> None:
         await self.pause(timeout_s)
@@ -106,6 +114,27 @@ def test_each_attempt_gets_the_time_that_is_left() -> None:
     assert world.sent_with == [100, 89.75, 64.75]
     assert world.entries[0].duration_ms == 36_250
     assert world.entries[0].cost_usd == Decimal("0.5")
+
+
+TROUBLE = st.tuples(
+    st.floats(0, 60),
+    st.sampled_from([OverloadedError, ServerError, RateLimitError, TimedOutError]),
+    st.none() | st.floats(0, 60),
+)
+
+
+@given(trouble=st.lists(TROUBLE, max_size=8), max_retries=st.integers(0, 6))
+def test_nothing_is_begun_that_cannot_end_in_time(
+    trouble: list[tuple[float, type[ApiError], float | None]], max_retries: int
+) -> None:
+    """No pause reaches the deadline, no attempt has more than what is left, and there are no more than were allowed."""
+    script = [(seconds, kind("x", retry_after_s=asked)) for seconds, kind, asked in trouble]
+    world = World(*script, *[(1.0, REPLY)] * (max_retries + 1))
+    with suppress(ApiError, DeadlineError):
+        world.run(timeout_s=100, max_retries=max_retries)
+    assert len(world.sent_with) <= max_retries + 1
+    assert all(at_s + timeout_s <= 100.001 for at_s, timeout_s in zip(world.sent_at_s, world.sent_with, strict=True))
+    assert all(end_s < 100 for end_s in world.paused_until_s)
 
 
 def test_time_that_is_used_up_is_a_deadline() -> None:
