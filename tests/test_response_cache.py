@@ -25,7 +25,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from claude_force.base.clock import SystemClock
 from claude_force.base.errors import CacheError, ConfigError, TaskError
-from claude_force.response_cache import FILE_NAME, MB, CacheEntry, ResponseCache, cache_folder, key_of
+from claude_force.base.records import Reply
+from claude_force.base.usage import Usage
+from claude_force.response_cache import FILE_NAME, MB, CacheEntry, ResponseCache, cache_folder, entry_of, key_of
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES
 
 # More, where somebody has the time: the tests themselves see no variable that begins like these.
@@ -158,6 +160,14 @@ def test_all_facts_of_an_entry_come_back(tmp_path: Path) -> None:
     cache = make(tmp_path)
     cache.keep(kept)
     assert cache.lookup(KEY, agent_name="linter") == kept
+
+
+@pytest.mark.parametrize("usage", [None, Usage(input_tokens=90, output_tokens=4)], ids=["not counted", "counted"])
+def test_what_a_server_does_not_count_is_unknown(usage: Usage | None) -> None:
+    """And never 0."""
+    reply = Reply(model="m", text="Fine.", stop_reason="end_turn", usage=usage)
+    kept = entry_of(KEY, reply, agent="linter", task="Check it.", cost_usd=None, timestamp=0.0)
+    assert (kept.input_tokens, kept.output_tokens) == ((90, 4) if usage else (None, None))
 
 
 @pytest.mark.parametrize(
@@ -427,13 +437,17 @@ def test_a_peek_counts_for_nothing(tmp_path: Path) -> None:
     assert cache.peek(KEY, agent_name="linter") is None
 
 
-def test_what_was_asked_for_by_name_fails_as_ours(tmp_path: Path) -> None:
-    """Also where the file breaks after it was opened."""
+def test_a_file_may_break_after_it_was_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was asked for by name fails as ours; all else goes on without, and says so once."""
     cache = make(tmp_path)
     put(cache)
     sql(tmp_path, "DROP TABLE quarantine")
     with pytest.raises(CacheError, match=r"cannot be used: .*quarantine"):
         cache.clear()
+    sql(tmp_path, "DROP TABLE entries")
+    with caplog.at_level(logging.WARNING, "claude_force.cache"):
+        assert [got(cache), got(cache)] == [None, None]
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["the cache on disk is not asked"]
 
 
 def test_an_empty_cache_has_figures(tmp_path: Path) -> None:
@@ -585,6 +599,10 @@ def test_another_process_is_noticed(tmp_path: Path) -> None:
     mine, other = make(tmp_path, memory_mb=16, clock=clock), make(tmp_path, clock=clock)
     put(mine)
     put(other, response="Newer.")
+    clock.pass_time(1.1)
+    assert got(mine) == "Newer."
+    sql(tmp_path, "UPDATE entries SET sealed = x'00'")  # what is in memory is not looked up again
+    sql(tmp_path, "UPDATE totals SET generation = generation - 1")
     clock.pass_time(1.1)
     assert got(mine) == "Newer."
     other.clear()

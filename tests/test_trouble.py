@@ -143,8 +143,9 @@ def test_followers_get_the_text_and_keep_their_deadline(face: Face) -> None:
         leader = pool.submit(subject.execute_agent, "reviewer", "same")
         simulator.wait_until(lambda stats: stats.in_flight == 1)
         follower = pool.submit(subject.execute_agent, "reviewer", "same", on_text=pieces.append)
-        with pytest.raises(DeadlineError, match="0 attempts; it waited for the same request"):
+        with pytest.raises(DeadlineError, match="0 attempts; it waited for the same request") as caught:
             subject.execute_agent("reviewer", "same", timeout_seconds=0.05)
+        assert caught.value.exit_code == 1
         wait_for_followers(subject, 1)
         simulator.release()
         assert leader.result() == follower.result() == "Fine."
@@ -404,7 +405,7 @@ def test_a_slow_answer_is_none_of_its_business(face: Face) -> None:
 
 
 def test_a_misspelt_fallback_is_not_the_batchs_end(face: Face, project: Path) -> None:
-    """A warning names the one that is unknown; the next is asked, and without one the error is that of the model meant."""
+    """A warning names it; the next is asked, and where there is none, the error is that of the model that was meant."""
     configure(project, defaults={"max_retries": 0})
     down = Rule(ApiFault(529), when=lambda request: "haiku" in model_of(request))
     heard: list[str] = []

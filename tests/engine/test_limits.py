@@ -64,7 +64,8 @@ def test_the_headers_are_obeyed() -> None:
     limits = Limits(time)
     (first,) = started(limits)
     limits.leave(first, reply(limits=RateLimits(seen_at_s=time.now_s, requests=Allowance(60, 2))))
-    started(limits, 2)
+    ended, _ = started(limits, 2)
+    limits.leave(ended, reply())  # nothing new
     third = limits.join(request(), is_blocking=False)
     assert limits.try_start(third) == pytest.approx(1.0)
     time.now_s += 0.5
@@ -258,6 +259,19 @@ def test_a_lease_ends_by_itself() -> None:
     assert limits.try_start(waiting, lease_s=5) is None
     limits.leave(lost, reply())
     assert limits.try_start(limits.join(request(), is_blocking=False), lease_s=5) == math.inf
+
+
+def test_what_a_lost_one_reserved_is_nobodys() -> None:
+    """Headers that come after its lease are taken off what the others reserved, and no more."""
+    time = Time()
+    limits = Limits(time)
+    lost, known, waiting = [limits.join(request(), is_blocking=False) for _ in range(3)]
+    assert [limits.try_start(lost, lease_s=5), limits.try_start(known, lease_s=60)] == [None, None]
+    time.now_s += 5
+    assert limits.try_start(waiting, lease_s=60) is None
+    limits.leave(known, reply(limits=RateLimits(seen_at_s=time.now_s, requests=Allowance(60, 3))))
+    started(limits, 2)
+    assert limits.try_start(limits.join(request(), is_blocking=False)) == pytest.approx(1.0)
 
 
 class Api:

@@ -1,7 +1,7 @@
 """The retry rule: which errors pass, how long to wait, and never beyond the deadline."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from claude_force.base.errors import (
@@ -65,6 +65,7 @@ def test_only_what_passes_is_tried_again(error: ClaudeForceError, passing: bool)
     roll=st.floats(0, 1, exclude_max=True),
     asked=st.none() | st.floats(0, 1e9),
 )
+@example(attempt=1, left_s=5.0, roll=0.5, asked=5.0)
 def test_a_wait_ends_before_the_deadline(attempt: int, left_s: float, roll: float, asked: float | None) -> None:
     """Whatever the server asks, no wait reaches the deadline, and `retry-after` is waited in full or not at all."""
     wait = wait_s(
