@@ -6,6 +6,7 @@ the model, which the API keeps by itself. What the API takes of a schema is in `
 
 import functools
 import itertools
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,8 @@ def _validator(schema: str) -> "Validator":
         raise _unusable(f"is no JSON schema: {_short(f'{error.json_path}: {error.message}')}") from error
     except ValueError as error:
         raise _unusable(f"holds an address that is none: {error}") from error
+    except re.error as error:
+        raise _unusable(f"holds a pattern that is none: {error}") from error
     except RecursionError as error:
         raise _unusable("is nested too deeply") from error
     return kind(loaded, registry=registry)
@@ -98,7 +101,11 @@ def _check_references(schema: Mapping[str, Any], registry: "Registry[Any]", kind
             continue
         seen.add(id(part.contents))
         words = part.contents if isinstance(part.contents, Mapping) else {}
-        for reference in (words[word] for word in ("$ref", "$dynamicRef") if isinstance(words.get(word), str)):
+        for pattern in words.get("patternProperties", ()):  # neither this nor what a reference is says every draft
+            re.compile(pattern)
+        for reference in (words[word] for word in ("$ref", "$dynamicRef") if word in words):
+            if not isinstance(reference, str):
+                raise _unusable(f"refers to {reference!r}, which is no address")
             try:
                 found = resolver.lookup(reference)
             except Unresolvable as error:

@@ -18,6 +18,7 @@ PLAN = {
     "$defs": {"s": STEP},
 }
 
+DRAFT_4 = "http://json-schema.org/draft-04/schema#"  # says less of what a schema is
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "no object": (["type"], "is list"),
     "a set": ({"enum": {1}}, "set has no form in it"),
@@ -29,6 +30,8 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
     "another file": ({"items": {"$ref": "other.json"}}, "has no place 'other.json', and nothing is fetched"),
     "a place that is no schema": ({"$ref": "#/x", "x": 5}, "5 is not of type 'object'"),
     "a place behind a place": ({"$ref": "#/x", "x": {"y": {"$ref": "#/no"}, "$ref": "#/x/y"}}, "has no place '#/no'"),
+    "pattern of names": ({"$schema": DRAFT_4, "patternProperties": {"[": {}}}, "a pattern that is none"),
+    "a number for a place": ({"$schema": DRAFT_4, "items": {"$ref": 5}}, "refers to 5"),
     "draft": ({"$schema": 5}, r"\$schema"),
     "address": ({"$id": "http://[", "$ref": "a"}, "an address that is none"),
 }
