@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from claude_force.base.config import Breaker, Config, Defaults
 from claude_force.base.endpoints import Endpoint
@@ -72,6 +73,8 @@ def test_what_begins_alike_stays_together_and_what_is_short_is_spread() -> None:
     """All tasks of an agent go where the prompt cache has its prompt; where it keeps none, each goes by itself."""
     endpoints = [A, B, C]
     assert len({first(endpoints, LONG, f"task {number}") for number in range(100)}) == 1
+    skilled = [replace(request(LONG), skills=(f"skill {number} {LONG}",)) for number in range(20)]
+    assert len({in_order(endpoints, each)[0].name for each in skilled}) == 1
     assert set(Counter(first(endpoints, "Be kind.", f"task {number}") for number in range(100))) == {"a", "b", "c"}
 
 

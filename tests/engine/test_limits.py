@@ -177,9 +177,10 @@ def test_one_retry_after_holds_back_everybody() -> None:
     limits = Limits(time)
     one, other = started(limits, 2)
     limits.leave(one, RateLimitError("slow down", retry_after_s=7.0))
-    limits.leave(other, reply())
     waiting = [limits.join(request(), is_blocking=False) for _ in range(2)]
+    limits.leave(other, reply())
     assert [limits.try_start(ticket) for ticket in waiting] == [7.0, math.inf]
+    waiting[0].signal.listen(lambda: pytest.fail("what was before does not wake who was told to wait since"))
     time.now_s += 7
     assert [limits.try_start(ticket) for ticket in waiting] == [None, math.inf]  # one at a time, after trouble
     assert limits.window == 1.0
@@ -234,8 +235,8 @@ def test_a_blocking_turn_never_waits_for_its_own_thread() -> None:
     (first,) = started(limits)
     limits.leave(first, OVERLOADED)
     started(limits)
-    assert limits.try_start(limits.join(request(), is_blocking=False)) == math.inf
     assert limits.try_start(limits.join(request(), is_blocking=True)) is None
+    assert limits.try_start(limits.join(request(), is_blocking=False)) == math.inf
 
 
 def test_who_was_never_sent_says_nothing() -> None:

@@ -1,5 +1,7 @@
 """Which beginning of a request others can share, and what is remembered of it."""
 
+from functools import partial
+
 import pytest
 from msgspec.structs import replace
 
@@ -59,6 +61,71 @@ def send(warmth: Warmth, request: Request) -> Place:
     assert warmth.try_send(place, others="none", ttl="5m", can_wait=True, is_late=False)
     warmth.leave(place, has_answer=True)
     return place
+
+
+class Time(SystemClock):
+    """A clock that stands still until it is moved."""
+
+    now_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+def joined(warmth: Warmth, count: int) -> list[Place]:
+    """So many that share all but the task."""
+    places = [warmth.join(REQUEST, is_blocking=False) for _ in range(count)]
+    return [place for place in places if place]
+
+
+def may_go(warmth: Warmth, place: Place, *, is_late: bool = False) -> bool:
+    """Whether one goes that could wait."""
+    return warmth.try_send(place, others="none", ttl="5m", can_wait=True, is_late=is_late)
+
+
+def test_one_goes_first_and_calls_the_others() -> None:
+    """It alone is marked to be kept; at its first event all others go, and read. Then nothing is left of them."""
+    warmth = Warmth(Time())
+    places, called = joined(warmth, 3), list[int]()
+    assert [may_go(warmth, place) for place in places] == [True, False, False]
+    for number, place in enumerate(places[1:], 1):
+        place.called.listen(partial(called.append, number))
+    first = places[0].caching
+    assert first is not None
+    assert first.on_begin is not None
+    first.on_begin()
+    assert called == [1, 2]
+    assert [may_go(warmth, place) for place in places[1:]] == [True, True]
+    assert [place.caching and (place.caching.ends, place.caching.on_begin) for place in places[1:]] == [
+        (first.ends, None)
+    ] * 2
+    for place in places:
+        warmth.leave(place, has_answer=True)
+    assert {(entry.present, entry.leader, len(entry.waiting)) for entry in warmth._entries.values()} == {(0, None, 0)}
+
+
+def test_who_has_waited_in_vain_goes_in_the_firsts_stead() -> None:
+    """Only one of them does: the others then wait for that one."""
+    warmth = Warmth(Time())
+    _, second, third = places = joined(warmth, 3)
+    assert [may_go(warmth, place) for place in places] == [True, False, False]
+    assert may_go(warmth, second, is_late=True)
+    assert second.caching is not None
+    assert not may_go(warmth, third)
+    assert third.waits_for is second
+    warmth.leave(second, has_answer=False)
+    assert may_go(warmth, third)
+    assert third.caching is not None
+
+
+@pytest.mark.parametrize(("seconds", "is_kept"), [(299.9, True), (300, False)])
+def test_what_was_used_is_worth_keeping_for_five_minutes(seconds: float, is_kept: bool) -> None:  # noqa: FBT001 - a row
+    """As long as the prompt cache itself would have had it."""
+    time = Time()
+    warmth = Warmth(time)
+    send(warmth, REQUEST)
+    time.now_s += seconds
+    assert (send(warmth, REQUEST).caching is not None) is is_kept
 
 
 def test_not_everything_is_remembered() -> None:

@@ -137,6 +137,15 @@ def test_a_scan_keeps_nobody_from_writing(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_cleared_file_shrinks(tmp_path: Path) -> None:
+    """At once, with the log beside it."""
+    store = SqliteEntries(tmp_path / "x.db")
+    store.write("a", bytes(2_000_000), max_bytes=10**7)
+    assert store.clear() == 1
+    assert sum(file.stat().st_size for file in tmp_path.iterdir() if not file.name.endswith("-shm")) < 100_000
+    store.close()
+
+
 def test_closing_while_others_write_holds_up_nobody(tmp_path: Path) -> None:
     """What is closed under a writer's hands is opened anew, and no lock stays behind."""
     store = SqliteEntries(tmp_path / "x.db")
