@@ -177,6 +177,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     503: OverloadedError,
     529: OverloadedError,
 }
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NEXT_STEP: dict[type[ApiError], str] = {
     CredentialsError: "check ANTHROPIC_API_KEY and what it may do",
     AccountLimitError: "raise the limit or add credit in the Console; nothing more is sent",
@@ -184,6 +185,7 @@ _NEXT_STEP: dict[type[ApiError], str] = {
     RequestTooLargeError: "give less material",
     RateLimitError: "wait, or ask for fewer at once",
     OverloadedError: "try again later",
+    ProtocolError: "redirects are not followed, as the task would go along; check ANTHROPIC_BASE_URL",
 }
 
 
@@ -215,6 +217,8 @@ def _class_of(status: int, kind: str | None, code: object, said: str) -> type[Ap
         return AccountLimitError
     if status in {503, 529}:
         return OverloadedError
+    if status in _REDIRECTS:
+        return ProtocolError
     if kind in _BY_KIND:
         return _BY_KIND[kind]
     if status in _BY_STATUS:

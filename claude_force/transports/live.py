@@ -60,7 +60,7 @@ class LiveTransport:
 
                     base_url = endpoint.base_url or self._base_url
                     address = base_url or os.environ.get("ANTHROPIC_BASE_URL")
-                    http_client = _direct_client(address) if _is_loopback(address) else anthropic.DefaultHttpxClient()
+                    http_client = _direct_client(address) if _is_loopback(address) else _client()
                     client = anthropic.Anthropic(
                         api_key=_key_of(endpoint) or self._api_key,
                         base_url=base_url,
@@ -176,7 +176,7 @@ class AsyncLiveTransport:
                     base_url=base_url,
                     max_retries=0,
                     http_client=anthropic.DefaultAioHttpClient(
-                        trust_env=not _is_loopback(address), verify=_certificates(address)
+                        trust_env=not _is_loopback(address), verify=_certificates(address), follow_redirects=False
                     ),
                 )
                 _check_allowed(str(client.base_url))
@@ -365,13 +365,18 @@ def _is_loopback(base_url: str | None) -> bool:
         return False
 
 
-def _direct_client(base_url: str | None) -> "anthropic.DefaultHttpxClient":
-    """The SDK's HTTP client without what the environment says: it takes proxies from there whatever `trust_env` is."""
+def _client(**options: Any) -> "anthropic.DefaultHttpxClient":  # noqa: ANN401 - the SDK's own
+    """The SDK's HTTP client, but for redirects: the task would go along, to whomever an answer names."""
     import anthropic  # noqa: PLC0415 - see the module's docstring
-    import httpx2  # noqa: PLC0415
 
-    transport = httpx2.HTTPTransport(trust_env=False, verify=_certificates(base_url))
-    return anthropic.DefaultHttpxClient(trust_env=False, transport=transport)
+    return anthropic.DefaultHttpxClient(follow_redirects=False, **options)
+
+
+def _direct_client(base_url: str | None) -> "anthropic.DefaultHttpxClient":
+    """Without what the environment says: it takes proxies from there whatever `trust_env` is."""
+    import httpx2  # noqa: PLC0415 - see the module's docstring
+
+    return _client(trust_env=False, transport=httpx2.HTTPTransport(trust_env=False, verify=_certificates(base_url)))
 
 
 def _certificates(base_url: str | None) -> "ssl.SSLContext | bool":

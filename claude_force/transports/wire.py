@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from claude_force.base.records import Caching, Request
 
 SIMULATED_HEADER = "x-claude-force-simulated"
+MOST_TOKENS = 2**53
+"""Nobody can count to more than this: the sums of such counts would fit no ledger, and no clock's floats."""
+
+Kind = TypeVar("Kind")
+
+
+def _decoded(data: bytes | str, kind: type[Kind]) -> Kind:
+    """What the server said, checked. Raises `msgspec.DecodeError`, for what is nested without an end as well."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except RecursionError as error:
+        raise msgspec.DecodeError("it is nested too deeply") from error
 
 
 def to_parameters(
@@ -82,8 +94,18 @@ class _Usage(msgspec.Struct):
 
 
 class _Block(msgspec.Struct):
+    """A block of an answer, or what is added to one; those of another type may hold anything."""
+
     type: str
-    text: str = ""
+    text: Any = ""
+
+    def words(self, type_: str) -> str:
+        """Its text, if it is of this type."""
+        if self.type != type_:
+            return ""
+        if not isinstance(self.text, str):
+            raise msgspec.ValidationError(f"Expected `str` as the text of {type_!r}")
+        return self.text
 
 
 class _StopDetails(msgspec.Struct):
@@ -154,11 +176,11 @@ class StreamFailed(Exception):  # noqa: N818 - a signal between wire and foreign
 
 def read_body(body: bytes, headers: Mapping[str, str]) -> Reply:
     """The reply in a plain answer. Raises `msgspec.DecodeError` where it is none."""
-    return _plain_reply(msgspec.json.decode(body, type=_Message), dict(headers.items()))
+    return _plain_reply(_decoded(body, _Message), dict(headers.items()))
 
 
 def _plain_reply(message: _Message, headers: Mapping[str, str]) -> Reply:
-    text = "".join(block.text for block in message.content if block.type == "text")
+    text = "".join(block.words("text") for block in message.content)
     return _reply(message, text, headers, read_limits(headers))
 
 
@@ -172,7 +194,7 @@ class _Models(msgspec.Struct):
 
 def read_models(body: bytes) -> list[str]:
     """The ids in a list of models. Raises `msgspec.DecodeError` where it is none."""
-    return [model.id for model in msgspec.json.decode(body, type=_Models).data]
+    return [model.id for model in _decoded(body, _Models).data]
 
 
 class _Count(msgspec.Struct):
@@ -181,7 +203,7 @@ class _Count(msgspec.Struct):
 
 def read_count(body: bytes) -> int:
     """The number of tokens. Raises `msgspec.DecodeError` where there is none."""
-    return msgspec.json.decode(body, type=_Count).input_tokens
+    return _decoded(body, _Count).input_tokens
 
 
 class _Counts(msgspec.Struct):
@@ -226,12 +248,12 @@ class _Entry(msgspec.Struct):
 
 def read_batch(body: bytes) -> BatchStatus:
     """How a batch stands. Raises `msgspec.DecodeError` where it is none."""
-    return _status(msgspec.json.decode(body, type=_Batch))
+    return _status(_decoded(body, _Batch))
 
 
 def read_batches(body: bytes) -> tuple[list[BatchStatus], bool]:
     """One page of a list of batches, and whether there are more. Raises `msgspec.DecodeError` where it is none."""
-    page = msgspec.json.decode(body, type=_Batches)
+    page = _decoded(body, _Batches)
     return [_status(batch) for batch in page.data], page.has_more
 
 
@@ -249,7 +271,7 @@ def _status(batch: _Batch) -> BatchStatus:
 
 def read_custom_id(line: bytes) -> str:
     """Of which entry this line of a batch's results is."""
-    return msgspec.json.decode(line, type=_Entry).custom_id
+    return _decoded(line, _Entry).custom_id
 
 
 def read_result(line: bytes, *, is_simulated: bool) -> tuple[str, Reply | ErrorBody | str]:
@@ -257,7 +279,7 @@ def read_result(line: bytes, *, is_simulated: bool) -> tuple[str, Reply | ErrorB
 
     An entry has no request id; it is known by its `custom_id`.
     """
-    entry = msgspec.json.decode(line, type=_Entry)
+    entry = _decoded(line, _Entry)
     result = entry.result
     if result.type == "succeeded" and result.message is not None:
         headers = {"request-id": entry.custom_id} | ({SIMULATED_HEADER: "true"} if is_simulated else {})
@@ -303,8 +325,8 @@ def _allowance(headers: Mapping[str, str], kind: str) -> Allowance | None:
         remaining = int(headers.get(f"anthropic-ratelimit-{kind}-remaining", ""))
     except ValueError:
         return None
-    # Gateways say -1 for "no limit"; and nobody can count to more than the clock's floats can.
-    return Allowance(limit, min(max(remaining, 0), limit)) if 0 < limit < 2**53 else None
+    # Gateways say -1 for "no limit".
+    return Allowance(limit, min(max(remaining, 0), limit)) if 0 < limit < MOST_TOKENS else None
 
 
 def _usage(usage: _Usage | None) -> Usage | None:
@@ -325,8 +347,8 @@ def _usage(usage: _Usage | None) -> Usage | None:
         thinking_tokens=usage.output_tokens_details.thinking_tokens if usage.output_tokens_details else None,
         inference_geo=usage.inference_geo,
     )
-    is_possible = min(counts.input_tokens, counts.cache_read_tokens, counts.cache_write_5m_tokens, for_1h) >= 0
-    return counts if is_possible and counts.output_tokens >= 0 else None
+    said = (counts.input_tokens, counts.cache_read_tokens, counts.cache_write_5m_tokens, for_1h, counts.output_tokens)
+    return counts if all(0 <= count < MOST_TOKENS for count in (*said, counts.thinking_tokens or 0)) else None
 
 
 class Assembly:
@@ -356,26 +378,24 @@ class Assembly:
         """
         match event:
             case "message_start":
-                self._message = msgspec.json.decode(data, type=_MessageStart).message
+                self._message = _decoded(data, _MessageStart).message
                 if self._on_begin:
                     self._on_begin()
             case "content_block_start":
-                return self._keep(msgspec.json.decode(data, type=_BlockStart).content_block, "text")
+                return self._keep(_decoded(data, _BlockStart).content_block.words("text"))
             case "content_block_delta":
-                return self._keep(msgspec.json.decode(data, type=_BlockDelta).delta, "text_delta")
+                return self._keep(_decoded(data, _BlockDelta).delta.words("text_delta"))
             case "message_delta":
-                self._finish(msgspec.json.decode(data, type=_MessageDelta))
+                self._finish(_decoded(data, _MessageDelta))
             case "error":
-                raise StreamFailed(msgspec.json.decode(data, type=_ErrorEvent).error)
+                raise StreamFailed(_decoded(data, _ErrorEvent).error)
         return ""
 
-    def _keep(self, block: _Block, kind: str) -> str:
-        if block.type != kind:
-            return ""
-        if self._ttft_s is None and block.text:
+    def _keep(self, text: str) -> str:
+        if self._ttft_s is None and text:
             self._ttft_s = time.monotonic() - self._asked_at_s
-        self._texts.append(block.text)
-        return block.text
+        self._texts.append(text)
+        return text
 
     def _finish(self, end: _MessageDelta) -> None:
         """The last event's word on why it ended, and its counts, which add to or replace those of the start."""

@@ -343,6 +343,8 @@ def test_an_error_of_another_shape(ask: Ask, error: object) -> None:
         ({"cache_creation": {"ephemeral_5m_input_tokens": 2, "ephemeral_1h_input_tokens": None}}, (2, 0)),
         ({"cache_creation_input_tokens": 3, "cache_creation": {"ephemeral_1h_input_tokens": 4}}, None),
         ({"cache_read_input_tokens": -1}, None),
+        ({"output_tokens_details": {"thinking_tokens": -1}}, None),
+        ({"output_tokens": 2**53}, None),
     ],
     ids=str,
 )
@@ -561,6 +563,16 @@ def test_the_switch_forbids_real_calls(ask: Ask) -> None:
         ask("https://api.anthropic.com")
 
 
+@pytest.mark.parametrize("status", [302, 307])
+def test_a_redirect_is_not_followed(ask: Ask, status: int) -> None:
+    """The task goes where the user says, and to nobody whom an answer names."""
+    with Simulator() as other:
+        elsewhere = ApiFault(status, headers={"location": f"{other.base_url}/v1/messages"})
+        with Simulator(faults=[elsewhere]) as simulator, pytest.raises(ProtocolError, match="not followed"):
+            ask(simulator.base_url)
+        assert other.requests == ()
+
+
 def stream_of(*events: dict[str, Any]) -> NotMessages:
     """A stream that a server of another make may send."""
     body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
@@ -568,11 +580,13 @@ def stream_of(*events: dict[str, Any]) -> NotMessages:
 
 
 def test_a_server_that_does_not_count(ask: Ask) -> None:
-    """An answer of a server that imitates the API without usage is an answer, with unknown usage."""
-    body = json.dumps(MESSAGE | {"content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"})
+    """An answer without usage, and with a block that nobody knows yet, is an answer, with unknown usage."""
+    unknown = {"type": "hologram", "text": {"depth": 3}}
+    body = json.dumps(MESSAGE | {"content": [unknown, {"type": "text", "text": "hi"}], "stop_reason": "end_turn"})
     plain = NotMessages(body=body, content_type="application/json")
     streamed = stream_of(
         {"type": "message_start", "message": MESSAGE},
+        {"type": "content_block_start", "index": 0, "content_block": unknown},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
         {"type": "content_block_stop", "index": 0},
@@ -592,6 +606,7 @@ def test_a_server_that_does_not_count(ask: Ask) -> None:
         {"type": "message_start", "message": {"type": "message", "model": 5}},
         {"type": "content_block_start", "index": 0},
         {"type": "content_block_delta", "index": 0, "delta": {}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": 5}},
         {"type": "error"},
         {"type": "message_delta"},
     ],
@@ -602,6 +617,16 @@ def test_an_event_of_another_shape(ask: Ask, event: dict[str, Any]) -> None:
     stream = stream_of({"type": "message_start", "message": MESSAGE}, event)
     with Simulator(faults=[stream]) as simulator, pytest.raises(ProtocolError, match="no Messages API reply"):
         ask(simulator.base_url, on_text=lambda _: None)
+
+
+@plain_and_streamed
+def test_an_answer_that_is_nested_without_an_end(ask: Ask, streamed: bool) -> None:  # noqa: FBT001 - a row of a table
+    """It is no answer, and says so as ours: no parser's own limit leaves as an error of Python's."""
+    deep = '{"x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    body = f"event: message_start\ndata: {deep}\n\n" if streamed else deep
+    fault = NotMessages(body=body, content_type="text/event-stream" if streamed else "application/json")
+    with Simulator(faults=[fault]) as simulator, pytest.raises(ProtocolError, match="no Messages API reply"):
+        ask(simulator.base_url, on_text=listener(streamed))
 
 
 def test_what_the_watcher_raises_is_passed_on(ask: Ask) -> None:
