@@ -26,7 +26,15 @@ import pytest
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
 from claude_force.base.clock import SystemClock
-from claude_force.base.errors import ApiError, BatchError, BatchNotFoundError, CredentialsError, ServerError
+from claude_force.base.errors import (
+    BatchEntryError,
+    BatchError,
+    BatchNotFoundError,
+    CredentialsError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+)
 from claude_force.base.pricing import Prices
 from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
@@ -34,10 +42,7 @@ from claude_force.engine.request import Task
 from claude_force.orchestrator import Project
 from claude_force.testing import (
     ApiFault,
-    BadJson,
-    CutStream,
     Disconnect,
-    Fault,
     Hang,
     NotMessages,
     Rule,
@@ -334,6 +339,34 @@ def test_a_server_that_is_away_for_a_while(served: Any) -> None:
     assert len(posted(simulator)) == 1
 
 
+def test_what_the_server_says_is_asked_for_again(served: Any) -> None:
+    """The list of batches, the results, and those that end early, as a cut connection may: nothing is paid twice."""
+    simulator, outside = served(
+        Rule(Disconnect(), when=at("POST", "/batches"), times=1),
+        Rule(ApiFault(529), when=at("GET", "/batches"), times=2),
+        Rule(ApiFault(500), when=at("GET", "/results"), times=1),
+        Rule(NotMessages(body=""), when=at("GET", "/results"), times=2),
+    )
+    assert outside.execute("one") == ["ok"]
+    assert len(outside.warnings) == 1 + 2 + 1
+    assert simulator.stats.calls["/v1/messages/batches/{id}/results"] == 1 + 2 + 1
+
+
+def test_what_the_server_leaves_out_has_no_answer(served: Any) -> None:
+    """It is believed where it says the same again and again, or the batch would never end."""
+    _, outside = served(Rule(NotMessages(body=""), when=at("GET", "/results")))
+    (outcome,) = outside.execute("one")
+    assert isinstance(outcome, BatchEntryError)
+
+
+def test_no_batch_waits_for_a_year_to_be_sent(served: Any) -> None:
+    """A server may say anything in `retry-after`."""
+    _, outside = served(Rule(ApiFault(429, retry_after=3600 * 24 * 365), when=at("POST", "/batches"), times=1))
+    with pytest.raises(RateLimitError):
+        outside.execute("one")
+    assert outside.execute("one") == ["ok"]
+
+
 def test_a_batch_that_the_server_does_not_know(served: Any) -> None:
     """It may be of another workspace, so it is not sent again unasked."""
     simulator, outside = served(Rule(ApiFault(404), when=lambda request: "/batches/" in request.path, times=1))
@@ -374,11 +407,11 @@ def test_what_no_cache_keeps_is_left_for_who_asked(served: Any) -> None:
     assert len(posted(simulator)) == 1
 
 
-@pytest.mark.parametrize("fault", [BadJson(), CutStream(), NotMessages()])
-def test_results_that_are_none(served: Any, fault: Fault) -> None:
+@pytest.mark.parametrize("body", ["<html>", '{"custom_id": "a', f'{{"custom_id": {"[" * 100_000}'])
+def test_results_that_are_none(served: Any, body: str) -> None:
     """Are an error of ours, and the batch stays to be collected."""
-    simulator, outside = served(Rule(fault, when=at("GET", "/results"), times=1))
-    with pytest.raises(ApiError):
+    simulator, outside = served(Rule(NotMessages(body=body), when=at("GET", "/results"), times=1))
+    with pytest.raises(ProtocolError):
         outside.execute("one")
     assert outside.execute("one") == ["ok"]
     assert len(posted(simulator)) == 1

@@ -36,7 +36,7 @@ from decimal import Decimal
 from functools import partial
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -80,11 +80,15 @@ if TYPE_CHECKING:
     from claude_force.base.ports import OnText
     from claude_force.engine.outside import Outside
 
+T = TypeVar("T")
 Outcome = AgentResult | ClaudeForceError
 OnStatus = Callable[[BatchStatus], None]
 """Called whenever a server has said how a batch of ours stands."""
 OnOutcome = Callable[[int, Outcome], None]
 """Called with a task's place in the input, and how it ended, as soon as that is known."""
+
+Results = Mapping[str, Reply | ClaudeForceError]
+"""What became of each entry, by `custom_id`."""
 
 Take = Callable[[str, Outcome], None]
 """Called with the key of an answer that was collected."""
@@ -95,8 +99,10 @@ MOST_ENTRIES = 10_000
 MOST_BYTES = 64 * 1024 * 1024
 # Most batches end within an hour, some within minutes.
 FIRST_POLL_S, LAST_POLL_S, POLL_GROWTH = 5.0, 60.0, 1.5
-# So many polls may fail one after the other: some ten minutes without a network.
-MOST_FAILED_POLLS = 12
+# So many questions may fail one after the other: some ten minutes without a network. No more is spent on sending.
+MOST_FAILURES, LAST_SEND_S = 12, 600.0
+# So often results are asked for that lack some: a connection that was cut may look like the end of them.
+MOST_LOOKS = 4
 # For so long a request that was on its way when its sender died may still be taken.
 GRACE = timedelta(minutes=2)
 # By so much the server's clock may be off ours.
@@ -311,7 +317,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         record = await self._sent(outside, id_, watch)
         try:
             await self._ended(outside, record, watch)
-            return await self.collect(outside, record, wanted=wanted, take=take)
+            results = await self._results(outside, record, watch)
+            return await self.collect(outside, record, results, wanted=wanted, take=take)
         except BatchNotFoundError as error:
             if self.parts.clock.now() - record.sent_at <= RESULTS_KEPT:
                 raise
@@ -340,7 +347,9 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             ):
                 continue
             try:
-                await self.collect(outside, record, ended_run=ended_run)
+                results = await outside.apart(partial(self.server(record).results, record.batch_id or ""))
+                if len(results) >= record.entries:  # else the connection was cut, and who wants it looks again
+                    await self.collect(outside, record, results, ended_run=ended_run)
             except ClaudeForceError as error:
                 watch.warn(f"the batch {record.batch_id} is not collected to its end: {error}")
 
@@ -359,6 +368,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         entries = await outside.call(lambda: self.store.entries(id_))
         asked, server = _asked(entries, endpoint), self.servers(endpoint)
         failures, clock = 0, self.parts.clock
+        ends_s = clock.monotonic() + LAST_SEND_S
         while True:
             try:
                 await outside.finish(partial(self._hold, id_, entries, asked))
@@ -368,8 +378,8 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
                     watch.warn(f"it is not known whether the server has taken the batch, which is found out: {error}")
                     return
                 failures += 1
-                retries = self.parts.config.defaults.max_retries
-                wait = wait_s(error, attempt=failures, max_retries=retries, left_s=math.inf, roll=clock.roll())
+                retries, left_s = self.parts.config.defaults.max_retries, ends_s - clock.monotonic()
+                wait = wait_s(error, attempt=failures, max_retries=retries, left_s=left_s, roll=clock.roll())
                 if wait is None:
                     await outside.finish(partial(self._forget, id_, entries))
                     raise
@@ -491,11 +501,11 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         if record is None or record.batch_id is not None:
             return
         server = self.server(record)
-        listed = await outside.apart(lambda: server.list_since(record.sent_at - SKEW))
+        listed = await self._heard(outside, lambda: server.list_since(record.sent_at - SKEW), id_, watch)
         known = {each.batch_id for each in records}
         may_be_it = [status for status in listed if status.id not in known and status.entries == record.entries]
         for status in may_be_it:
-            if status.ended_at is not None and await self._is_ours(outside, server, status, id_):
+            if status.ended_at is not None and await self._is_ours(outside, server, status, id_, watch):
                 await outside.finish(partial(self.store.sent, id_, status.id))
                 return
         now = self.parts.clock.now()
@@ -503,30 +513,38 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
             await outside.finish(lambda: self.store.renew(id_, now))
             await self._send(outside, id_, self.endpoint(record), watch)
 
-    async def _is_ours(self, outside: "Outside", server: "BatchServer", status: BatchStatus, id_: str) -> bool:
+    async def _is_ours(
+        self, outside: "Outside", server: "BatchServer", status: BatchStatus, id_: str, watch: BatchWatch
+    ) -> bool:
         if status.is_archived:
             return False
-        custom_id = await outside.apart(partial(server.first_custom_id, status.id))
+        custom_id = await self._heard(outside, partial(server.first_custom_id, status.id), id_, watch)
         return custom_id is not None and custom_id.endswith(f"-{id_}")
 
     async def _ended(self, outside: "Outside", record: BatchRecord, watch: BatchWatch) -> None:
-        """Poll until it has ended. A server that cannot be reached for a while is no reason to leave it."""
+        """Poll until it has ended."""
         batch_id, server = record.batch_id or "", self.server(record)
+        poll_s = FIRST_POLL_S
+        while True:
+            status = await self._heard(outside, lambda: server.show(batch_id), batch_id, watch)
+            if watch.on_status:
+                watch.on_status(status)
+            if status.status == "ended":
+                return
+            await outside.pause(poll_s)
+            poll_s = min(poll_s * POLL_GROWTH, LAST_POLL_S)
+
+    async def _heard(self, outside: "Outside", ask: Callable[[], T], batch: str, watch: BatchWatch) -> T:
+        """What the server says. One that cannot be reached for a while is no reason to leave a batch."""
         failures, poll_s = 0, FIRST_POLL_S
         while True:
             try:
-                status = await outside.apart(lambda: server.show(batch_id))
+                return await outside.apart(ask)
             except ApiError as error:
                 failures += 1
-                if not is_passing(error) or failures > MOST_FAILED_POLLS:
+                if not is_passing(error) or failures > MOST_FAILURES:
                     raise
-                watch.warn(f"the batch {batch_id} could not be asked for, and is again: {error}")
-            else:
-                failures = 0
-                if watch.on_status:
-                    watch.on_status(status)
-                if status.status == "ended":
-                    return
+                watch.warn(f"the batch {batch} could not be asked for, and is again: {error}")
             await outside.pause(poll_s)
             poll_s = min(poll_s * POLL_GROWTH, LAST_POLL_S)
 
@@ -536,6 +554,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         self,
         outside: "Outside",
         record: BatchRecord,
+        results: "Results",
         *,
         wanted: Mapping[str, BatchTurn] = _NOBODY,
         take: Take | None = None,
@@ -549,7 +568,6 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         """
         batch_id, id_ = record.batch_id or "", record.id
         endpoint = self.endpoint(record)
-        results = await outside.apart(lambda: self.servers(endpoint).results(batch_id))
         while not (release := await outside.call(lambda: self.store.claim(id_))):
             await outside.pause(FIRST_POLL_S)
         try:
@@ -581,6 +599,16 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         finally:
             release()
 
+    async def _results(self, outside: "Outside", record: BatchRecord, watch: BatchWatch) -> "Results":
+        """What became of each entry; what the server leaves out again and again has no answer."""
+        batch_id, server = record.batch_id or "", self.server(record)
+        for _ in range(MOST_LOOKS):
+            results = await self._heard(outside, lambda: server.results(batch_id), batch_id, watch)
+            if len(results) >= record.entries:
+                break
+            await outside.pause(FIRST_POLL_S)
+        return results
+
     def _are_kept(self, entries: Sequence[BatchEntry], answers: Mapping[str, Outcome], ended_run: str | None) -> bool:
         """Whether the cache has all whole answers that are wanted: it may be off, full, or not asked to keep them."""
         cache = self.parts.cache
@@ -602,7 +630,7 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
         self,
         outside: "Outside",
         entry: BatchEntry,
-        results: "Mapping[str, Reply | ClaudeForceError]",
+        results: "Results",
         record: BatchRecord,
         booked: Collection[str],
         wanted: Mapping[str, BatchTurn],
