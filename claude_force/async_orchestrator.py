@@ -24,7 +24,7 @@ from claude_force.engine.faces import Awaiting, run_now
 from claude_force.engine.retry import wait_s
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
-from claude_force.orchestrator import NO_OPTIONS, AgentTask, CallOptions, Project, WorkflowOptions, each, prepare
+from claude_force.orchestrator import AgentTask, CallOptions, Project, WorkflowOptions, each, task_of, watch_of
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from claude_force.agent_memory import AgentMemory
     from claude_force.base.config import Config, Settings
-    from claude_force.base.ports import CountingTransport, OnRetry, OnText, UseCache
-    from claude_force.base.records import AgentDefinition, Effort, Material, Request
+    from claude_force.base.ports import CountingTransport, UseCache
+    from claude_force.base.records import AgentDefinition, Material, Request
     from claude_force.base.results import WorkflowResult
     from claude_force.engine.batching import OnOutcome, OnStatus
     from claude_force.engine.request import Others
@@ -201,68 +201,25 @@ class AsyncAgentOrchestrator:
 
     # ------------------------------------------------------------ doing
 
-    async def execute_agent(
-        self,
-        agent_name: str,
-        task: str,
-        *,
-        files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]" = (),
-        materials: Iterable["Material"] = (),
-        model: str | None = None,
-        effort: "Effort | None" = None,
-        max_tokens: int | None = None,
-        timeout_seconds: float | None = None,
-        attempt_timeout_seconds: float | None = None,
-        fallback_models: Iterable[str] | None = None,
-        use_memory: bool | None = None,
-        use_cache: "UseCache" = None,
-        temperature: float | None = None,
-        on_text: "OnText | None" = None,
-        on_retry: "OnRetry | None" = None,
-        on_warning: "OnText | None" = None,
-        output_schema: Mapping[str, Any] | None = None,
-        skills: "Iterable[str] | LoadedSkills" = NO_SKILLS,
-        project_context: bool | None = None,
-        inference_geo: str | None = None,
-    ) -> AgentResult:
+    async def execute_agent(self, agent_name: str, task: str, **options: Unpack[CallOptions]) -> AgentResult:
         """Same as `AgentOrchestrator.execute_agent`, awaited. Cancelling it closes its connection at once."""
-        options = CallOptions(
-            files=files,
-            materials=materials,
-            model=model,
-            effort=effort,
-            max_tokens=max_tokens,
-            timeout_seconds=timeout_seconds,
-            attempt_timeout_seconds=attempt_timeout_seconds,
-            fallback_models=fallback_models,
-            use_memory=use_memory,
-            use_cache=use_cache,
-            temperature=temperature,
-            on_text=on_text,
-            on_retry=on_retry,
-            on_warning=on_warning,
-            output_schema=output_schema,
-            skills=skills,
-            project_context=project_context,
-            inference_geo=inference_geo,
-        )
         return await self._execute(agent_name, task, options)
 
     async def _execute(
         self, agent_name: str, task: str, options: CallOptions, *, others: "Callable[[], Others] | None" = None
     ) -> AgentResult:
         """One call; `others` says of one of many who shares the beginning of its prompt."""
-        facts: dict[str, Any] = {**NO_OPTIONS, **options}
-        files = [await _read_material(file) for file in each(facts.pop("files"))]
-        facts["materials"] = (*files, *facts["materials"])
-        if not isinstance(facts["skills"], LoadedSkills):
-            facts["skills"] = await asyncio.to_thread(self._project.load_skills, facts["skills"])
-        request, watch = prepare(agent_name, task, **facts)
+        files = [await _read_material(file) for file in each(options.get("files", ()))]
+        skills = options.get("skills", NO_SKILLS)
+        if not isinstance(skills, LoadedSkills):
+            skills = await asyncio.to_thread(self._project.load_skills, skills)
+        materials = (*files, *options.get("materials", ()))
+        asked = task_of(agent_name, task, options, materials=materials, skills=skills)
         if others is not None:
-            request = msgspec.structs.replace(request, others=others)
+            asked = msgspec.structs.replace(asked, others=others)
         lane = self._lane()
         async with lane.places:
-            return await run_turn(lane.outside, self._project.parts, request, watch)
+            return await run_turn(lane.outside, self._project.parts, asked, watch_of(options))
 
     async def execute_multiple(
         self,

@@ -10,25 +10,22 @@ from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
-from claude_force.base.briefing import NO_SKILLS
 from claude_force.base.config import Routing
-from claude_force.base.errors import InputError, TaskError
+from claude_force.base.errors import InputError
 from claude_force.base.models import TIERS, resolve_model, tier_of
 from claude_force.base.records import ModelRecommendation
 from claude_force.engine.cascade import CascadeResult, Judge, run_cascade
 from claude_force.engine.faces import Blocking, run_now
-from claude_force.engine.parts import Watch
-from claude_force.engine.request import Task, check_task, named_model
+from claude_force.engine.request import check_task, named_model
 from claude_force.insight.models import read_model_stats
-from claude_force.library.materials import read_material
-from claude_force.orchestrator import AgentOrchestrator, CallOptions, Project, each
+from claude_force.orchestrator import AgentOrchestrator, CallOptions, Project, watch_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from claude_force.base.models import Tier
     from claude_force.base.records import AgentDefinition
     from claude_force.engine.cascade import Check
+    from claude_force.engine.parts import Watch
+    from claude_force.engine.request import Task
     from claude_force.insight.models import ModelStats
 
 __all__ = ["CostEstimate", "HybridOrchestrator", "ModelRecommendation"]
@@ -149,14 +146,14 @@ class HybridOrchestrator(AgentOrchestrator):
 
         Without an agent, the task alone counts. Raises `InputError` as `execute_agent` does.
         """
-        asked = asked_of(self._project, "" if agent is None else agent, task, options)
+        asked = self._project.asked("" if agent is None else agent, task, options)
         return self._recommendation(asked, None if agent is None else self._find(agent))
 
     def estimate_cost(self, task: str, agent: str, **options: Unpack[CallOptions]) -> CostEstimate:
         """What `execute_agent` would cost with these options. Nothing is sent; raises `InputError` as it does."""
         from claude_force.insight.estimate import estimate_task  # noqa: PLC0415 - only who asks pays for it
 
-        asked = asked_of(self._project, agent, task, options)
+        asked = self._project.asked(agent, task, options)
         recommendation = self._recommendation(asked, self._find(agent))
         found = estimate_task(
             self._project.parts, asked, chooser=self._project.chooser.frozen(), is_routed=True, counts={}
@@ -185,7 +182,7 @@ class HybridOrchestrator(AgentOrchestrator):
 
     # ------------------------------------------------------------ choosing
 
-    def _recommendation(self, asked: Task, agent: "AgentDefinition | None") -> ModelRecommendation:
+    def _recommendation(self, asked: "Task", agent: "AgentDefinition | None") -> ModelRecommendation:
         parts = self._project.parts
         check_task(asked, parts.config.limits)
         named = named_model(asked, agent)
@@ -209,14 +206,13 @@ class HybridOrchestrator(AgentOrchestrator):
             raise InputError("a cascade needs to know what is good enough; give check or output_schema")
         if not 0 <= min_confidence <= 1:
             raise InputError(f"min_confidence is {min_confidence!r}; give a number from 0 to 1")
-        asked, agent = asked_of(self._project, agent_name, task, options), self._find(agent_name)
+        asked, agent = self._project.asked(agent_name, task, options), self._find(agent_name)
         check_task(asked, self.config.limits)
         if isinstance(check, str):
             self._find(check)  # a judge that is not there is said before anything is paid
         named = named_model(asked, agent)
-        watch = Watch(options.get("on_text"), options.get("on_retry"), options.get("on_warning"))
         how = Judge(check, min_confidence) if isinstance(check, str) else check
-        return asked, watch, (named,) if named else self._project.chooser.tiers, how
+        return asked, watch_of(options), (named,) if named else self._project.chooser.tiers, how
 
     def _find(self, agent: str) -> "AgentDefinition":
         agents = self._project.parts.agents
@@ -225,28 +221,3 @@ class HybridOrchestrator(AgentOrchestrator):
     @property
     def _is_offline(self) -> bool:
         return self._project.parts.server == "simulator"
-
-
-def asked_of(project: Project, agent_name: object, task: object, options: CallOptions) -> Task:
-    """What a call asks for, as far as it decides the model and the cost."""
-    if not isinstance(agent_name, str):
-        raise TaskError(f"agent_name is {type(agent_name).__name__}; give a str")
-    if not isinstance(task, str):
-        raise TaskError(f"task is {type(task).__name__}; give a str")
-    fallback_models = options.get("fallback_models")
-    names: Iterable[str] | None = (fallback_models,) if isinstance(fallback_models, str) else fallback_models
-    return Task(
-        agent_name=agent_name,
-        text=task,
-        materials=(*map(read_material, each(options.get("files", ()))), *options.get("materials", ())),
-        model=options.get("model"),
-        effort=options.get("effort"),
-        max_tokens=options.get("max_tokens"),
-        timeout_s=options.get("timeout_seconds"),
-        attempt_timeout_s=options.get("attempt_timeout_seconds"),
-        fallback_models=None if names is None else tuple(names),
-        use_cache=options.get("use_cache"),
-        output_schema=options.get("output_schema"),
-        skills=project.load_skills(options.get("skills", NO_SKILLS)),
-        project_context=options.get("project_context"),
-    )

@@ -11,6 +11,7 @@ import warnings
 import weakref
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypedDict, TypeVar, Unpack, get_args
 
@@ -347,17 +348,17 @@ class Project:
             journal=worker_file(self.start),
         )
 
+    def asked(self, agent_name: str, task: str, options: "CallOptions") -> Task:
+        """What a call asks for, in the engine's words; reads the files that it names. Raises `InputError`s."""
+        files = map(read_material, each(options.get("files", ())))
+        skills = self.load_skills(options.get("skills", NO_SKILLS))
+        return task_of(agent_name, task, options, materials=(*files, *options.get("materials", ())), skills=skills)
+
     def tasks(self, tasks: "Iterable[AgentTask | tuple[str, str]]", options: "CallOptions") -> list[Task]:
-        """What these ask for, in the engine's words; reads the files that they name."""
-        made = []
-        for agent_name, task, own in (AgentTask(*each_task) for each_task in tasks):
-            facts: dict[str, Any] = {**NO_OPTIONS, **options, **own}
-            files = map(read_material, each(facts.pop("files")))
-            facts["materials"] = (*files, *facts["materials"])
-            facts["skills"] = self.load_skills(facts["skills"])
-            if facts["use_memory"]:
-                raise TaskError("a batch recalls nothing; leave use_memory out, or make calls")
-            made.append(prepare(agent_name, task, **facts)[0])
+        """What these ask for in a batch."""
+        made = [self.asked(each.agent_name, each.task, options | each.options) for each in starmap(AgentTask, tasks)]
+        if any(task.use_memory for task in made):
+            raise TaskError("a batch recalls nothing; leave use_memory out, or make calls")
         return made
 
     def load_skills(self, wanted: "Iterable[str] | LoadedSkills") -> LoadedSkills:
@@ -627,10 +628,9 @@ class AgentOrchestrator:
 
         Raises the `ClaudeForceError` family; bad input is an `InputError` and costs nothing.
         """
-        request, watch = prepare(
-            agent_name,
-            task,
-            materials=(*map(read_material, each(files)), *materials),
+        options = CallOptions(
+            files=files,
+            materials=materials,
             model=model,
             effort=effort,
             max_tokens=max_tokens,
@@ -644,11 +644,12 @@ class AgentOrchestrator:
             on_retry=on_retry,
             on_warning=on_warning,
             output_schema=output_schema,
-            skills=self._project.load_skills(skills),
+            skills=skills,
             project_context=project_context,
             inference_geo=inference_geo,
         )
-        return run_now(run_turn(Blocking(lambda: self._project.live), self._project.parts, request, watch))
+        asked, outside = self._project.asked(agent_name, task, options), Blocking(lambda: self._project.live)
+        return run_now(run_turn(outside, self._project.parts, asked, watch_of(options)))
 
     async def execute_agent_async(self, agent_name: str, task: str, **options: Unpack["CallOptions"]) -> "AgentResult":
         """Same as `execute_agent`, awaited."""
@@ -867,29 +868,6 @@ class CallOptions(TypedDict, total=False):
     inference_geo: str | None
 
 
-NO_OPTIONS = CallOptions(
-    files=(),
-    materials=(),
-    model=None,
-    effort=None,
-    max_tokens=None,
-    timeout_seconds=None,
-    attempt_timeout_seconds=None,
-    fallback_models=None,
-    use_memory=None,
-    use_cache=None,
-    temperature=None,
-    on_text=None,
-    on_retry=None,
-    on_warning=None,
-    output_schema=None,
-    skills=NO_SKILLS,
-    project_context=None,
-    inference_geo=None,
-)
-"""Those of a call that gives none."""
-
-
 class WorkflowOptions(TypedDict, total=False):
     """The keyword arguments of `execute_workflow` beside `on_error`, for methods that pass them on."""
 
@@ -925,52 +903,40 @@ def each(files: "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]") -> 
     return (os.fspath(files),) if isinstance(files, str | os.PathLike) else tuple(os.fspath(file) for file in files)
 
 
-def prepare(
-    agent_name: str,
-    task: str,
-    *,
-    materials: tuple["Material", ...],
-    model: str | None,
-    effort: "Effort | None",
-    max_tokens: int | None,
-    timeout_seconds: float | None,
-    attempt_timeout_seconds: float | None,
-    fallback_models: Iterable[str] | None,
-    use_memory: bool | None,
-    use_cache: "UseCache",
-    temperature: float | None,
-    on_text: "OnText | None",
-    on_retry: "OnRetry | None",
-    on_warning: "OnText | None",
-    output_schema: Mapping[str, Any] | None,
-    skills: LoadedSkills,
-    project_context: bool | None,
-    inference_geo: str | None,
-) -> tuple[Task, Watch]:
-    """What a call of either face asks for, in the engine's words."""
-    if temperature is not None:
+def task_of(
+    agent_name: str, task: str, options: CallOptions, *, materials: tuple["Material", ...], skills: LoadedSkills
+) -> Task:
+    """What a call of either face asks for, in the engine's words; its files and skills have been read."""
+    if unknown := options.keys() - CallOptions.__annotations__.keys():
+        raise TypeError(f"execute_agent() got an unexpected keyword argument {min(unknown)!r}")
+    if options.get("temperature") is not None:
         _warn_of_temperature()
     for name, value in (("agent_name", agent_name), ("task", task)):
         if not isinstance(value, str):
             raise TaskError(f"{name} is {type(value).__name__}; give a str")
-    request = Task(
+    fallback_models = options.get("fallback_models")
+    return Task(
         agent_name=agent_name,
         text=task,
         materials=materials,
-        model=model,
-        effort=effort,
-        max_tokens=max_tokens,
-        timeout_s=timeout_seconds,
-        attempt_timeout_s=attempt_timeout_seconds,
+        model=options.get("model"),
+        effort=options.get("effort"),
+        max_tokens=options.get("max_tokens"),
+        timeout_s=options.get("timeout_seconds"),
+        attempt_timeout_s=options.get("attempt_timeout_seconds"),
         fallback_models=None if fallback_models is None else _models(fallback_models),
-        use_memory=use_memory,
-        use_cache=use_cache,
-        output_schema=output_schema,
+        use_memory=options.get("use_memory"),
+        use_cache=options.get("use_cache"),
+        output_schema=options.get("output_schema"),
         skills=skills,
-        project_context=project_context,
-        inference_geo=inference_geo,
+        project_context=options.get("project_context"),
+        inference_geo=options.get("inference_geo"),
     )
-    return request, Watch(on_text=on_text, on_retry=on_retry, on_warning=on_warning)
+
+
+def watch_of(options: CallOptions) -> Watch:
+    """Who looks on."""
+    return Watch(options.get("on_text"), options.get("on_retry"), options.get("on_warning"))
 
 
 def _models(names: Iterable[str]) -> tuple[str, ...]:
@@ -983,5 +949,5 @@ def _warn_of_temperature() -> None:
     warnings.warn(
         "temperature is ignored: the API takes no sampling parameters any more; steer with effort=",
         DeprecationWarning,
-        stacklevel=4,
+        stacklevel=5,
     )

@@ -354,12 +354,18 @@ def paid(project: Path) -> Decimal:
 def test_the_next_tier_is_asked_only_where_an_answer_does_not_pass(
     project: Path, hybrid: type[HybridOrchestrator]
 ) -> None:
-    """By a function of the user's: the first that passes is the result, and the cost is that of all."""
+    """By a function of the user's: the first that passes is the result, and the cost is that of all.
+
+    All of them run where the call says, and are remembered if it says so.
+    """
     with (
         Simulator(answer=by_model(haiku="bad", sonnet="good", opus="best")) as simulator,
         of(hybrid, simulator) as subject,
     ):
-        found = subject.execute_cascade("helper", HARD, check=lambda answer: answer != "bad")
+        how: Any = {"inference_geo": "us", "use_memory": True}
+        found = subject.execute_cascade("helper", HARD, check=lambda answer: answer != "bad", **how)
+        assert subject.agent_memory.get_similar_sessions("helper", HARD)
+    assert {seen.body.get("inference_geo") for seen in simulator.requests} == {"us"}
     assert (found.result, found.passed, found.result.model) == ("good", True, SONNET)
     assert [(each.model, each.passed) for each in found.attempts] == [("haiku", False), ("sonnet", True)]
     assert [seen.model for seen in simulator.requests] == [HAIKU, SONNET]
@@ -391,7 +397,8 @@ def test_an_agent_may_rate(project: Path, hybrid: type[HybridOrchestrator], judg
         return json.dumps({"reason": "As it seems.", "confidence": 0.9 if ">\ngood\n<" in seen.prompt else 0.4})
 
     with Simulator(answer=answer) as simulator, of(hybrid, simulator) as subject:
-        found = subject.execute_cascade("helper", HARD, check=judge)
+        found = subject.execute_cascade("helper", HARD, check=judge, inference_geo="us")
+    assert {seen.body.get("inference_geo") for seen in simulator.requests} == {"us"}  # the answer is in both
     own = (OPUS, OPUS) if judge == "judge" else (HAIKU, SONNET)
     assert [seen.model for seen in simulator.requests] == [HAIKU, own[0], SONNET, own[1]]
     assert (found.result, found.passed) == ("good", True)
@@ -497,12 +504,14 @@ def test_an_estimate_is_near_what_is_paid(simulator: Simulator) -> None:
             "helper", "other", success=True, execution_time_ms=1, model=HAIKU, output_tokens=40
         )
         known = subject.estimate_cost(EASY, "helper")
+        placed = subject.estimate_cost(EASY, "helper", inference_geo="us")
         result = subject.execute_agent("helper", EASY)
         again = subject.estimate_cost(EASY, "helper", use_cache=True)
         anew = subject.estimate_cost(EASY, "helper", use_cache="refresh")
     assert (guess.recommendation.model, guess.output_tokens, guess.is_guess) == (HAIKU, 2000, True)
     assert (known.output_tokens, known.is_guess, known.cached) == (40, False, False)
     assert known.expected_usd == (known.prompt_tokens * Decimal("0.1") + 40 * Decimal("0.5")) / 1_000_000
+    assert placed.expected_usd == known.expected_usd * Decimal("1.1")
     assert result.cost_usd is not None
     assert known.max_usd is not None
     assert result.cost_usd <= known.max_usd

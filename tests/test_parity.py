@@ -1,12 +1,13 @@
 """The two faces promise the same: parameters, defaults, and words."""
 
 import inspect
-import typing
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
-from claude_force.orchestrator import CallOptions, prepare
+from claude_force.orchestrator import CallOptions
 
 
 def options(function: object) -> dict[str, object]:
@@ -15,28 +16,21 @@ def options(function: object) -> dict[str, object]:
     return {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
 
 
-def test_execute_agent_takes_the_same() -> None:
-    """Names, order, kinds, types and defaults are those of the sync method; the async one only awaits."""
-    sync, awaited = (
-        inspect.signature(AgentOrchestrator.execute_agent),
-        inspect.signature(AsyncAgentOrchestrator.execute_agent),
-    )
-    assert [(p.name, p.kind, p.default, str(p.annotation)) for p in sync.parameters.values()] == [
-        (p.name, p.kind, p.default, str(p.annotation)) for p in awaited.parameters.values()
-    ]
-    assert inspect.iscoroutinefunction(AsyncAgentOrchestrator.execute_agent)
-
-
 def test_methods_that_pass_options_on_know_all_of_them() -> None:
-    """`CallOptions` and `prepare` have every option of `execute_agent`, so none is lost on the way."""
-    names = set(options(AgentOrchestrator.execute_agent))
-    assert set(typing.get_type_hints(CallOptions, localns=_names()).keys()) == names
-    assert names - {"files"} == set(options(prepare))  # files are read on the way, by each face in its manner
+    """`CallOptions` has every option of `execute_agent`, so none is lost on the way."""
+    assert CallOptions.__annotations__.keys() == options(AgentOrchestrator.execute_agent).keys()
 
 
-def _names() -> dict[str, object]:
-    names = ("Material", "Effort", "OnText", "OnRetry", "UseCache")
-    return dict.fromkeys(names, object)
+async def test_a_misspelt_option_is_an_error(project: Path) -> None:
+    """Whichever method is told of it."""
+    misspelt: Any = {"use_memory": False, "modle": "opus"}
+    async with AsyncAgentOrchestrator(project_dir=project, offline=True) as subject:
+        for call in (
+            subject.execute_agent("reviewer", "x", **misspelt),
+            subject.execute_multiple([("reviewer", "x")], **misspelt),
+        ):
+            with pytest.raises(TypeError, match="unexpected keyword argument 'modle'"):
+                await call
 
 
 @pytest.mark.parametrize("name", ["execute_agent", "execute_multiple"])

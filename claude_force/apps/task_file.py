@@ -25,14 +25,14 @@ from claude_force.base.briefing import NO_SKILLS, LoadedSkills
 from claude_force.base.errors import BudgetError, ClaudeForceError, InputError, NotRunError, TasksFileError
 from claude_force.base.records import AgentResult, Effort
 from claude_force.engine.key import request_key
-from claude_force.engine.request import Task, build_request, named_model
+from claude_force.engine.request import build_request, named_model
 from claude_force.library.materials import read_material
-from claude_force.orchestrator import AgentTask, CallOptions
+from claude_force.orchestrator import AgentTask, CallOptions, task_of
 
 if TYPE_CHECKING:
     from claude_force.base.records import AgentDefinition, Material
     from claude_force.engine.parts import Parts
-    from claude_force.engine.request import Prepared
+    from claude_force.engine.request import Prepared, Task
     from claude_force.insight.choosing import Chooser
 
 Status = Literal["done", "failed", "not_run"]
@@ -168,22 +168,11 @@ class _Check:
             request = msgspec.structs.replace(request, model=self._chooser.name, effort=effort)
         return request_key(request, server=self._parts.server)
 
-    def _task(self, call: AgentTask, materials: "tuple[Material, ...]") -> Task:
+    def _task(self, call: AgentTask, materials: "tuple[Material, ...]") -> "Task":
         options = self._common | call.options
         skills = options.get("skills", NO_SKILLS)
         assert isinstance(skills, LoadedSkills), "a line has none of its own, and those of all lines were read before"  # noqa: S101 - it cannot happen
-        return Task(
-            agent_name=call.agent_name,
-            text=call.task,
-            materials=materials,
-            model=options.get("model"),
-            effort=options.get("effort"),
-            max_tokens=options.get("max_tokens"),
-            timeout_s=options.get("timeout_seconds"),
-            output_schema=options.get("output_schema"),
-            skills=skills,
-            project_context=options.get("project_context"),
-        )
+        return task_of(call.agent_name, call.task, options, materials=materials, skills=skills)
 
     def _definition(self, name: str) -> "AgentDefinition":
         if name not in self._found:

@@ -12,7 +12,6 @@ import msgspec
 from claude_force.apps.console import note, print_json, print_table, say_choice
 from claude_force.apps.plan_view import count_prompts, dollars, print_savings, say_unsent, total
 from claude_force.base.pricing import total_usd
-from claude_force.hybrid_orchestrator import asked_of
 from claude_force.insight.estimate import Counts, TurnEstimate, estimate_task, savings_of
 
 if TYPE_CHECKING:
@@ -120,7 +119,7 @@ def _planned(
     parts, chooser, seen = project.parts, project.chooser.frozen(), set[str]()
     planned = []
     for task in tasks:
-        asked = asked_of(project, task.call.agent_name, task.call.task, options | task.call.options)
+        asked = project.asked(task.call.agent_name, task.call.task, options | task.call.options)
         found = estimate_task(parts, asked, chooser=chooser, is_routed=project.auto_model, counts=counts)
         is_shared = parts.cache is not None and asked.use_cache not in {False, "refresh"}
         is_repeated = is_shared and found.key in seen and found.kept is None

@@ -123,6 +123,7 @@ async def _rated(
         text=_QUESTION,
         materials=(Material("task", task.text, "task"), *task.materials, Material("answer", str(result), "answer")),
         model=None if agent.model and judge.agent != task.agent_name else model,
+        inference_geo=task.inference_geo,
         timeout_s=task.timeout_s,
         use_cache=task.use_cache,
         output_schema=_RATING,

@@ -134,12 +134,11 @@ def report(
 ) -> None:
     """Say which of an agent's skills a task needs, and what that saves against giving it all of them."""
     from claude_force.apps.plan_view import count_prompts  # noqa: PLC0415 - the other commands send nothing
-    from claude_force.hybrid_orchestrator import asked_of  # noqa: PLC0415
     from claude_force.insight.skills import compare  # noqa: PLC0415
     from claude_force.orchestrator import Project  # noqa: PLC0415
 
     project = Project(config_path, offline=offline)
-    found = compare(project.parts, asked_of(project, agent, task, {"files": files}), project.parts.agents.find(agent))
+    found = compare(project.parts, project.asked(agent, task, {"files": files}), project.parts.agents.find(agent))
     seen = found.report(agent, count_prompts(project, found.keyed()) if exact else {})
     for warning in seen.warnings:
         note(warning, kind="warning")
