@@ -9,9 +9,8 @@ import functools
 import importlib
 import os
 import threading
-import time
 import weakref
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,6 +22,7 @@ from claude_force.transports.wire import Assembly, read_body, read_count, read_m
 
 if TYPE_CHECKING:
     import ssl
+    from contextlib import AbstractContextManager
 
     import anthropic
 
@@ -86,42 +86,36 @@ class LiveTransport:
 
         Else it makes the cheaper plain call.
         """
-        messages = _messages(
-            self.client_of(endpoint)
-        )  # the first call imports the SDK: a second that is no fault of the server's
-        deadline = time.monotonic() + timeout_s
+        messages = _messages(self.client_of(endpoint))  # the first imports the SDK: no fault of the server's
         parameters = to_parameters(request, caching, inference_geo=endpoint.inference_geo)
-        parameters["timeout"] = _attempt_timeout(deadline - time.monotonic())
-        if not _streams(request, on_text, caching):
-            with (
-                translated(request),
-                messages.with_streaming_response.create(**parameters) as raw,
-                _ended_at(deadline, raw.http_response),
-            ):
-                return read_body(raw.read(), raw.headers)
-        assembly = Assembly(caching.on_begin if caching else None)
-        with translated(request):
-            stream = messages.create(**parameters, stream=True)
-        assembly.begin(stream.response.headers)
-        with stream, _ended_at(deadline, stream.response) as is_over:
-            for text in _texts(stream, assembly, request):
-                if on_text is not None:
-                    on_text(text)
-        if is_over() and not assembly.is_complete:
-            raise _too_late(timeout_s, has_begun=assembly.has_begun)
-        return assembly.reply()
+        parameters["timeout"] = _attempt_timeout(timeout_s)
+        with _deadline(timeout_s):
+            if not _streams(request, on_text, caching):
+                with translated(request):
+                    raw = messages.with_raw_response.create(**parameters)
+                    return read_body(raw.http_response.content, raw.headers)
+            assembly = Assembly(caching.on_begin if caching else None)
+            with translated(request):
+                stream = messages.create(**parameters, stream=True)
+            assembly.begin(stream.response.headers)
+            with stream:
+                for text in _texts(stream, assembly, request):
+                    if on_text is not None:
+                        on_text(text)
+            return assembly.reply()
 
     def count_tokens(self, request: "Request", *, timeout_s: float, endpoint: "Endpoint" = DEFAULT_ENDPOINT) -> int:
         """How many tokens its prompt has."""
         messages = self.client_of(endpoint).messages
-        with translated(request):
+        with translated(request), _deadline(timeout_s):
             raw = messages.with_raw_response.count_tokens(**to_count(request), timeout=_attempt_timeout(timeout_s))
             return read_count(raw.http_response.content)
 
     def list_models(self, *, timeout_s: float, endpoint: "Endpoint" = DEFAULT_ENDPOINT) -> list[str]:
         """The ids of the first models that the server lists: a request without tokens, to see that it answers."""
-        with translated(None):
-            raw = self.client_of(endpoint).models.with_raw_response.list(limit=1, timeout=_attempt_timeout(timeout_s))
+        models = self.client_of(endpoint).models
+        with translated(None), _deadline(timeout_s):
+            raw = models.with_raw_response.list(limit=1, timeout=_attempt_timeout(timeout_s))
             return read_models(raw.http_response.content)
 
     def close(self) -> None:
@@ -369,7 +363,11 @@ def _client(**options: Any) -> "anthropic.DefaultHttpxClient":  # noqa: ANN401 -
     """The SDK's HTTP client, but for redirects: the task would go along, to whomever an answer names."""
     import anthropic  # noqa: PLC0415 - see the module's docstring
 
-    return anthropic.DefaultHttpxClient(follow_redirects=False, **options)
+    from claude_force.transports.deadline import keep_deadlines  # noqa: PLC0415
+
+    client = anthropic.DefaultHttpxClient(follow_redirects=False, **options)
+    keep_deadlines(client)
+    return client
 
 
 def _direct_client(base_url: str | None) -> "anthropic.DefaultHttpxClient":
@@ -439,37 +437,13 @@ def _attempt_timeout(left_s: float) -> "anthropic.Timeout":
     return anthropic.Timeout(left_s, connect=min(left_s, 5.0))
 
 
+def _deadline(timeout_s: float) -> "AbstractContextManager[None]":
+    """See `deadline`. What is called inside has a client already, so it is no time for the SDK to be imported."""
+    from claude_force.transports.deadline import deadline  # noqa: PLC0415 - the SDK has loaded what that needs
+
+    return deadline(timeout_s)
+
+
 def _too_late(seconds: float, *, has_begun: bool = False) -> TimedOutError:
     said = f"the answer was not complete after {seconds:.3g} s; raise the timeout or try later"
     return TimedOutError(said, has_begun=has_begun, may_have_arrived=True)
-
-
-@contextmanager
-def _ended_at(deadline: float, response: Any) -> Iterator[Callable[[], bool]]:  # noqa: ANN401 - httpx2.Response
-    """Shut the connection down when the time is over; gives a function that says whether it was.
-
-    The client's own time-out starts anew with every byte, so a server that trickles could hold a turn for ever.
-    """
-    import socket  # noqa: PLC0415 - streams only
-
-    seconds = deadline - time.monotonic()
-    over = threading.Event()
-
-    def shut_down() -> None:
-        over.set()
-        connection = response.extensions["network_stream"].get_extra_info("socket")
-        if connection is not None:
-            with suppress(OSError):  # it has just ended by itself
-                socket.socket.shutdown(connection, socket.SHUT_RDWR)  # below TLS: its own state is the reader's
-
-    timer = threading.Timer(seconds, shut_down)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield over.is_set
-    except Exception as error:
-        if over.is_set():
-            raise _too_late(seconds, has_begun=isinstance(error, ApiError) and error.has_begun) from error
-        raise
-    finally:
-        timer.cancel()

@@ -454,15 +454,20 @@ def test_a_trickle_ends_in_time(ask: Ask) -> None:
     assert pieces
 
 
-def test_a_plain_answer_that_trickles_ends_in_time(ask: Ask) -> None:
-    """A body that comes byte by byte is cut off at the deadline, too: each byte resets the client's own time-out."""
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n"
+
+
+@plain_and_streamed
+@pytest.mark.parametrize("beginning", [HEAD + b"\r\n", HEAD + b"x: "], ids=["body", "headers"])
+def test_what_trickles_ends_in_time(ask: Ask, beginning: bytes, streamed: bool) -> None:  # noqa: FBT001 - a row of a table
+    """What comes byte by byte is cut off at the deadline, too: each byte resets the client's own time-out."""
     ended = threading.Event()
 
     def trickle(listening: socket.socket) -> None:
         connection, _ = listening.accept()
         with connection:
             connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n")
+            connection.sendall(beginning)
             with contextlib.suppress(OSError):
                 while not ended.wait(0.05):
                     connection.sendall(b" ")
@@ -470,10 +475,14 @@ def test_a_plain_answer_that_trickles_ends_in_time(ask: Ask) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = threading.Thread(target=trickle, args=[listening])
         server.start()
+        late = threading.Timer(20, ended.set)  # or a defect would be a test that hangs
+        late.start()
         try:
             with pytest.raises(TimedOutError):
-                ask(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout_s=0.5)
+                ask(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout_s=0.5, on_text=listener(streamed))
         finally:
+            assert not ended.is_set()
+            late.cancel()
             ended.set()
             server.join()
 
