@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from claude_force.base.ports import CountingTransport, UseCache
     from claude_force.base.records import AgentDefinition, Material, Request
     from claude_force.base.results import WorkflowResult
-    from claude_force.engine.batching import OnOutcome, OnStatus
+    from claude_force.engine.sending import OnOutcome, OnStatus
     from claude_force.engine.request import Others
     from claude_force.orchestrator import EngineName
     from claude_force.performance_tracker import PerformanceTracker
@@ -257,7 +257,8 @@ class AsyncAgentOrchestrator:
         **options: Unpack[CallOptions],
     ) -> list[AgentResult | ClaudeForceError]:
         """Same as `AgentOrchestrator.execute_batch`, awaited. Cancelling it leaves the batch running."""
-        from claude_force.engine.batching import BatchWatch, settled  # noqa: PLC0415 - most calls are none
+        from claude_force.engine.batching import settled  # noqa: PLC0415 - most calls are none
+        from claude_force.engine.sending import BatchWatch  # noqa: PLC0415 - as above
 
         project, watch = self._project, BatchWatch(on_status, on_outcome, options.pop("on_warning", None))
         asked = await asyncio.to_thread(project.tasks, tasks, options)

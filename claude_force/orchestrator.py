@@ -58,7 +58,8 @@ if TYPE_CHECKING:
     from claude_force.base.ports import OnRetry, OnText, UseCache
     from claude_force.base.records import AgentDefinition, AgentResult, Effort, Material
     from claude_force.base.results import WorkflowResult
-    from claude_force.engine.batching import Batching, OnOutcome, OnStatus
+    from claude_force.engine.batching import Batching
+    from claude_force.engine.sending import OnOutcome, OnStatus
     from claude_force.insight.choosing import Chooser
     from claude_force.insight.rollup import OnProgress, Rollup
     from claude_force.semantic_selector import AgentMatch, SemanticSelector
@@ -677,7 +678,8 @@ class AgentOrchestrator:
         or could not answer for trouble on the server's side, as an ordinary call, at the full price. `on_status` hears
         how the batch stands at each look, `on_outcome` of each task's place and result.
         """
-        from claude_force.engine.batching import BatchWatch, settled  # noqa: PLC0415 - most calls are none
+        from claude_force.engine.batching import settled  # noqa: PLC0415 - most calls are none
+        from claude_force.engine.sending import BatchWatch  # noqa: PLC0415 - as above
 
         project, watch = self._project, BatchWatch(on_status, on_outcome, options.pop("on_warning", None))
         asked, outside = project.tasks(tasks, options), Blocking(lambda: project.live)

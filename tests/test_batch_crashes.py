@@ -36,9 +36,9 @@ from claude_force.base.errors import (
     ServerError,
 )
 from claude_force.base.pricing import Prices
-from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
+from claude_force.engine.sending import BatchWatch
 from claude_force.orchestrator import Project
 from claude_force.testing import (
     ApiFault,
@@ -56,7 +56,7 @@ import os, signal, sys
 from datetime import timedelta
 import anthropic, msgspec
 from claude_force.base.clock import SystemClock
-from claude_force.engine.batching import BatchWatch
+from claude_force.engine.sending import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
 from claude_force.orchestrator import Project

@@ -23,8 +23,8 @@ from claude_force import (
     RefusalError,
 )
 from claude_force.base.pricing import Prices
-from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.sending import BatchWatch
 from claude_force.insight.costs import read_costs
 from claude_force.insight.counting import Selection
 from claude_force.testing import Answer, ApiFault, Hang, Refusal, Rule, SeenRequest, Simulator

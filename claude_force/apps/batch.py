@@ -23,8 +23,8 @@ from claude_force.apps.task_file import (
 from claude_force.apps.task_plan import PlannedTask, plan_tasks
 from claude_force.async_orchestrator import AsyncAgentOrchestrator
 from claude_force.base.errors import CacheError, ClaudeForceError, InputError, TasksFileError
-from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.sending import BatchWatch
 from claude_force.library.materials import read_material
 from claude_force.orchestrator import AgentTask, CallOptions, Project
 

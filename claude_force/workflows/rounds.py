@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
     from claude_force.base.records import AgentResult
-    from claude_force.engine.batching import Batching, BatchTurn, BatchWatch, Outcome
+    from claude_force.engine.batching import Batching
     from claude_force.engine.outside import Outside
+    from claude_force.engine.sending import BatchTurn, BatchWatch, Outcome
     from claude_force.workflows.crew import MakeTurn
     from claude_force.workflows.unit import Unit
 

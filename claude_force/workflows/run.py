@@ -136,7 +136,7 @@ class Run:
         self._records: deque[StepRecord] = deque()  # how steps ended, where it is not written down yet
 
     def _rounds_of(self, batching: "Batching") -> Rounds:
-        from claude_force.engine.batching import BatchWatch  # noqa: PLC0415 - most runs have none
+        from claude_force.engine.sending import BatchWatch  # noqa: PLC0415 - most runs have none
 
         watch = BatchWatch(
             on_status=lambda status: self._tell("batch", batch=status),

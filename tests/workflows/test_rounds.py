@@ -18,8 +18,8 @@ import pytest
 
 from claude_force import BatchEntryError, BudgetError, CredentialsError, RunEvent, WorkflowResult
 from claude_force.base.pricing import Prices
-from claude_force.engine.batching import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
+from claude_force.engine.sending import BatchWatch
 from claude_force.orchestrator import Project
 from claude_force.testing import ApiFault, Hang, Rule, SeenRequest, Simulator
 
