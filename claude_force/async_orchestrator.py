@@ -24,7 +24,7 @@ from claude_force.engine.faces import Awaiting, run_now
 from claude_force.engine.retry import wait_s
 from claude_force.engine.turn import run_turn
 from claude_force.library.materials import MAX_BYTES, readable_name, text_material, unreadable
-from claude_force.orchestrator import AgentTask, CallOptions, Project, WorkflowOptions, each, task_of, watch_of
+from claude_force.orchestrator import AgentTask, CallOptions, Face, Project, WorkflowOptions, each, task_of, watch_of
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, ThreadedTransport
 
 if TYPE_CHECKING:
@@ -32,16 +32,13 @@ if TYPE_CHECKING:
 
     import anthropic
 
-    from claude_force.agent_memory import AgentMemory
     from claude_force.base.config import Config, Settings
     from claude_force.base.ports import CountingTransport, UseCache
     from claude_force.base.records import AgentDefinition, Material, Request
     from claude_force.base.results import WorkflowResult
-    from claude_force.engine.sending import OnOutcome, OnStatus
     from claude_force.engine.request import Others
+    from claude_force.engine.sending import OnOutcome, OnStatus
     from claude_force.orchestrator import EngineName
-    from claude_force.performance_tracker import PerformanceTracker
-    from claude_force.response_cache import ResponseCache
     from claude_force.semantic_selector import AgentMatch
     from claude_force.workers.durable import Do
     from claude_force.workflows.crew import MakeTurn
@@ -136,7 +133,7 @@ class _Crew:
         await cancelled(*self._tasks)
 
 
-class AsyncAgentOrchestrator:
+class AsyncAgentOrchestrator(Face):
     """Runs many agents at once; the arguments win over the config.
 
     At most `max_concurrent` turns are under way in an event loop; the others wait, and their `timeout_seconds` starts
@@ -461,26 +458,6 @@ class AsyncAgentOrchestrator:
         if not (config.features.async_enabled and config.performance.async_enabled):
             return 1
         return self._max_concurrent or config.performance.max_concurrent_agents
-
-    @property
-    def config(self) -> "Config":
-        """The configuration."""
-        return self._project.settings.config
-
-    @property
-    def performance_tracker(self) -> "PerformanceTracker":
-        """The ledger of executions."""
-        return self._project.tracker
-
-    @property
-    def agent_memory(self) -> "AgentMemory":
-        """What agents did before, as far as calls with `use_memory` have kept it."""
-        return self._project.memory
-
-    @property
-    def response_cache(self) -> "ResponseCache":
-        """The cache that is asked before each call."""
-        return self._project.cache
 
     @property
     def async_client(self) -> "anthropic.AsyncAnthropic":

@@ -490,24 +490,14 @@ class Project:
         """Close connections and files, and stop the simulator, if there are any; a later call has them anew."""
         with self._making:
             simulator, self._simulator = self._simulator, None
-            live: LiveTransport | None = self.__dict__.pop("live", None)
-            runs: RunStore | None = self.__dict__.get("runs")
-        budgets: Budgets | None = self.__dict__.get("budgets")
-        shared: SharedDocuments | None = self.__dict__.get("shared")
-        batching: Batching | None = self.__dict__.get("batching")
-        worker: Worker | None = self.__dict__.get("worker")
-        if live is not None:
-            live.close()
-        if batching is not None:
-            batching.store.close()
-        if worker is not None:
-            worker.close()
-        if runs is not None:
-            runs.close()
-        if budgets is not None:
-            budgets.accounts.close()
-        if shared is not None:
-            shared.close()
+            made: dict[str, Any] = self.__dict__.copy()
+            self.__dict__.pop("live", None)
+        to_close = [made.get(name) for name in ("live", "worker", "runs", "shared")]
+        to_close += [made["batching"].store] if "batching" in made else []
+        to_close += [made["budgets"].accounts] if "budgets" in made else []
+        for part in to_close:
+            if part is not None:
+                part.close()
         if simulator is not None:
             simulator.stop()
 
@@ -525,7 +515,33 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-class AgentOrchestrator:
+class Face:
+    """What both faces show of the project that they work with."""
+
+    _project: Project
+
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self._project.settings.config
+
+    @property
+    def performance_tracker(self) -> PerformanceTracker:
+        """The ledger of executions."""
+        return self._project.tracker
+
+    @property
+    def agent_memory(self) -> "AgentMemory":
+        """What agents did before, as far as calls with `use_memory` have kept it."""
+        return self._project.memory
+
+    @property
+    def response_cache(self) -> ResponseCache:
+        """The cache that is asked before each call."""
+        return self._project.cache
+
+
+class AgentOrchestrator(Face):
     """Runs the agents of a project, one call at a time; works in any thread, and inside a running event loop.
 
     `project_dir` (by default the folder of the project that `config_path` lies in, else the current one) decides which
@@ -797,29 +813,9 @@ class AgentOrchestrator:
         return self._project.settings
 
     @property
-    def config(self) -> Config:
-        """The configuration."""
-        return self.settings.config
-
-    @property
     def client(self) -> "anthropic.Anthropic":
         """The SDK's client that the calls go through, of several endpoints the first; its own retries are off."""
         return self._project.live.client_of(self._project.first_endpoint)
-
-    @property
-    def performance_tracker(self) -> PerformanceTracker:
-        """The ledger of executions."""
-        return self._project.tracker
-
-    @property
-    def agent_memory(self) -> "AgentMemory":
-        """What agents did before, as far as calls with `use_memory` have kept it."""
-        return self._project.memory
-
-    @property
-    def response_cache(self) -> ResponseCache:
-        """The cache that is asked before each call."""
-        return self._project.cache
 
     @property
     def async_face(self) -> "AsyncAgentOrchestrator":

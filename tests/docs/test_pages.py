@@ -17,7 +17,7 @@ from claude_force.base import errors
 from claude_force.base.config import Config
 from claude_force.engine import breaker
 from claude_force.library import definition, disk, fields, frontmatter
-from claude_force.orchestrator import WorkflowOptions
+from claude_force.orchestrator import Face, WorkflowOptions
 from claude_force.performance_tracker import ExecutionLine
 
 ROOT = Path(__file__).parents[2]
@@ -146,9 +146,8 @@ NAMES = {
     "the parameters": parameters(),
     "the fields of a result": set(claude_force.AgentResult.__slots__) | {"is_whole", "to_dict"},
     "the fields of usage": set(claude_force.Usage.__slots__) | {"prompt_tokens", "total_tokens"},
-    "the members of an orchestrator": members(claude_force.AgentOrchestrator),
-    "the members of the async face": members(claude_force.AsyncAgentOrchestrator)
-    - {"config", "of", "performance_tracker", "max_concurrent"},
+    "the members of an orchestrator": members(claude_force.AgentOrchestrator) | members(Face),
+    "the members of the async face": members(claude_force.AsyncAgentOrchestrator) - {"of", "max_concurrent"},
     "the members of a dag": members(claude_force.WorkflowDAG),
     "the options of a run": {"on_error", *get_type_hints(WorkflowOptions, localns=_UNKNOWN)},
     "the fields of a workflow's result": members(claude_force.WorkflowResult),
