@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -40,6 +41,8 @@ class BatchOptions(NamedTuple):
 
 
 Keep = Callable[[ResultLine], None]
+
+_warn = partial(note, kind="warning")
 
 # Nobody reads more than these before a batch begins; every result has its own.
 MOST_WARNINGS = 20
@@ -257,10 +260,6 @@ def collect_batches(project: Project, batch: str | None) -> "tuple[dict[str, int
         counts["answered"] += len(answers) - len(failed)
         counts["failed"] += len(failed)
     return counts, next(iter(failures), None)
-
-
-def _warn(text: str) -> None:
-    note(text, kind="warning")
 
 
 def _is_same(output: Path, tasks_file: str) -> bool:

@@ -112,7 +112,9 @@ class BatchFile(Database):
         try:
             return self._claims.take(id_)
         except OSError as error:
-            raise self._locked(error) from error
+            raise BatchError(
+                f"the lock beside {str(self.path)!r} cannot be taken: {error}; mend that and try again"
+            ) from error
 
     def records(self, server: str) -> list[BatchRecord]:
         """See `BatchStore.records`; makes no file where there is none."""
@@ -210,16 +212,10 @@ class BatchFile(Database):
             raise BatchError(f"the record of batches cannot be used: {error}; mend that and try again") from error
 
     def _take(self, id_: str) -> Callable[[], object]:
-        try:
-            release = self._claims.take(id_)
-        except OSError as error:
-            raise self._locked(error) from error
+        release = self.claim(id_)
         if release is None:  # nobody else knows this id yet
             raise AssertionError(id_)
         return release
-
-    def _locked(self, error: OSError) -> BatchError:
-        return BatchError(f"the lock beside {str(self.path)!r} cannot be taken: {error}; mend that and try again")
 
 
 def _sealed_as(id_: str, key: str, agent: str) -> str:

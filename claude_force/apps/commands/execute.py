@@ -1,6 +1,7 @@
 """`claude-force execute`: one agent, one task, and nothing but the answer on stdout. Many tasks: `apps.batch`."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, get_args
 
@@ -289,7 +290,7 @@ def _execute(
     screen = _Screen()
     options["on_text"] = screen.show if streams else None
     options["on_retry"] = screen.say_retry
-    options["on_warning"] = _say_warning
+    options["on_warning"] = partial(note, kind="warning")
     if project.auto_model:
         _say_model(project, agent, task, options)
     try:
@@ -367,10 +368,6 @@ class _Screen:
         """Another attempt will be made."""
         self.end_line()
         note(f"attempt {retry.attempt} of {retry.max_attempts}: {retry.error}; again in {retry.wait_s:.1f} s")
-
-
-def _say_warning(text: str) -> None:
-    note(text, kind="warning")
 
 
 def _say_summary(result: "AgentResult") -> None:
