@@ -191,7 +191,7 @@ def _parsed(result: StepResult) -> Any:  # noqa: ANN401 - as JSON has it
         raise WorkflowError(f"there is no answer from {result.id!r} ({result.status})")
     try:
         return msgspec.json.decode(result.text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:  # it may be nested as deeply as it likes
         raise WorkflowError(
             f'the answer of {result.id!r} is no JSON ({error}); give that step "output": "json" and a schema'
         ) from error

@@ -194,7 +194,7 @@ def given_inputs(workflow: Workflow, given: Mapping[str, Any]) -> tuple[dict[str
                 values[name] = _value(given[name], spec.type)
                 if problem := not_json(values[name]):
                     problems.append(f"inputs.{name}: {problem}")
-            except (ValueError, msgspec.MsgspecError):
+            except (ValueError, RecursionError, msgspec.MsgspecError):
                 problems.append(f"inputs.{name}: expected {_WORDS[spec.type]}, got {_shown(given[name])}")
         elif spec.required and spec.default is None:
             why = f" ({spec.description})" if spec.description else ""

@@ -59,7 +59,16 @@ def test_what_is_typed_in_is_read_as_its_type(kind: str, given: Any, value: Any)
     assert given_inputs(workflow, {"x": given}) == ({"x": value}, [])
 
 
-BAD = [("integer", "x"), ("integer", 1.5), ("boolean", "maybe"), ("string", 3), ("object", "[]"), ("list", {"a": 1})]
+DEEP = "[" * 20_000 + "]" * 20_000
+BAD = [
+    ("list", DEEP),
+    ("integer", "x"),
+    ("integer", 1.5),
+    ("boolean", "maybe"),
+    ("string", 3),
+    ("object", "[]"),
+    ("list", {"a": 1}),
+]
 
 
 @pytest.mark.parametrize(("kind", "given"), [*BAD, ("string", "\ud800"), ("list", [print])], ids=repr)

@@ -327,7 +327,11 @@ def test_for_each_item_of_an_input(face: Face) -> None:
     assert 'name="each[1]">\n<ü>\n' in seen
 
 
-@pytest.mark.parametrize(("answer", "status"), [("[]", "done"), ("{}", "failed"), ("no JSON", "failed")])
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [("[]", "done"), ("{}", "failed"), ("no JSON", "failed"), ("[" * 20_000 + "]" * 20_000, "failed")],
+    ids=["empty", "no list", "no JSON", "deep"],
+)
 def test_for_each_over_an_answer_that_is_empty_or_no_list(face: Face, answer: str, status: str) -> None:
     """An empty list is done with, anything else fails the step."""
     each = step("each", "a", for_each="{{ steps.a.output }}", on_failure="skip")
