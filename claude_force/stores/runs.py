@@ -363,7 +363,7 @@ def _selected(columns: _Columns) -> str:
     return ", ".join(f"CAST({name} AS {column.sql})" for name, column in columns.items())
 
 
-_NEWEST = "ORDER BY started_at DESC, number DESC"
+_NEWEST = "ORDER BY number DESC"  # as they began, whatever the clock said: it may have been set back meanwhile
 _THIS_RUN = "(SELECT number FROM runs WHERE id = ?)"
 
 _BEGIN = f"INSERT INTO runs ({', '.join(_RUN)}) VALUES ({', '.join('?' * len(_RUN))}) ON CONFLICT (id) DO NOTHING"
@@ -397,11 +397,11 @@ _THE_STEPS = f"SELECT {_selected(_STEP)} FROM steps WHERE run = {_THIS_RUN} ORDE
 
 _LOOK_BACK = 100  # of 1,000 steps each take 0.1 s
 _DONE_LATELY = f"""
-    (SELECT number, started_at FROM runs WHERE workflow = ? AND (? IS NULL OR simulated = ?) {_NEWEST} LIMIT ?)
+    (SELECT number FROM runs WHERE workflow = ? AND (? IS NULL OR simulated = ?) {_NEWEST} LIMIT ?)
     AS recent JOIN steps ON steps.run = recent.number AND steps.status = 'done'
 """
 _DURATIONS = f"""
-    SELECT CAST(step AS TEXT), (steps.ended_at - steps.started_at) / 1e6, max(recent.started_at) FROM {_DONE_LATELY}
+    SELECT CAST(step AS TEXT), (steps.ended_at - steps.started_at) / 1e6, max(recent.number) FROM {_DONE_LATELY}
     WHERE steps.ended_at - steps.started_at IS NOT NULL
     GROUP BY step
 """  # of a group, SQLite shows the row that has the maximum
