@@ -55,7 +55,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class _Ending:
     """What became of a run, as far as is known."""
 
-    plan: "Plan"
+    run: "Run"
     result: "WorkflowResult | None" = None
     """Once it has ended; a run that was cancelled has one, too."""
     stopped_by: signal.Signals | None = None
@@ -96,7 +96,7 @@ def run_workflow(
     if output == "json":
         print_json(result.to_dict() | {"exit_code": ending.exit_code})
     elif output == "text" and result.status == "completed":
-        _print_answers(ending.plan, result)
+        _print_answers(ending.run.plan, result)
     go_on = [
         *("claude-force", "run-workflow", name or result.workflow_name, "--resume", result.run_id),
         *(("--config", config_path) if config_path else ()),
@@ -105,7 +105,7 @@ def run_workflow(
         *(("--live-fallback",) if options.get("live_fallback") else ()),
         *(("--engine", "durable") if options.get("engine") == "durable" else ()),
     ]
-    _say_end(result, shlex.join(go_on))
+    _say_end(result, shlex.join(go_on) if ending.run.is_kept else None)
     if tells_why:
         _say_why(result)
     if ending.error is not None:
@@ -133,7 +133,7 @@ async def _run(
     run = orchestrator.workflow_run(name, inputs, with_text=output == "stream-json", **options)
     for step in list(run.choices)[:MOST_CHOICES]:
         say_choice(run.choices[step], of=step)
-    ending = _Ending(run.plan)
+    ending = _Ending(run)
     stream = _Stream(run.stop)
     running = asyncio.create_task(run.execute())
 
@@ -213,7 +213,8 @@ def _print_answers(plan: "Plan", result: "WorkflowResult") -> None:
     print_answers({step: answers[step] for step in plan.order if not plan.dependents[step] and step in answers})
 
 
-def _say_end(result: "WorkflowResult", go_on: str) -> None:
+def _say_end(result: "WorkflowResult", go_on: str | None) -> None:
+    """How it ended; `go_on` is the command that takes it up, where that can be."""
     if result.simulated:
         note("simulated: no model was asked, nothing was paid")
     is_done = result.status == "completed"
@@ -230,8 +231,8 @@ def _say_end(result: "WorkflowResult", go_on: str) -> None:
     costs = f"{'would cost ' if result.simulated and result.cost_usd is not None else ''}{price(result.cost_usd)}"
     say(f"{'Completed in' if is_done else 'Ended after'} {result.total_time_seconds:.2f}s, {costs}")
     if not is_done:
-        kept = f"{len(result.execution_order)} of {len(result.steps)} answers are kept"
-        note(f"the run is {result.status}; {kept}; to go on: {go_on}")
+        further = f"its answers are kept; to go on: {go_on}" if go_on else "it is not written down, as is said above"
+        note(f"the run is {result.status}; {further}")
 
 
 def _order(steps: Sequence[str]) -> str:

@@ -1,11 +1,14 @@
 """The journal of a run: each answer in the moment that it is whole, and how each step ended.
 
-`Journal` writes it down; whatever the disk does costs the journal, never an answer (one warning, then on).
+`Journal` writes it down. Whatever the disk does costs no answer: one warning, and what could not be written waits until
+it can be.
 `RunCache` stands before the response cache in every turn of a run: a run that is taken up again finds what it has paid
 for, whether or not the response cache still has it, and whatever a step says about caching.
 """
 
 import logging
+import threading
+from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -34,13 +37,21 @@ class Journal:
         self.run_id = run_id
         self._store = store
         self._seals = seals
-        self._is_off = False  # it is not written any more
+        self._writing = threading.Lock()  # protects the order of what waits to be written
+        self._unwritten: deque[Callable[[], object]] = deque()
+        self._try_at = 0
+        """When so many wait, it is tried again: a file that is locked costs each try five seconds."""
         self._has_warned = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of it is written down."""
+        return not self._unwritten
 
     def begin(self, run: RunRecord, *, is_new: bool) -> None:
         """The run begins, or goes on."""
         if is_new:
-            self._try(lambda: self._store.begin(run))
+            self._write(lambda: self._store.begin(run))
         else:
             try:
                 self._store.take_up(run.id, definition=run.definition, inputs=run.inputs)
@@ -54,11 +65,11 @@ class Journal:
         """An answer, if it is whole."""
         if reply.stop_reason in WHOLE_STOP_REASONS:
             entry = entry_of(key, reply, agent=agent, task=task, cost_usd=cost_usd, timestamp=self._seals.now())
-            self._try(lambda: self._store.keep(self.run_id, key, self._seals.sealed(entry)))
+            self._write(lambda: self._store.keep(self.run_id, key, self._seals.sealed(entry)))
 
     def note(self, *steps: StepRecord) -> None:
         """How steps ended."""
-        self._try(lambda: self._store.note(self.run_id, *steps))
+        self._write(lambda: self._store.note(self.run_id, *steps))
 
     def answer(self, key: str) -> KeptReply | None:
         """The answer that this run has under this key, if it is signed by us."""
@@ -74,7 +85,7 @@ class Journal:
 
     def end(self, result: "WorkflowResult", ended_at: "datetime", steps: list[StepRecord]) -> None:
         """The run is over, for now."""
-        self._try(
+        self._write(
             lambda: self._store.end(
                 self.run_id,
                 status=result.status,
@@ -84,22 +95,35 @@ class Journal:
                 error=None if result.error is None else " ".join(str(result.error).split()),
                 simulated=result.simulated,
                 steps=steps,
-            )
+            ),
+            is_last=True,
         )
 
-    def _try(self, work: Callable[[], object]) -> None:
-        if self._is_off:
-            return
-        try:
-            work()
-        except _FAULTS as error:
-            self._is_off = True
-            self._warn("run %s is not written down, so it cannot be taken up again: %s", error)
+    def _write(self, work: Callable[[], object], *, is_last: bool = False) -> None:
+        with self._writing:
+            self._unwritten.append(work)
+            if len(self._unwritten) < self._try_at and not is_last:
+                return
+            while self._unwritten:
+                try:
+                    self._unwritten[0]()
+                except _FAULTS as error:
+                    self._warn("run %s is not written down, and cannot be taken up again until it is: %s", error)
+                    if _may_pass(error):
+                        self._try_at = 2 * len(self._unwritten)
+                        return
+                self._unwritten.popleft()
+            self._try_at = 0
 
     def _warn(self, line: str, error: Exception) -> None:
         if not self._has_warned:
             self._has_warned = True
             logging.getLogger("claude_force.runs").warning(line, self.run_id, error, extra={"run_id": self.run_id})
+
+
+def _may_pass(error: Exception) -> bool:
+    """A disk may have room later; a text that is no Unicode stays one."""
+    return not isinstance(error.__cause__ or error, UnicodeError)
 
 
 class RunCache:
@@ -161,10 +185,10 @@ class RunCache:
         return self._inner.peek(key, agent=agent) if self._inner and self._inner_reads else None
 
     def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
-        """See `ReplyCache.keep`."""
+        """See `ReplyCache.keep`. In the run first: what is in the cache alone does not count for who refreshes that."""
+        self._journal.keep(self.key or key, reply, agent=agent, task=task, cost_usd=cost_usd)
         if self._inner:
             self._inner.keep(key, reply, agent=agent, task=task, cost_usd=cost_usd)
-        self._journal.keep(self.key or key, reply, agent=agent, task=task, cost_usd=cost_usd)
 
     def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object] | None:
         """See `ReplyCache.claim`. Of the runs, too: another process may have taken the run up without a cache."""

@@ -150,6 +150,11 @@ class Run:
         """Its id in the journal."""
         return self._journal.run_id
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether its journal has all of it, so that it can be taken up again."""
+        return self._journal.is_complete
+
     # ------------------------------------------------------------ the loop
 
     async def execute(self) -> WorkflowResult:
@@ -203,8 +208,19 @@ class Run:
         """As `execute`; with `"raise"`, a run that did not come to its end is a `RunError`."""
         result = await self.execute()
         if result.status != "completed" and on_error == "raise":
-            raise _failed(result) from result.error
+            raise self._failed(result) from result.error
         return result
+
+    def _failed(self, result: WorkflowResult) -> RunError:
+        missing = [f"{step.id} ({step.status})" for step in result.steps.values() if not step.has_answer]
+        why = f": {_line(result.error)}" if result.error else ""
+        further = "can be taken up again" if self.is_kept else "could not be written down, so it cannot be taken up"
+        return RunError(
+            f"workflow {result.workflow_name!r} did not come to its end{why}; without an answer: {', '.join(missing)};"
+            f" run {result.run_id} {further}",
+            result=result,
+            exit_code=result.exit_code,
+        )
 
     def stop(self) -> None:
         """Start nothing more; what is in flight comes to its end and is kept."""
@@ -379,7 +395,7 @@ class Run:
             error=self._error,
             warnings=tuple(self._warnings),
         )
-        ends = [result.steps[step.id] for step in left]
+        ends = [result.steps[step.id] for step in left if not self._had_answer(step.id)]
         records = [StepRecord(step=end.id, agent=end.agent, status=end.status, reason=end.reason) for end in ends]
         now = self._parts.clock.now()
         await self._crew.outside.finish(lambda: self._journal.end(result, now, records))
@@ -638,8 +654,15 @@ class Run:
 
     def _note(self, record: StepRecord) -> None:
         """Have it written down soon, in one transaction with others: the answer itself is in the journal already."""
+        if record.status in {"cancelled", "not_run"} and self._had_answer(record.step):
+            return
         self._records.append(record)
         self._crew.outside.later(self._write_records)
+
+    def _had_answer(self, name: str) -> bool:
+        """Whether this run has an answer of it from before it was taken up: that it was not reached changes nothing."""
+        before = self._before.get(name) if self._is_resumed else None
+        return before is not None and before.status in {"done", "cached"}
 
     def _write_records(self) -> None:
         records = []
@@ -699,17 +722,6 @@ class Run:
 
 
 _WORST: "tuple[StepStatus, ...]" = ("failed", "cancelled", "skipped", "not_run")
-
-
-def _failed(result: WorkflowResult) -> RunError:
-    missing = [f"{step.id} ({step.status})" for step in result.steps.values() if not step.has_answer]
-    why = f": {_line(result.error)}" if result.error else ""
-    return RunError(
-        f"workflow {result.workflow_name!r} did not come to its end{why}; without an answer: {', '.join(missing)};"
-        f" run {result.run_id} can be taken up again",
-        result=result,
-        exit_code=result.exit_code,
-    )
 
 
 def _line(error: ClaudeForceError) -> str:

@@ -319,7 +319,7 @@ def test_a_step_that_fails(run: Run, fault: Any, code: int, kind: str) -> None:
         assert f"error: {kind}: " in done.stderr
         assert f"no answer from 'b' (failed): {kind}: " in done.stderr
         assert f"no answer from 'sum' (not run): the run ended: {kind}: " in done.stderr
-        assert "the run is failed; 1 of 4 answers are kept" in done.stderr
+        assert "the run is failed; its answers are kept; to go on: " in done.stderr
         assert asked(simulator) == {"a": 1, "b": 1}
         again = run(*go_on(done.stderr), "--no-cache", **env)
         assert (again.returncode, again.stdout) == (0, "sum\n")
@@ -332,7 +332,7 @@ def test_half_an_answer_is_none(run: Run, write: Write, simulator: Simulator) ->
     simulator.script(None, None, ApiFault(500))
     done = run("run-workflow", "fork", "--sequential")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "2 of 3 answers are kept" in done.stderr
+    assert "its answers are kept" in done.stderr
     assert run("runs", "show", "last", "--step", "left").stdout == "left\n"
 
 
@@ -360,6 +360,18 @@ def test_a_budget_that_is_too_small(run: Run, simulator: Simulator) -> None:
     done = run(*REVIEW, "--max-usd", "0.000001")
     assert (done.returncode, done.stdout, simulator.stats.calls) == (4, "", {})
     assert "is left" in done.stderr
+
+
+@pytest.mark.usefixtures("write")
+def test_a_run_that_is_not_written_down(run: Run, project: Path, simulator: Simulator) -> None:
+    """It says so, and does not say how to go on with what is not there."""
+    (project / ".claude/runs.db").mkdir()
+    simulator.script(None, ApiFault(500))
+    done = run(*REVIEW, "--sequential")
+    assert done.returncode == 1
+    assert "runs.db" in done.stderr
+    assert "the run is failed; it is not written down" in done.stderr
+    assert "--resume" not in done.stderr
 
 
 def test_a_step_that_may_fail(run: Run, write: Write, simulator: Simulator) -> None:

@@ -18,9 +18,10 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -33,8 +34,13 @@ from claude_force import (
     WorkflowDAG,
     WorkflowResult,
 )
-from claude_force.stores.runs import RunStore
+from claude_force.base.records import Reply
+from claude_force.orchestrator import Project
+from claude_force.stores.claims import Claims
+from claude_force.stores.runs import RunRecord, RunStore
 from claude_force.testing import ApiFault, Rule, SeenRequest, Simulator, Stats
+from claude_force.workflows.history import History
+from claude_force.workflows.journal import Journal, RunCache
 
 Face = Callable[..., Any]
 Steps = list[dict[str, Any]]
@@ -408,6 +414,29 @@ def test_two_processes_that_resume_at_once_pay_once(other: str) -> None:
     assert outputs == ["6\n", "6\n"]
 
 
+class Interrupted:
+    """A response cache on a slow disk, where Ctrl-C, or kill -9, comes while it keeps an answer."""
+
+    def keep(self, *_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_a_run_has_an_answer_before_the_cache() -> None:
+    """Who refreshes the cache does not take answers from there: what is not in the journal would be paid twice."""
+    project = Project(api_key="k")
+    journal = Journal(project.runs, project.cache, "r")
+    journal.begin(RunRecord(id="r", workflow="w", status="running", started_at=datetime.now(UTC)), is_new=True)
+    claims, inner = Claims(Path(".claude/runs.lock")), cast("Any", Interrupted())
+    cache = RunCache(journal, claims, inner, key=None, reads=True, inner_reads=False)
+    reply = Reply(model="m", text="paid", stop_reason="end_turn", usage=None)
+    with pytest.raises(KeyboardInterrupt):
+        cache.keep("ab12", reply, agent="reviewer", task="t", cost_usd=None)
+    kept = cache.find("ab12", agent="reviewer", counts=False)
+    assert kept
+    assert kept.reply.text == "paid"
+    project.close()
+
+
 # ---------------------------------------------------------------- the file
 
 
@@ -478,6 +507,50 @@ def test_a_run_does_not_need_its_journal(
         with pytest.raises(JournalError, match=r"runs\.db"):
             again(face, simulator, CHAIN)
         assert calls(simulator) == 8
+
+
+@pytest.mark.parametrize("until", ["b", "d"])
+def test_what_could_not_be_written_is_written_later(face: Face, until: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A disk that is full for a while, or another's lock: one warning, and then the journal has all of it."""
+
+    def tell(event: Any) -> None:
+        if event.kind == "ended" and event.step == until:
+            change("DROP TRIGGER full")
+
+    with Simulator(
+        answer=digest, rules=[Rule(ApiFault(400), when=lambda request: "Do d" in request.prompt)]
+    ) as simulator:
+        with without_cache(face, simulator) as subject:
+            first = subject.execute_workflow({"name": "w", "steps": [step("z")]})
+            change("CREATE TRIGGER full BEFORE INSERT ON answers BEGIN SELECT RAISE(ABORT, 'full'); END")
+            workflow = {"name": "w", "steps": CHAIN, "max_concurrent": 1}
+            subject.execute_workflow(workflow, on_event=tell, on_error="return")
+        assert [record.name for record in caplog.records] == ["claude_force.runs"]
+        store = RunStore(Path(".claude/runs.db"))
+        (run, *_), steps = store.runs(), store.steps(store.runs()[0].id)
+        store.close()
+        assert run.id != first.run_id
+        assert (run.status, answers(Path())) == ("failed", 1 + 3)
+        assert {one.step: one.status for one in steps} == {"a": "done", "b": "done", "c": "done", "d": "failed"}
+
+
+def test_a_run_that_ends_at_once_keeps_what_it_had(face: Face, first: Any) -> None:
+    """That it was taken up, and stopped before it came to a step, says nothing new of that step."""
+
+    def interrupt(event: Any) -> None:
+        if event.kind == "started":
+            raise KeyboardInterrupt
+
+    with Simulator(answer=digest) as simulator:
+        before = first(simulator, CHAIN)
+        with pytest.raises(KeyboardInterrupt):
+            again(face, simulator, CHAIN, on_event=interrupt)
+        project = Project()
+        history = History(project.runs, project.cache)
+        run = history.find("last")
+        assert run.status == "cancelled"
+        assert {name: history.answers(run, name)[name] for name in "abcd"} == before.results
+        project.close()
 
 
 def test_a_journal_that_cannot_be_written_is_not_taken_up(face: Face, first: Any) -> None:
