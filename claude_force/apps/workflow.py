@@ -101,6 +101,8 @@ def run_workflow(
         *("claude-force", "run-workflow", name or result.workflow_name, "--resume", result.run_id),
         *(("--config", config_path) if config_path else ()),
         *(("--offline",) if offline else ()),
+        *(("--no-cache",) if options.get("use_cache") is False else ()),
+        *(("--max-usd", f"{limit_usd:g}") if (limit_usd := options.get("max_cost_usd")) else ()),
         *(("--batch",) if options.get("batch") else ()),
         *(("--live-fallback",) if options.get("live_fallback") else ()),
         *(("--engine", "durable") if options.get("engine") == "durable" else ()),

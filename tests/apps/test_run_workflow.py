@@ -360,6 +360,7 @@ def test_a_budget_that_is_too_small(run: Run, simulator: Simulator) -> None:
     done = run(*REVIEW, "--max-usd", "0.000001")
     assert (done.returncode, done.stdout, simulator.stats.calls) == (4, "", {})
     assert "is left" in done.stderr
+    assert " --max-usd 1e-06" in done.stderr.partition("to go on: ")[2], "who goes on as is said has no limit"
 
 
 @pytest.mark.usefixtures("write")
