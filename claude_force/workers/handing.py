@@ -7,6 +7,8 @@ whoever takes the run up asks for the same, and gets what is done, or waits for 
     set aside what it can cost ──► hand it over ──► look, until it is done ──► keep it, count it
 """
 
+import itertools
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -24,9 +26,7 @@ from claude_force.workers.work import Outcome, Work, error_of, opened_outcome, r
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
-    from claude_force.base.clock import Clock
     from claude_force.base.records import AgentResult, Execution, Request
     from claude_force.engine.outside import Outside
     from claude_force.engine.parts import Parts, Watch
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
     from claude_force.engine.spending import Stake
     from claude_force.stores.seal import Sealer
     from claude_force.workflows.crew import Handing
-    from claude_force.workflows.journal import RunCache
-
-    Late = Callable[..., DeadlineError | None]
-    """Why nobody waits any longer, once the run has no time left."""
 
 # How often to look how work stands: an answer takes seconds, and a look a millisecond for all that wait together.
 LOOK_EVERY_S = 0.1
@@ -94,6 +90,7 @@ class Hands:
         handing: "Handing",
     ) -> "AgentResult":
         """The answer, by whoever takes the work. Raises as `run_turn` does, and `EngineError`."""
+        turn = _Turn(outside, parts, task, prepared, watch, handing, parts.clock.monotonic())
         cache, agent = handing.cache, task.agent_name
         key = request_key(prepared.request, server=parts.server)
         kept = cache.recall(key, agent=agent)
@@ -101,14 +98,12 @@ class Hands:
         if kept is not None:
             given = msgspec.structs.replace(parts, cache=_Given(kept))
             return await run_prepared(outside, given, task, prepared, watch)
-        warn = watch.on_warning or _nobody
         for warning in prepared.warnings:
-            warn(warning)
-        held = await self._staked(outside, parts, task, prepared)
-        work = _work(parts, task, prepared, handing, None if held is None else held.worst_usd)
+            turn.warn(warning)
+        held = await turn.staked()
         spent_usd: Decimal | None = None
         try:
-            outcome = await self._outcome(outside, parts, work, handing, warn)
+            outcome = await self._outcome(turn, turn.work(None if held is None else held.worst_usd))
             spent_usd = outcome.execution.cost_usd if outcome.execution else _FREE
         except _UnbegunError as error:
             spent_usd = _FREE
@@ -116,80 +111,29 @@ class Hands:
         finally:
             if held is not None:
                 await outside.finish(partial(held.settle, spent_usd))
-        return await self._told(outside, parts, task, prepared, watch, handing, outcome)
-
-    async def _told(
-        self,
-        outside: "Outside",
-        parts: "Parts",
-        task: "Task",
-        prepared: "Prepared",
-        watch: "Watch",
-        handing: "Handing",
-        outcome: Outcome,
-    ) -> "AgentResult":
-        """What came back, as if it had been done here: seen, counted, kept."""
-        warn, execution = watch.on_warning or _nobody, outcome.execution
-        if execution is not None:
-            handing.see(execution)
-        for retry in outcome.retries:
-            (watch.on_retry or _nobody)(retry_of(retry))
-        if outcome.error is not None or execution is None or outcome.text is None:
-            raise error_of(outcome.error) if outcome.error else EngineError("a worker gave no answer and no reason")
-        for warning in outcome.warnings:
-            warn(warning)
-        if not execution.cached:
-            await outside.finish(partial(_keep, parts, task, prepared, handing.cache, outcome.text, execution))
-        return result_of(outcome.text, execution, prepared, (*prepared.warnings, *outcome.warnings))
-
-    async def _staked(self, outside: "Outside", parts: "Parts", task: "Task", prepared: "Prepared") -> "Stake | None":
-        """What one answer can cost at the most, of the models that may be asked the one that costs most."""
-        if parts.budget is None:
-            return None
-        requests, geo = (prepared.request, *prepared.fallbacks), prepared.dearest_geo
-        now = parts.clock.now()
-        timeout_s, started_s = task.timeout_s or parts.config.defaults.timeout_seconds, parts.clock.monotonic()
-        dearest = max(requests, key=lambda request: _worst(request, parts, now, geo))
-        return await stake(
-            outside,
-            parts,
-            parts.budget,
-            task.agent_name,
-            dearest,
-            lambda: timeout_s - (parts.clock.monotonic() - started_s),
-            inference_geo=geo,
-        )
+        return await turn.told(outcome)
 
     # ------------------------------------------------------------ waiting
 
-    async def _outcome(
-        self, outside: "Outside", parts: "Parts", work: Work, handing: "Handing", warn: "Callable[[str], object]"
-    ) -> Outcome:
+    async def _outcome(self, turn: "_Turn", work: Work) -> Outcome:
         """How the work ended; it is handed over unless that was done before. Raises `_UnbegunError`, too."""
-        clock = parts.clock
-        since_s, has_asked_back = clock.monotonic(), False
-
-        def late(more_s: float = 0.0) -> DeadlineError | None:
-            waited_s = clock.monotonic() - since_s
-            is_late = handing.left_s is not None and waited_s >= handing.left_s + more_s
-            return self._late(work, waited_s) if is_late else None
-
-        id_ = await self._id(outside, work, handing, clock, late)
+        outside, has_asked_back = turn.outside, False
+        id_ = await self._id(turn, work)
         self._mine.add(id_)
         sealed = sealed_work(self._sealer, id_, work)
         if id_ not in self._standings:
-            await self._asked(outside, lambda: self._engine.submit(id_, sealed), warn, late)
+            await self._asked(turn, lambda: self._engine.submit(id_, sealed))
         self._waiting.add(id_)
         try:
             while (ended := _ended(self._standings.get(id_))) is None:
-                if ((is_late := late()) or handing.is_over()) and not has_asked_back:
+                if ((is_late := self._late(turn)) or turn.handing.is_over()) and not has_asked_back:
                     has_asked_back = True
-                    if await self._asked(outside, lambda: self._engine.cancel(id_), warn, late):
-                        raise _UnbegunError(is_late or handing.unsent())  # noqa: TRY301 - told apart below
-                if is_gone := late(work.timeout_s + LATE_S):  # whoever has it could not take longer
+                    if await self._asked(turn, lambda: self._engine.cancel(id_)):
+                        raise _UnbegunError(is_late or turn.handing.unsent())  # noqa: TRY301 - told apart below
+                if is_gone := self._late(turn, work.timeout_s + LATE_S):  # whoever has it could not take longer
                     raise is_gone  # noqa: TRY301 - as above
-                self._remind(work, self._standings.get(id_), clock.monotonic() - since_s, warn)
-                await self._look(outside, clock.monotonic, warn, late)
+                self._remind(turn, work, self._standings.get(id_))
+                await self._look(turn)
         except _UnbegunError:
             raise
         except BaseException as error:
@@ -200,31 +144,30 @@ class Hands:
             self._waiting.discard(id_)
         return self._taken(id_, ended)
 
-    def _remind(self, work: Work, standing: Standing | None, waited_s: float, warn: "Callable[[str], object]") -> None:
+    def _remind(self, turn: "_Turn", work: Work, standing: Standing | None) -> None:
         """Say once that nobody works, or that whoever did may be gone."""
         is_taken = standing is not None and standing.state == "running"
-        if not self._is_told and waited_s > PATIENCE_S + (work.timeout_s if is_taken else 0.0):
+        if not self._is_told and turn.waited_s > PATIENCE_S + (work.timeout_s if is_taken else 0.0):
             self._is_told = True
-            warn(f"nobody has {'ended' if is_taken else 'taken'} it for {waited_s:.0f} s; {self._hint}")
+            turn.warn(f"nobody has {'ended' if is_taken else 'taken'} it for {turn.waited_s:.0f} s; {self._hint}")
 
-    async def _id(self, outside: "Outside", work: Work, handing: "Handing", clock: "Clock", late: "Late") -> str:
+    async def _id(self, turn: "_Turn", work: Work) -> str:
         """The id to hand it over under: the first whose outcome is an answer, or may become one, or is not known."""
-        if handing.is_forced:  # what came of it before will not do, not even what a worker still has of it
-            return work_id(work, f"forced-{int(clock.roll() * 16**8):08x}")
-        take = 1
-        while True:
+        if turn.handing.is_forced:  # what came of it before will not do, not even what a worker still has of it
+            return work_id(work, f"forced-{int(turn.parts.clock.roll() * 16**8):08x}")
+        for take in itertools.count(1):
             id_ = work_id(work, str(take))
-            if id_ not in self._mine:
-                if not handing.is_resumed:
-                    return id_
-                found = await self._asked(outside, partial(self._engine.look, (id_,)), _nobody, late)
-                standing = found.get(id_)
-                if standing is None:
-                    return id_
-                if not self._is_failed(id_, standing):
-                    self._standings[id_] = standing
-                    return id_
-            take += 1
+            if id_ in self._mine:
+                continue
+            if not turn.handing.is_resumed:
+                break
+            standing = (await self._asked(turn, partial(self._engine.look, (id_,)))).get(id_)
+            if standing is None:
+                break
+            if not self._is_failed(id_, standing):
+                self._standings[id_] = standing
+                break
+        return id_
 
     def _is_failed(self, id_: str, standing: Standing) -> bool:
         if standing.outcome is None:
@@ -250,10 +193,14 @@ class Hands:
             work=id_,
         )
 
-    def _late(self, work: Work, waited_s: float) -> DeadlineError:
+    def _late(self, turn: "_Turn", more_s: float = 0.0) -> DeadlineError | None:
+        """Why nobody waits any longer, once the run has no time left, nor so much more."""
+        waited_s, left_s = turn.waited_s, turn.handing.left_s
+        if left_s is None or waited_s < left_s + more_s:
+            return None
         return DeadlineError(
-            f"no worker has done {work.step!r} in the {waited_s:.0f} s that the run had for it; {self._hint}, or raise"
-            " its timeout_seconds",
+            f"no worker has done {turn.task.step_id!r} in the {waited_s:.0f} s that the run had for it; {self._hint},"
+            " or raise its timeout_seconds",
             timeout_s=waited_s,
             elapsed_s=waited_s,
         )
@@ -265,33 +212,30 @@ class Hands:
         except UnreachableError:
             return False
 
-    async def _look(
-        self, outside: "Outside", monotonic: "Callable[[], float]", warn: "Callable[[str], object]", late: "Late"
-    ) -> None:
+    async def _look(self, turn: "_Turn") -> None:
         """Look how all that wait stand, or let another one's look do."""
+        monotonic = turn.parts.clock.monotonic
         if monotonic() < self._next_look_s:
-            await outside.pause(LOOK_EVERY_S)
+            await turn.outside.pause(LOOK_EVERY_S)
             return
         self._next_look_s = monotonic() + LOOK_EVERY_S
         ids = tuple(self._waiting)
-        found = await self._asked(outside, partial(self._engine.look, ids), warn, late)
+        found = await self._asked(turn, partial(self._engine.look, ids))
         self._standings.update({id_: found.get(id_, _REMOVED) for id_ in ids})
 
-    async def _asked(
-        self, outside: "Outside", ask: "Callable[[], T]", warn: "Callable[[str], object]", late: "Late"
-    ) -> T:
+    async def _asked(self, turn: "_Turn", ask: "Callable[[], T]") -> T:
         """What the engine says; while it is away, everything waits, for as long as the run has time."""
         is_told = False
         while True:
             try:
-                return await outside.apart(ask)
+                return await turn.outside.apart(ask)
             except UnreachableError as error:
                 if not is_told:
                     is_told = True
-                    warn(f"the engine does not answer, so everything waits for it: {error}")
-                if is_late := late():
+                    turn.warn(f"the engine does not answer, so everything waits for it: {error}")
+                if is_late := self._late(turn):
                     raise is_late from error
-                await outside.pause(AWAY_S)
+                await turn.outside.pause(AWAY_S)
 
 
 class _UnbegunError(Exception):
@@ -302,67 +246,118 @@ class _UnbegunError(Exception):
         self.why = why
 
 
-def _work(parts: "Parts", task: "Task", prepared: "Prepared", handing: "Handing", limit_usd: Decimal | None) -> Work:
-    """All that a worker has to know."""
-    defaults = parts.config.defaults
-    return Work(
-        agent=task.agent_name,
-        task=task.text,
-        workflow=task.workflow_id or "",
-        run=task.run_id or "",
-        step=task.step_id or "",
-        request=prepared.request,
-        fallbacks=prepared.fallbacks,
-        unrouted_model=prepared.unrouted_model,
-        server=parts.server,
-        inference_geo=prepared.inference_geo,
-        timeout_s=task.timeout_s or defaults.timeout_seconds,
-        attempt_timeout_s=task.attempt_timeout_s or defaults.attempt_timeout_seconds,
-        max_retries=defaults.max_retries,
-        others=task.others() if task.others else "none",
-        run_s=task.run_s,
-        keeps=handing.cache.is_shared,
-        reads=handing.cache.reads_shared,
-        limit_usd=limit_usd,
-    )
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One turn that is handed over."""
 
+    outside: "Outside"
+    parts: "Parts"
+    task: "Task"
+    prepared: "Prepared"
+    watch: "Watch"
+    handing: "Handing"
+    since_s: float
+    """By the clock's `monotonic`."""
 
-def _worst(request: "Request", parts: "Parts", now: "datetime", inference_geo: str | None) -> Decimal:
-    """What it can cost at the most, for a comparison: what has no price costs more than all that have one."""
-    usd = request_usd(request, parts.prices, now, inference_geo=inference_geo)
-    return Decimal("Infinity") if usd is None else usd
+    @property
+    def waited_s(self) -> float:
+        """How long it has taken so far."""
+        return self.parts.clock.monotonic() - self.since_s
 
+    @property
+    def timeout_s(self) -> float:
+        """How long it may take by whoever does it."""
+        return self.task.timeout_s or self.parts.config.defaults.timeout_seconds
 
-def _keep(
-    parts: "Parts", task: "Task", prepared: "Prepared", cache: "RunCache", text: str, execution: "Execution"
-) -> None:
-    """The answer, in the run's journal and the cache, as `engine.sharing` keeps one: under the request's own key."""
-    last = execution.calls[-1]
-    asked = next(
-        (request for request in prepared.fallbacks if request.model == last.asked_as),
-        prepared.request,
-    )
-    cost_usd = execution.cost_usd
-    if execution.attempts > 1:
-        cost_usd = parts.prices.cost_usd(last.model, last.usage, execution.timestamp, asked_as=last.asked_as)
-    reply = Reply(
-        model=last.model,
-        text=text,
-        stop_reason=execution.stop_reason,
-        usage=last.usage,
-        request_id=execution.request_id,
-        simulated=execution.simulated,
-    )
-    key = request_key(asked, server=parts.server)
-    cache.keep(key, reply, agent=task.agent_name, task=task.text, cost_usd=cost_usd)
+    def warn(self, text: str) -> None:
+        """Tell whoever looks on."""
+        if self.watch.on_warning:
+            self.watch.on_warning(text)
+
+    async def staked(self) -> "Stake | None":
+        """What one answer can cost at the most, of the models that may be asked the one that costs most."""
+        parts, prepared = self.parts, self.prepared
+        if parts.budget is None:
+            return None
+        now = parts.clock.now()
+
+        def worst(request: "Request") -> Decimal:  # what has no price costs more than all that have one
+            usd = request_usd(request, parts.prices, now, inference_geo=prepared.dearest_geo)
+            return Decimal("Infinity") if usd is None else usd
+
+        return await stake(
+            self.outside,
+            parts,
+            parts.budget,
+            self.task.agent_name,
+            max((prepared.request, *prepared.fallbacks), key=worst),
+            lambda: self.timeout_s - self.waited_s,
+            inference_geo=prepared.dearest_geo,
+        )
+
+    def work(self, limit_usd: Decimal | None) -> Work:
+        """All that a worker has to know."""
+        parts, task, prepared, cache = self.parts, self.task, self.prepared, self.handing.cache
+        defaults = parts.config.defaults
+        return Work(
+            agent=task.agent_name,
+            task=task.text,
+            workflow=task.workflow_id or "",
+            run=task.run_id or "",
+            step=task.step_id or "",
+            request=prepared.request,
+            fallbacks=prepared.fallbacks,
+            unrouted_model=prepared.unrouted_model,
+            server=parts.server,
+            inference_geo=prepared.inference_geo,
+            timeout_s=self.timeout_s,
+            attempt_timeout_s=task.attempt_timeout_s or defaults.attempt_timeout_seconds,
+            max_retries=defaults.max_retries,
+            others=task.others() if task.others else "none",
+            run_s=task.run_s,
+            keeps=cache.is_shared,
+            reads=cache.reads_shared,
+            limit_usd=limit_usd,
+        )
+
+    async def told(self, outcome: Outcome) -> "AgentResult":
+        """What came back, as if it had been done here: seen, counted, kept."""
+        execution = outcome.execution
+        if execution is not None:
+            self.handing.see(execution)
+        if self.watch.on_retry:
+            for retry in outcome.retries:
+                self.watch.on_retry(retry_of(retry))
+        if outcome.error is not None or execution is None or outcome.text is None:
+            raise error_of(outcome.error) if outcome.error else EngineError("a worker gave no answer and no reason")
+        for warning in outcome.warnings:
+            self.warn(warning)
+        if not execution.cached:
+            await self.outside.finish(partial(self._keep, outcome.text, execution))
+        return result_of(outcome.text, execution, self.prepared, (*self.prepared.warnings, *outcome.warnings))
+
+    def _keep(self, text: str, execution: "Execution") -> None:
+        """The answer, in the run's journal and the cache, under the request's own key, as `engine.sharing` does."""
+        parts, prepared, task = self.parts, self.prepared, self.task
+        last = execution.calls[-1]
+        asked = next((request for request in prepared.fallbacks if request.model == last.asked_as), prepared.request)
+        cost_usd = execution.cost_usd
+        if execution.attempts > 1:
+            cost_usd = parts.prices.cost_usd(last.model, last.usage, execution.timestamp, asked_as=last.asked_as)
+        reply = Reply(
+            model=last.model,
+            text=text,
+            stop_reason=execution.stop_reason,
+            usage=last.usage,
+            request_id=execution.request_id,
+            simulated=execution.simulated,
+        )
+        key = request_key(asked, server=parts.server)
+        self.handing.cache.keep(key, reply, agent=task.agent_name, task=task.text, cost_usd=cost_usd)
 
 
 def _ended(standing: Standing | None) -> Standing | None:
     return standing if standing and standing.state in {"done", "cancelled", "lost"} else None
-
-
-def _nobody(_: object) -> None:
-    """Who looks on where nobody does."""
 
 
 class _Given:
