@@ -208,8 +208,8 @@ def facts(record: RunRecord | StepRecord) -> dict[str, Any]:
 
 
 def duration_s(record: RunRecord | StepRecord) -> float | None:
-    """How long it took; `None` where that is not known."""
-    if record.started_at is None or record.ended_at is None:
+    """How long it took; `None` where that is not known, as where the clock was set back meanwhile."""
+    if record.started_at is None or record.ended_at is None or record.ended_at < record.started_at:
         return None
     return (record.ended_at - record.started_at).total_seconds()
 

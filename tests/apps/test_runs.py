@@ -3,12 +3,15 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from claude_force.stores.runs import RunRecord
 from claude_force.testing import ApiFault, Simulator
+from claude_force.workflows.history import duration_s, facts
 
 from .conftest import Run
 
@@ -183,3 +186,11 @@ def test_prune(run: Run, review: Any) -> None:
     assert run("runs", "prune", "--keep", "1", "--yes").stdout == "1 removed\n"
     assert [row[0] for row in rows(run("runs", "list").stdout)] == [last]
     assert run("runs", "show", "last", "--step", "sum").stdout == "sum\n"
+
+
+def test_a_clock_that_was_set_back() -> None:
+    """How long a run took is not known then; it is not less than nothing."""
+    now = datetime.now(UTC)
+    run = RunRecord(id="r", workflow="w", status="completed", started_at=now, ended_at=now - timedelta(hours=1))
+    assert duration_s(run) is None
+    assert facts(run)["duration_s"] is None
