@@ -83,18 +83,21 @@ def differences(before: Causes, now: Causes) -> Iterator[str]:
         yield f"agent file {now.get('file')} changed"
     if before.get("context") != now.get("context"):
         yield "what CLAUDE.md files say changed"
-    earlier, later = before.get("skills", {}), now.get("skills", {})
-    yield from (f"skill {name!r} changed" for name in earlier | later if earlier.get(name) != later.get(name))
+    yield from _among("skill", before.get("skills", {}), now.get("skills", {}))
     for name in ("model", "effort", "max_tokens"):
         if before.get(name) != now.get(name):
             yield f"{name}: {_word(before.get(name))} is now {_word(now.get(name))}"
     for name in ("task", "schema", "item"):
         if before.get(name) != now.get(name):
             yield f"its {name} changed"
-    earlier, later = before.get("inputs", {}), now.get("inputs", {})
-    yield from (f"input {name!r} changed" for name, value in later.items() if earlier.get(name) != value)
-    earlier, later = before.get("steps", {}), now.get("steps", {})
-    yield from (f"the answer of {name!r} changed" for name, value in later.items() if earlier.get(name) != value)
+    yield from _among("input", before.get("inputs", {}), now.get("inputs", {}))
+    yield from _among("the answer of", before.get("steps", {}), now.get("steps", {}))
+
+
+def _among(what: str, before: dict[str, str], now: dict[str, str]) -> Iterator[str]:
+    for name in before | now:
+        if before.get(name) != now.get(name):
+            yield f"{what} {name!r} {'changed' if name in now else 'is left out'}"
 
 
 def digest(text: str) -> str:
