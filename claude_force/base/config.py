@@ -356,7 +356,7 @@ def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: P
     migrated = migrate_config(raw)
     config = validate_config(migrated, path=path)
     own = home / "claude.json"
-    if config_path is None and path != own:
+    if config_path is None and os.path.realpath(path) != os.path.realpath(own):  # the home may be a link
         _check_servers(config, path)
         config = msgspec.structs.replace(config, endpoints=_own_endpoints(own))
     return Settings(config=config, path=path, migrations=describe_migration(raw, migrated))

@@ -291,7 +291,7 @@ def test_a_pipe_is_no_config(tmp_path: Path) -> None:
 REMOTE = {"cache": {"url": "rediss://app:hidden@cache.example:6380/0"}}
 
 
-def test_a_projects_file_sends_nothing_to_another_machine(project: Path) -> None:
+def test_a_projects_file_sends_nothing_to_another_machine(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cloned repository brings it along; who names the file, or has it in the own home, has said so."""
     path = project / ".claude/claude.json"
     path.write_text(json.dumps(REMOTE))
@@ -303,6 +303,10 @@ def test_a_projects_file_sends_nothing_to_another_machine(project: Path) -> None
     user_folder().mkdir()
     (user_folder() / "claude.json").write_text(json.dumps(REMOTE))
     assert load_settings(start=project).config.cache.url == REMOTE["cache"]["url"]
+    home = user_folder().parent
+    (project / "link").symlink_to(home)
+    monkeypatch.setenv("HOME", str(project / "link"))
+    assert load_settings(start=home).config.cache.url == REMOTE["cache"]["url"]
 
 
 @pytest.mark.parametrize(
