@@ -1,6 +1,7 @@
 """Limits, breakers and budgets that many machines share: exact over all processes, whoever dies, whatever is away."""
 
 import asyncio
+import itertools
 import json
 import logging
 import signal
@@ -223,8 +224,11 @@ def test_a_failure_in_another_circuit_says_nothing() -> None:
     assert breaker.snapshot() == before
 
 
+BATCHES, PRICES = st.sampled_from("12"), st.decimals(0, 2, places=3)
+
+
 class Accounting(RuleBasedStateMachine):
-    """Two processes, leases that end and answers that get lost, against plain sums: a limit is never passed."""
+    """Two processes, batches, leases that end, answers that get lost, against plain sums: a limit is never passed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -233,12 +237,14 @@ class Accounting(RuleBasedStateMachine):
         self.processes = [SharedAccounts(SharedDocuments(self.memory, "memory")) for _ in range(2)]
         self.spent = Decimal(0)
         self.holds: dict[tuple[str, int], tuple[Decimal, float]] = {}
+        self.batches: dict[str, list[Decimal]] = {}
 
     def figures(self) -> tuple[Decimal, Decimal]:
         lost = sum((usd for usd, until_s in self.holds.values() if until_s <= self.time.now_s), Decimal(0))
-        return self.spent + lost, sum((usd for usd, _ in self.holds.values()), Decimal(0)) - lost
+        held = (*(usd for usd, _ in self.holds.values()), *itertools.chain(*self.batches.values()))
+        return self.spent + lost, sum(held, Decimal(0)) - lost
 
-    @rule(number=st.integers(0, 1), usd=st.decimals(0, 2, places=3), lease_s=st.integers(1, 9), loses=st.booleans())
+    @rule(number=st.integers(0, 1), usd=PRICES, lease_s=st.integers(1, 9), loses=st.booleans())
     def hold(self, number: int, usd: Decimal, lease_s: int, *, loses: bool) -> None:
         self.memory.loses_answers = loses
         held = self.processes[number].hold([Ceiling("x", 3 * ONE, "x")], usd, lease_s=lease_s)
@@ -254,6 +260,23 @@ class Accounting(RuleBasedStateMachine):
         usd, _ = self.holds.pop(held)
         self.processes[number % 2].settle(held, ["x"], usd * share)
         self.spent += usd * share
+
+    @rule(number=st.integers(0, 1), id_=BATCHES, usd=st.lists(PRICES, min_size=1, max_size=2), loses=st.booleans())
+    def hold_batch(self, number: int, id_: str, usd: list[Decimal], *, loses: bool) -> None:
+        self.memory.loses_answers = loses
+        self.batches.pop(id_, None)  # what it held before makes room for it
+        has_room = sum(self.figures()) + sum(usd) <= 3
+        shortage = self.processes[number].hold_batch(id_, [([Ceiling("x", 3 * ONE, "x")], each) for each in usd])
+        assert (shortage is None) is has_room
+        if has_room:
+            self.batches[id_] = usd
+
+    @rule(number=st.integers(0, 1), id_=BATCHES, share=st.decimals(0, 1, places=3), loses=st.booleans())
+    def settle_batch(self, number: int, id_: str, share: Decimal, *, loses: bool) -> None:
+        self.memory.loses_answers = loses
+        costs = [usd * share for usd in self.batches.pop(id_, [])]
+        self.processes[number].settle_batch(id_, costs or [ONE])
+        self.spent += sum(costs)
 
     @rule(seconds=st.integers(0, 5))
     def tick(self, seconds: int) -> None:

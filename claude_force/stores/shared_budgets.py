@@ -20,7 +20,7 @@ from claude_force.stores.budgets import BATCH, Ceiling, Spending, picos, shortag
 from claude_force.stores.entries import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from claude_force.base.ports import Shortage
     from claude_force.stores.documents import SharedDocuments
@@ -123,13 +123,13 @@ class SharedAccounts:
 
         def hold(accounts: Sequence[Account], now_s: float) -> "Shortage | None":
             record, of = accounts[0], dict(zip(names, accounts[1:], strict=True))
-            _let_go_batch(batch, before, of)
+            _let_go_batch(batch, accounts)  # also of what this did already, where the answer got lost
             record.parts = []
             for number, (ceilings, usd) in enumerate(parts):
                 amount = picos(usd)
                 for ceiling in ceilings:
                     if shortage := shortage_of(ceiling, *of[ceiling.account].figures(now_s), amount):
-                        _let_go_batch(batch, wanted, of)
+                        _let_go_batch(batch, accounts)
                         return shortage
                 for name in wanted[number]:
                     of[name].hold(f"{batch}/{number}", Held(amount, None), now_s)
@@ -148,7 +148,7 @@ class SharedAccounts:
             record, of = accounts[0], dict(zip(names, accounts[1:], strict=True))
             if record.parts != parts:  # somebody else has settled it
                 return
-            _let_go_batch(batch, parts, of)
+            _let_go_batch(batch, accounts)
             record.parts = []
             for part, cost_usd in zip(parts, usd, strict=False):
                 for name in part:
@@ -198,6 +198,7 @@ def _let_go(accounts: Sequence[Account], key: str) -> None:
         account.holds.pop(key, None)
 
 
-def _let_go_batch(batch: str, parts: Sequence[Sequence[str]], of: "Mapping[str, Account]") -> None:
-    for number, part in enumerate(parts):
-        _let_go([of[name] for name in part], f"{batch}/{number}")
+def _let_go_batch(batch: str, accounts: Sequence[Account]) -> None:
+    for account in accounts:
+        for key in [key for key in account.holds if key.startswith(f"{batch}/")]:
+            del account.holds[key]
