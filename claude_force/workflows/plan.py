@@ -66,7 +66,7 @@ class Plan:
 
 def cycles(steps: Iterable[WorkflowStep]) -> list[list[str]]:
     """The circles of dependencies, each from a step back to it; of those that share steps, one."""
-    graph = {step.id: list(step.dependencies) for step in steps}
+    graph = {step.id: step.dependencies for step in steps}
     found = []
     while True:
         try:
@@ -75,8 +75,6 @@ def cycles(steps: Iterable[WorkflowStep]) -> list[list[str]]:
             cycle: list[str] = error.args[1]
             first = cycle.index(min(cycle, key=list(graph).index))  # as the file has it, whatever graphlib began with
             found.append([*cycle[first:-1], *cycle[:first], cycle[first]])
-            for step in cycle:
-                graph.pop(step, None)
-            graph = {step: [d for d in needed if d not in cycle] for step, needed in graph.items()}
+            graph = {step: needed for step, needed in graph.items() if step not in cycle}
         else:
             return found

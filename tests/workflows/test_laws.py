@@ -55,11 +55,14 @@ def plans(draw: st.DrawFn) -> Plan:
 
 @given(graphs(max_steps=20))
 def test_the_order_is_topological(graph: Graph) -> None:
-    """Each step once, after all that it depends on."""
+    """Each step once, after all that it depends on, and nearest to the file."""
     plan = Plan(Workflow(steps=[WorkflowStep(name, "a", "t", needed) for name, needed in graph.items()]), "w")
     place = {name: number for number, name in enumerate(plan.order)}
     assert sorted(plan.order) == sorted(graph)
     assert all(place[dependency] < place[name] for name, needed in graph.items() for dependency in needed)
+    for number, name in enumerate(plan.order):
+        done = set(plan.order[:number])
+        assert name == next(other for other in graph if other not in done and done.issuperset(graph[other]))
 
 
 @given(graphs(max_steps=12), st.randoms(use_true_random=False))
@@ -79,13 +82,13 @@ def test_the_critical_path_is_the_longest(graph: Graph, dice: Any) -> None:
 
 @given(st.integers(1, 8).flatmap(lambda n: st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)))))
 def test_circles_are_found_and_written_out(edges: list[tuple[int, int]]) -> None:
-    """Each is a way along dependencies back to its start; no step is in two; without them there is none left."""
+    """Each is a way along dependencies, from its first in the file; no step is in two; without them none is left."""
     graph: Graph = {str(number): [] for edge in edges for number in edge}
     for step, dependency in set(edges):
         graph[str(step)].append(str(dependency))
     found = cycles(WorkflowStep(name, "a", "t", needed) for name, needed in graph.items())
     for cycle in found:
-        assert cycle[0] == cycle[-1]
+        assert cycle[0] == cycle[-1] == next(name for name in graph if name in cycle)
         assert all(before in graph[after] for before, after in itertools.pairwise(cycle))
         assert len(set(cycle)) == len(cycle) - 1
     in_circles = Counter(name for cycle in found for name in cycle[1:])
