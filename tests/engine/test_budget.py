@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from claude_force.base.config import Config
 from claude_force.base.models import CURRENT
 from claude_force.base.pricing import ModelPrice, Prices
-from claude_force.base.records import AgentDefinition, Material
+from claude_force.base.records import AgentDefinition, Material, Request
 from claude_force.base.usage import Usage
 from claude_force.engine.budget import (
     FRAME_TOKENS,
@@ -18,6 +18,7 @@ from claude_force.engine.budget import (
     SCHEMA_GROWTH,
     Extent,
     extent_of,
+    request_usd,
     worst_case_usd,
 )
 from claude_force.engine.request import Task, build_request
@@ -68,9 +69,14 @@ def test_no_bill_is_higher(case: tuple[Extent, int, list[tuple[str, Usage]]]) ->
 
 def test_the_worst_case_can_happen() -> None:
     """It is a price and no fancy: a prompt that is written to the prompt cache, and all of the output, each time."""
-    price = ModelPrice(input=Decimal(2), output=Decimal(10), cache_write_5m=Decimal("2.5"))
+    price = ModelPrice(input=Decimal(2), output=Decimal(10), cache_write_5m=Decimal("2.5"), cache_write_1h=Decimal(4))
+    prices = Prices({"m": price})
     extent = Extent(("m",), 1_000_000, 100_000)
-    assert worst_case_usd(extent, Prices({"m": price}), DAY, attempts=3) == 3 * (Decimal("2.5") + 1)
+    assert worst_case_usd(extent, prices, DAY, attempts=3) == 3 * (Decimal("2.5") + 1)
+    assert worst_case_usd(extent, prices, DAY, attempts=1, ttl="1h") == 4 + 1
+    asked = Request(model="m", system=(), prompt=("x" * (1_000_000 - FRAME_TOKENS),), max_tokens=100_000)
+    assert request_usd(asked, prices, DAY, inference_geo="us") == Decimal("1.1") * (Decimal("2.5") + 1)
+    assert request_usd(asked, prices, DAY, inference_geo=None, ttl="1h") == 4 + 1
 
 
 @pytest.mark.parametrize("models", [("nobody",), ("claude-haiku-5-5", "nobody"), ("half",)])
@@ -85,14 +91,19 @@ def test_every_byte_counts(task: str) -> None:
     """The agent's prompt, the fenced material and the task are all in the extent, by their bytes."""
     agent = AgentDefinition(name="a", description="A.", prompt="You are \N{HEAVY BLACK HEART}.", model="haiku")
     asked = Task(
-        agent_name="a", text=task, materials=(Material("f", "x = 1"),), max_tokens=7, fallback_models=("opus",)
+        agent_name="a",
+        text=task,
+        materials=(Material("f", "x = 1"),),
+        max_tokens=7,
+        fallback_models=("opus",),
+        inference_geo="us",
     )
     prepared = build_request(asked, agent, Config(), {})
     extent = extent_of(prepared)
     texts = (*prepared.request.system, *prepared.request.prompt)
     assert extent.models == ("claude-haiku-5-5", "claude-opus-5-5")
     assert extent.prompt_tokens == len("".join(texts).encode()) + FRAME_TOKENS * len(texts)
-    assert extent.output_tokens == 7
+    assert (extent.output_tokens, extent.inference_geo) == (7, "us")
 
 
 def test_a_schema_is_paid_too() -> None:
