@@ -171,15 +171,13 @@ class BudgetFile(Database):
         def settle(writer: sqlite3.Connection) -> None:
             held = writer.execute(_HELD_BY, (owner,)).fetchall()
             writer.execute("DELETE FROM holds WHERE owner = ?", (owner,))
-            rows = [(account, picos(usd[number]), now) for number, account in held if number < len(usd)]
-            writer.executemany(_SPEND, [row for row in rows if row[1]])
+            writer.executemany(_SPEND, [(account, picos(usd[number]), now) for number, account in held])
 
         self._transact(settle)
 
     def settle(self, held: tuple[str, int], accounts: Sequence[str], usd: Decimal) -> None:
         """See `Accounts.settle`."""
-        now = time.time()
-        rows = [(account, picos(usd), now) for account in accounts] if usd else []
+        rows = [(account, picos(usd), time.time()) for account in accounts]
 
         def settle(writer: sqlite3.Connection) -> None:
             writer.execute("DELETE FROM holds WHERE owner = ? AND number = ?", held)
@@ -197,11 +195,6 @@ class BudgetFile(Database):
             Spending(ceiling.named, ceiling.limit_usd, usd_of(spent), usd_of(held))
             for ceiling, ([(spent,)], [(held,)]) in zip(ceilings, figures, strict=True)
         ]
-
-    def after_fork(self) -> None:
-        """In a child process: forget what is the parent's."""
-        super().after_fork()
-        BudgetFile.__init__(self, self.path)
 
     def _claimed(self) -> str:
         """This process's name, which lasts as long as it does."""

@@ -150,7 +150,7 @@ class SharedAccounts:
                 return
             _let_go_batch(batch, accounts)
             record.parts = []
-            for part, cost_usd in zip(parts, usd, strict=False):
+            for part, cost_usd in zip(parts, usd, strict=True):
                 for name in part:
                     of[name].spent += picos(cost_usd)
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from claude_force.base.errors import BudgetError
 from claude_force.base.ports import Shortage
 from claude_force.stores.budgets import Accounts, BudgetFile, Budgets, Ceiling
 from claude_force.stores.documents import shared_documents
+from claude_force.stores.entries import StoreError
 from claude_force.stores.shared_budgets import SharedAccounts
 
 ONE = Decimal(1)
@@ -113,6 +115,7 @@ def test_what_a_dead_process_held_is_free(file: BudgetFile) -> None:
         assert figures(file, "day") == [(Decimal(0), ONE)]
         holder.send_signal(signal.SIGKILL)
         holder.wait()
+        assert isinstance(file.hold(limits(1, "day"), 2 * ONE), Shortage)  # which is more than there ever was
         assert not isinstance(file.hold(limits(1, "day"), ONE), Shortage)
     assert figures(file, "day") == [(Decimal(0), ONE)]
 
@@ -140,7 +143,36 @@ def test_what_cannot_be_written_is_not_spent(tmp_path: Path, caplog: pytest.LogC
     with pytest.raises(BudgetError, match=r"'a' is not sent: the budget cannot be kept, for .*budgets\.db") as raised:
         budgets.hold(ONE, agent="a", at=NOON, lease_s=60)
     assert raised.value.exit_code == 4
+    with pytest.raises(BudgetError, match="the batch is not sent"):
+        budgets.hold_batch("1", {"a": ONE}, at=NOON)
+    with pytest.raises(BudgetError, match="what the batch has cost cannot be written down"):
+        budgets.settle_batch("1", {"a": ONE})
+    with pytest.raises(BudgetError, match=r"cannot be read: .*; move that file away"):
+        budgets.standing(NOON)
     file.close()
+
+
+def test_who_cannot_show_that_it_lives_holds_nothing(tmp_path: Path) -> None:
+    """Others would take it for dead, and spend what it holds."""
+    (tmp_path / "budgets.lock").mkdir()
+    file = BudgetFile(tmp_path / "budgets.db")
+    with pytest.raises(StoreError, match="its lock cannot be taken"):
+        file.hold(limits(1, "day"), ONE)
+    file.close()
+
+
+def test_what_nobody_needs_any_more_is_forgotten(file: BudgetFile) -> None:
+    """An account that nothing was done to in three months, and what somebody holds who cannot be one of us."""
+    for account in ("old", "new"):
+        held = file.hold(limits(2, account), ONE)
+        assert not isinstance(held, Shortage)
+        file.settle(held, [account], ONE)
+    with sqlite3.connect(file.path) as connection:
+        connection.execute("UPDATE accounts SET changed_at = changed_at - 91 * 86400 WHERE name = 'old'")
+        connection.execute("UPDATE accounts SET changed_at = changed_at - 89 * 86400 WHERE name = 'new'")
+        connection.execute("INSERT INTO holds VALUES ('nobody', 0, 'new', 5)")
+    connection.close()
+    assert figures(file, "old", "new") == [(Decimal(0), Decimal(0)), (ONE, Decimal(0))]
 
 
 def test_the_limits_of_the_config(accounts: Accounts) -> None:
@@ -159,6 +191,13 @@ def test_the_limits_of_the_config(accounts: Accounts) -> None:
     assert [settle("b"), settle("b"), settle("b")] == [None, None, "budgets.per_day_usd"]
     assert settle("a", NOON + timedelta(hours=12)) is None
     assert settle("a", budgets=Budgets(accounts, budgets.limits, "simulator: ")) is None
+    later = NOON + timedelta(days=2)
+    assert budgets.hold_batch("1", {"b": ONE, "a": ONE / 2}, at=later) is None
+    shortage = budgets.hold_batch("2", {"b": ONE, "a": ONE}, at=later)
+    assert shortage == Shortage("budgets.per_agent_per_day_usd.a", ONE, Decimal(0), ONE / 2)
+    budgets.settle_batch("1", {"b": ONE / 4, "a": ONE / 8})
+    assert [one.spent_usd for one in budgets.standing(later)] == [ONE / 8, 3 * ONE / 8]
+    assert accounts.standing([]) == []
     assert [(one.limit, one.spent_usd) for one in budgets.standing(NOON)] == [
         ("budgets.per_agent_per_day_usd.a", ONE),
         ("budgets.per_day_usd", 3 * ONE),
