@@ -116,6 +116,10 @@ class Caching(msgspec.Struct, frozen=True):
     """Called once the answer has begun, from any thread; its presence asks the transport to stream."""
 
 
+def _both_usd(one: "Decimal | None", two: "Decimal | None") -> "Decimal | None":
+    return None if one is None or two is None else one + two
+
+
 class PromptCaching(msgspec.Struct, frozen=True, kw_only=True):
     """What Claude's prompt cache did for a call, or for all calls of a batch or a run. Figures can be added.
 
@@ -136,12 +140,11 @@ class PromptCaching(msgspec.Struct, frozen=True, kw_only=True):
 
     def __add__(self, other: "PromptCaching") -> "PromptCaching":
         """The figures of both."""
-        is_priced = self.saved_usd is not None and other.saved_usd is not None
         return PromptCaching(
             read_tokens=self.read_tokens + other.read_tokens,
             written_tokens=self.written_tokens + other.written_tokens,
             shared_tokens=self.shared_tokens + other.shared_tokens,
-            saved_usd=(self.saved_usd or 0) + (other.saved_usd or _NOTHING_USD) if is_priced else None,
+            saved_usd=_both_usd(self.saved_usd, other.saved_usd),
             waited_s=max(self.waited_s, other.waited_s),
         )
 
@@ -165,8 +168,8 @@ class Savings(msgspec.Struct, frozen=True, kw_only=True):
 
     def __add__(self, other: "Savings") -> "Savings":
         """Both together; what is unpriced in one of them is so in the sum."""
-        pairs = ((name, getattr(self, name), getattr(other, name)) for name in self.__struct_fields__)
-        return Savings(**{name: None if one is None or two is None else one + two for name, one, two in pairs})
+        names = self.__struct_fields__
+        return Savings(**{name: _both_usd(getattr(self, name), getattr(other, name)) for name in names})
 
     def to_dict(self) -> dict[str, float | None]:
         """Ready for JSON."""

@@ -1,7 +1,7 @@
 """What a turn used and cost, all its attempts together, as the ledger keeps it. Each turn is entered once."""
 
 from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from claude_force.base.pricing import BatchPrices, saved_by_caching_usd, total_usd
 from claude_force.base.records import WHOLE_STOP_REASONS, Call, Execution, PromptCaching
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from claude_force.engine.parts import Turn
-
-Amount = TypeVar("Amount", Usage, Decimal)
 
 _NOTHING, _FREE, _NO_CACHING = Usage(), Decimal(0), PromptCaching()
 
@@ -77,8 +75,9 @@ def _paid(turn: "Turn", calls: "Sequence[Call]") -> tuple[Usage | None, Decimal 
     if turn.has_unknown_cost:
         return None, None
     prices, at = turn.parts.prices, turn.timestamp
-    costs = [prices.cost_usd(call.model, call.usage, at, asked_as=call.asked_as) for call in calls]
-    return _total([call.usage for call in calls], _NOTHING), _total(costs, _FREE)
+    known = [call.usage for call in calls if call.usage is not None]
+    usage = sum(known, _NOTHING) if len(known) == len(calls) else None
+    return usage, total_usd(prices.cost_usd(call.model, call.usage, at, asked_as=call.asked_as) for call in calls)
 
 
 def _caching(turn: "Turn", usage: Usage | None, calls: "Sequence[Call]") -> PromptCaching:
@@ -87,12 +86,12 @@ def _caching(turn: "Turn", usage: Usage | None, calls: "Sequence[Call]") -> Prom
     if not (turn.shared_tokens or used.prompt_tokens - used.input_tokens):
         return _NO_CACHING
     prices, at = turn.parts.prices, turn.timestamp
-    saved = [saved_by_caching_usd(prices, call.model, call.usage, at, asked_as=call.asked_as) for call in calls]
+    saved = (saved_by_caching_usd(prices, call.model, call.usage, at, asked_as=call.asked_as) for call in calls)
     return PromptCaching(
         read_tokens=used.cache_read_tokens,
         written_tokens=used.cache_write_5m_tokens + used.cache_write_1h_tokens,
         shared_tokens=turn.shared_tokens,
-        saved_usd=None if turn.has_unknown_cost else _total(saved, _FREE),
+        saved_usd=None if turn.has_unknown_cost else total_usd(saved),
         waited_s=turn.warming_s,
     )
 
@@ -105,9 +104,3 @@ def _saved_by_routing(turn: "Turn", calls: "Sequence[Call]", cost_usd: Decimal |
     prices, at = turn.parts.prices, turn.timestamp
     else_usd = total_usd(prices.cost_usd(unrouted, call.usage, at) for call in calls)
     return None if cost_usd is None or else_usd is None else else_usd - cost_usd
-
-
-def _total(parts: "Sequence[Amount | None]", zero: "Amount") -> "Amount | None":
-    """The sum; `None` if one part is not known."""
-    known = [part for part in parts if part is not None]
-    return sum(known, zero) if len(known) == len(parts) else None

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_force.base.models import CURRENT
-from claude_force.base.pricing import ModelPrice, Prices, dearest_geo, saved_by_caching_usd
+from claude_force.base.pricing import BatchPrices, ModelPrice, Prices, dearest_geo, saved_by_caching_usd, total_usd
 from claude_force.base.usage import Usage
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -111,13 +111,31 @@ def test_the_users_price_comes_first() -> None:
     assert prices.cost_usd("claude-haiku-5-5", Usage(output_tokens=M), DAY) == Decimal("0.5")
 
 
-@given(st.lists(st.tuples(st.integers(0, 10**7), st.integers(0, 10**6)), max_size=8))
-def test_the_price_of_a_sum_is_the_sum_of_the_prices(rows: list[tuple[int, int]]) -> None:
-    """Where there are no bands, adding up costs gives the cost of the added usage, to the last digit."""
-    prices = Prices({"m": ModelPrice(input=Decimal("0.3"), output=Decimal("1.7"))})
-    usages = [Usage(input_tokens=i, output_tokens=o) for i, o in rows]
-    costs = [prices.cost_usd("m", usage, DAY) or Decimal(0) for usage in usages]
-    assert prices.cost_usd("m", sum(usages, Usage()), DAY) == sum(costs, Decimal(0))
+RATES = ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h")
+USAGES = st.builds(Usage, **{f"{name}_tokens": COUNTS for name in RATES})
+
+
+@given(st.lists(USAGES, max_size=8))
+def test_the_price_of_a_sum_is_the_sum_of_the_prices(usages: list[Usage]) -> None:
+    """Where there are no bands, a batch costs half, and what the prompt cache saved adds up as well."""
+    prices = Prices({"m": ModelPrice(**{name: Decimal(f"0.{place}7") for place, name in enumerate(RATES)})})
+    whole = sum(usages, Usage())
+    cost_usd = total_usd(prices.cost_usd("m", usage, DAY) for usage in usages)
+    assert cost_usd == prices.cost_usd("m", whole, DAY)
+    assert total_usd([Decimal(1), None]) is None
+    assert BatchPrices(prices).cost_usd("else", whole, DAY, asked_as="m") == (cost_usd or 0) / 2
+    assert BatchPrices(prices).cost_usd("else", whole, DAY) is None
+    saved_usd = total_usd(saved_by_caching_usd(prices, "else", usage, DAY, asked_as="m") for usage in usages)
+    assert saved_usd == saved_by_caching_usd(prices, "m", whole, DAY)
+
+
+@given(model=st.sampled_from([*CURRENT.values(), "claude-sonnet-4-5"]), usage=USAGES, more=USAGES)
+def test_more_never_costs_less(model: str, usage: Usage, more: Usage) -> None:
+    """Whatever the kind of tokens, and whichever band of the list they come to lie in."""
+    part, whole = (Prices().cost_usd(model, tokens, DAY) for tokens in (usage, usage + more))
+    assert part is not None
+    assert whole is not None
+    assert Decimal(0) <= part <= whole
 
 
 @pytest.mark.parametrize(

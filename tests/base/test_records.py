@@ -1,16 +1,21 @@
 """Values: an answer is a string that knows how it came about."""
 
 import copy
+import functools
 import json
+import operator
 import pickle
 from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_force.base.records import AgentResult
+from claude_force.base.errors import BudgetError
+from claude_force.base.records import AgentResult, Execution, PromptCaching, Savings
+from claude_force.base.results import StepResult, WorkflowResult
 from claude_force.base.usage import Usage
 
 
@@ -103,3 +108,88 @@ def test_usage_adds_up() -> None:
     assert (one + one).total_tokens == 30
     assert (one + one).thinking_tokens is None
     assert (one + Usage(thinking_tokens=7)).thinking_tokens == 7
+
+
+MONEY = st.none() | st.decimals(-100, 100, places=6)
+COUNTS = st.integers(0, 10**6)
+CACHING = st.builds(
+    PromptCaching,
+    read_tokens=COUNTS,
+    written_tokens=COUNTS,
+    shared_tokens=COUNTS,
+    saved_usd=MONEY,
+    waited_s=st.floats(0, 60),
+)
+SAVINGS = st.builds(Savings, cache_usd=MONEY, prompt_cache_usd=MONEY, routing_usd=MONEY, batch_usd=MONEY)
+
+
+@given(st.lists(CACHING | SAVINGS, min_size=1).filter(lambda figures: len(set(map(type, figures))) == 1))
+def test_figures_add_up(figures: list[PromptCaching] | list[Savings]) -> None:
+    """Each by itself, money to the last digit: what is unpriced once is unpriced in the sum; of waits the longest."""
+    whole = functools.reduce(operator.add, figures)
+    for name, sum_ in whole.to_dict().items():
+        values = [getattr(one, name) for one in figures]
+        if name == "waited_s":
+            assert sum_ == max(values)
+        elif None in values:
+            assert (sum_, getattr(whole, name)) == (None, None)
+        else:
+            assert getattr(whole, name) == sum(values)
+            assert sum_ == float(sum(values))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_a_turn_saved(*, cached: bool) -> None:
+    """Each in its own place; what the answer had cost counts where it was not paid again."""
+    one, two, three, four = map(Decimal, range(1, 5))
+    turn = Execution(
+        timestamp=datetime(2026, 11, 20, tzinfo=UTC),
+        agent_name="a",
+        task="t",
+        model="m",
+        success=True,
+        duration_ms=1.0,
+        attempts=1,
+        cached=cached,
+        saved_usd=one,
+        prompt_caching=PromptCaching(saved_usd=two),
+        routing_saved_usd=three,
+        batch_saved_usd=four,
+    )
+    assert turn.savings == Savings(cache_usd=one * cached, prompt_cache_usd=two, routing_usd=three, batch_usd=four)
+
+
+def test_a_run_in_json() -> None:
+    """All that is known of it and its steps; an answer is one only where its step has it."""
+    error = BudgetError("too dear")
+    known = {"agent": "x", "usage": Usage(output_tokens=5), "cost_usd": Decimal("0.5"), "warnings": ("careful",)}
+    steps = {
+        "a": StepResult(id="a", status="done", text="A", **known),  # type: ignore[arg-type] # of mixed types
+        "b": StepResult(id="b", agent="x", status="cached", text="B", saved_usd=Decimal("0.25"), simulated=True),
+        "c": StepResult(id="c", agent="x", status="failed", text="cut", reason="too dear", error=error),
+        "d": StepResult(id="d", agent="x", status="done"),
+    }
+    run = WorkflowResult(
+        workflow_name="w",
+        run_id="1",
+        status="failed",
+        steps=steps,
+        execution_order=("b", "a"),
+        cost_usd=Decimal("0.5"),
+        saved_usd=Decimal("0.25"),
+        error=error,
+    )
+    data = json.loads(json.dumps(run.to_dict()))
+    assert data["results"] == run["results"] == {"a": "A", "b": "B"}
+    assert data["cached_steps"] == ["b"]
+    assert (data["cost_usd"], data["saved_usd"], data["exit_code"], data["simulated"]) == (0.5, 0.25, 4, True)
+    assert data["error"] == {"type": "BudgetError", "message": "too dear"}
+    assert (data["prompt_caching"], data["savings"]) == (PromptCaching().to_dict(), Savings().to_dict())
+    step = data["steps"]["a"]
+    assert (step["usage"]["output_tokens"], step["cost_usd"], step["saved_usd"]) == (5, 0.5, None)
+    assert (step["error"], step["choice"], step["warnings"]) == (None, None, ["careful"])
+    assert data["steps"]["c"]["error"] == {"type": "BudgetError", "message": "too dear", "exit_code": 4}
+    with pytest.raises(KeyError):
+        run["to_dict"]
+    plain = WorkflowResult(workflow_name="w", run_id="1", status="cancelled", steps={})
+    assert (plain.exit_code, plain.simulated, plain.to_dict()["cost_usd"]) == (1, False, None)
