@@ -52,9 +52,9 @@ def _stem(word: str) -> str:
     """The longest ending goes that leaves three letters; `-y`, `-e` and doubled letters are made alike."""
     if not word.isascii():
         return word
-    for ending in ("ingly", "edly", "ing", "ies", "ied", "ers", "er", "ed", "es", "ly", "s"):
+    for ending in ("ingly", "edly", "ing", "ers", "er", "ed", "es", "ly", "s"):
         if word.endswith(ending) and len(word) - len(ending) >= MIN_STEM and not word.endswith("ss"):
-            word = word[: -len(ending)] + ("i" if ending in {"ies", "ied"} else "")
+            word = word[: -len(ending)]
             break
     if len(word) > MIN_STEM and word[-1] == word[-2] and word[-1] not in "lsz":
         word = word[:-1]

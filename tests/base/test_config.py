@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from claude_force.base.config import (
     find_config,
     load_settings,
     migrate_config,
+    project_of,
     server_url,
     user_folder,
     validate_config,
 )
 from claude_force.base.errors import ConfigError
-from claude_force.base.servers import is_on_this_machine
+from claude_force.base.pricing import ModelPrice
+from claude_force.base.servers import check_redis_url, is_on_this_machine, is_web_address, parse_url, shown_url
 
 SPEC: dict[str, Any] = {
     "agents": {"python-expert": {"path": "agents/python-expert.md"}},
@@ -35,6 +38,9 @@ SPEC: dict[str, Any] = {
     "features": {"async_enabled": True, "cache_enabled": True, "parallel_workflows_enabled": True},
     "preload_skills": False,
 }
+
+
+LATE = {"name": "late", "metric": "p95_ms", "above": 1}
 
 
 def write(folder: Path, data: object) -> Path:
@@ -75,6 +81,14 @@ def test_the_documented_config_is_valid() -> None:
         ({"routing": {"max_tier": "opsu"}}, "routing.max_tier: invalid enum value 'opsu'; did you mean 'opus'?"),
         ({"routing": {"min_tier": "fable"}}, "routing: min_tier is 'fable' and max_tier 'opus', which leaves none"),
         ({"base_url": "http://elsewhere"}, "base_url: unknown key"),
+        ({"alerts": [3]}, "alerts[0]: expected an object, got a number"),
+        ({"alerts": [{"name": "a", "metric": "p95_ms"}]}, "alerts[0]: give either above or below"),
+        ({"alerts": [LATE | {"below": 2}]}, "alerts[0]: give either above or below"),
+        ({"alerts": [LATE | {"window": "25h"}]}, "alerts[0]: window is '25h'; give a day (24h) at the most"),
+        ({"alerts": [LATE | {"window": "1441m"}]}, "alerts[0]: window is '1441m'"),
+        ({"alerts": [LATE, LATE | {"window": "24h"}]}, "alerts: 2 have the name 'late'"),
+        ({"endpoints": [{"name": "x"}, {"name": "x"}, {"name": "y"}]}, "endpoints: 2 have the name 'x'"),
+        ({"endpoints": [{"name": "x", "base_url": "h"}]}, "endpoints[0].base_url: give https://host, without user"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
@@ -174,7 +188,11 @@ def test_an_old_config_loads(tmp_path: Path) -> None:
         ("finder-2", "finder", ["reviewer"]),
     ]
     assert [step["agent"] for step in settings.config.workflows["chain"]["steps"]] == ["finder", "reviewer"]
-    assert any("governance" in said for said in settings.migrations)
+    assert settings.migrations == describe_migration(OLD, migrate_config(OLD))
+    assert settings.migrations[0] == "governance: dropped, nothing reads it"
+    assert "agents.plain: rewritten in the newer form" in settings.migrations
+    assert "workflows.chain: rewritten in the newer form" in settings.migrations
+    assert settings.migrations[-1] == "version: 1.0.0 is now 2.3"
     assert path.read_bytes() == before
 
 
@@ -206,6 +224,12 @@ def test_old_versions_are_raised(old: str, new: str) -> None:
     assert migrate_config({"version": old})["version"] == new
 
 
+@pytest.mark.parametrize("odd", [[1], ["a", ""], {"steps": []}, 5, "a ->"], ids=str)
+def test_what_is_no_chain_is_left_alone(odd: object) -> None:
+    """For the checks to say what is wrong with it."""
+    assert migrate_config({"workflows": {"w": odd}})["workflows"]["w"] == odd
+
+
 def test_nothing_of_the_users_is_lost() -> None:
     """An old entry that already has newer keys keeps them."""
     old = {"agents": {"a": {"file": "old.md", "path": "new.md", "keywords": ["k"], "domains": ["d"]}}}
@@ -223,12 +247,15 @@ def test_files_that_the_config_names_must_be_there(tmp_path: Path) -> None:
     assert caught.value.problems == ("agents.a.path: no file 'lintr.md'; did you mean 'linter.md'?",)
 
 
-@pytest.mark.parametrize("kind", ["folder", "dangling link"])
+@pytest.mark.parametrize("kind", ["folder", "dangling link", "circle"])
 def test_a_config_that_is_no_file_is_said(tmp_path: Path, kind: str) -> None:
     """Settings that somebody meant to make are never passed over in silence."""
-    (tmp_path / ".claude").mkdir()
     path = tmp_path / ".claude/claude.json"
-    path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
+    if kind == "circle":  # which makes even a look at the file an error
+        path.parent.symlink_to(path.parent)
+    else:
+        path.parent.mkdir()
+        path.mkdir() if kind == "folder" else path.symlink_to("nowhere")
     with pytest.raises(ConfigError):
         load_settings(start=tmp_path)
 
@@ -237,6 +264,15 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a container without a home the user's own folder is one that cannot be."""
     monkeypatch.setenv("HOME", "~nobody-at-all")
     assert not user_folder().exists()
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", "/somewhere")
+    assert user_folder() == Path("/somewhere")
+
+
+def test_the_project_of_a_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder that `.claude` lies in, or else that of the file."""
+    monkeypatch.chdir(tmp_path)
+    assert project_of(None) == tmp_path
+    assert project_of("p/.claude/claude.json") == project_of(tmp_path / "p/any.json") == tmp_path / "p"
 
 
 def test_the_argument_of_a_migration_is_left_alone() -> None:
@@ -288,6 +324,7 @@ def test_a_pipe_is_no_config(tmp_path: Path) -> None:
         load_settings(tmp_path / "claude.json")
 
 
+ENDPOINTS = {"endpoints": [{"name": "mine"}]}
 REMOTE = {"cache": {"url": "rediss://app:hidden@cache.example:6380/0"}}
 
 
@@ -298,9 +335,17 @@ def test_a_projects_file_sends_nothing_to_another_machine(project: Path, monkeyp
     with pytest.raises(ConfigError, match=r"cache\.url: a project's file .* set CLAUDE_CACHE_URL") as caught:
         load_settings(start=project)
     assert "hidden" not in str(caught.value)
+    path.write_text(json.dumps(REMOTE | ENDPOINTS))
+    with pytest.raises(ConfigError, match="endpoints: your keys go there") as caught:
+        load_settings(start=project)
+    assert len(caught.value.problems) == 2
+    path.write_text(json.dumps(REMOTE))
     assert load_settings(path).config.cache.url == REMOTE["cache"]["url"]
-    path.unlink()
     user_folder().mkdir()
+    (user_folder() / "claude.json").write_text(json.dumps(ENDPOINTS))
+    path.write_text("{}")
+    assert [one.name for one in load_settings(start=project).config.endpoints] == ["mine"]
+    path.unlink()
     (user_folder() / "claude.json").write_text(json.dumps(REMOTE))
     assert load_settings(start=project).config.cache.url == REMOTE["cache"]["url"]
     home = user_folder().parent
@@ -330,6 +375,74 @@ def test_a_projects_file_sends_nothing_to_another_machine(project: Path, monkeyp
 def test_what_a_project_may_name(url: str, *, is_local: bool) -> None:
     """This machine, without anything that could mean another."""
     assert is_on_this_machine(url) is is_local
+
+
+WEB = [
+    ("https://api.example", True),
+    ("http://127.0.0.1:8080/v1", True),
+    *((f"https://{rest}", False) for rest in ("", "me@h", "me:it@h", "h?key=it", "h#it", "h:it", "[h")),
+    ("ftp://h", False),
+    ("h", False),
+]
+
+
+@pytest.mark.parametrize(("url", "is_one"), WEB)
+def test_what_is_a_web_address(url: str, *, is_one: bool) -> None:
+    """It says where an API is, and nothing that would have to be kept secret."""
+    assert is_web_address(url) is is_one
+
+
+REDIS = [
+    ("redis://h", None),
+    ("redis://h:6379/0", None),
+    ("rediss://h/1?ssl_certfile=x&ssl_check_hostname=", None),
+    *((f"redis://me:it@{rest}", "k is 'redis:") for rest in ("", "/0", "h/x", "h/0#it")),
+    ("redis://me:it@h?x=", r"k has the options \['x'\]"),
+    ("redis://me:it@h?ssl_certfile=x", r"k has the options \['ssl_certfile'\]"),
+    ("rediss://me:it@h?db=1", r"k has the options \['db'\]"),
+    ("http://me:it@h", "k is 'http://h'; give redis://... or rediss://..."),
+    ("redis://me:it@h:it", "k is no address: .*; give redis://... or rediss://..."),
+]
+
+
+@pytest.mark.parametrize(("url", "fault"), REDIS)
+def test_what_is_the_address_of_a_redis(url: str, fault: str | None) -> None:
+    """Else it is said what is wrong, without who asks."""
+    with pytest.raises(ConfigError, match=fault) if fault else contextlib.nullcontext() as caught:
+        parts = parse_url(url, named="k", schemes=("redis", "rediss"))
+        check_redis_url(parts, named="k")
+        assert parts.geturl() == url
+    assert "me:it@" not in str(caught)
+
+
+@given(
+    st.text()
+    | st.from_regex(r"\A(redis|https)://([a-z:@]{0,9}@)?[a-z.]{1,9}(:[0-9]{1,4})?(/[0-9])?([?#][a-z=@]{0,9})?\Z")
+)
+def test_an_address_is_shown_without_who_asks(url: str) -> None:
+    """Whatever it is; and what is shown is shown as it is."""
+    shown = shown_url(url)
+    assert shown == "(no address)" or not {"@", "?", "#"} & set(shown.partition("://")[2].partition("/")[0])
+    assert shown_url(shown) == shown
+
+
+def test_a_config_is_shown_without_secrets() -> None:
+    """Addresses of servers say where, and not who asks; all else is as it was."""
+    engine = "sqlite:///.claude/engine.db"
+    config = validate_config(REMOTE | {"shared": {"url": "redis://h?x=it"}, "engine": {"url": engine}, "name": "n"})
+    shown = config.shown()
+    assert list(shown.servers().values()) == ["rediss://cache.example:6380/0", "redis://h", engine]
+    assert msgspec.structs.replace(shown, cache=config.cache, shared=config.shared) == config
+
+
+def test_prices_of_the_config_are_exact() -> None:
+    """Each rate in its place, a tenth as a tenth; one that is left out is not known."""
+    rates = {"input": 0.1, "output": 0.2, "cache_read": 0.3, "cache_write_5m": 0.4, "cache_write_1h": 0.7}
+    config = validate_config({"pricing": {"m": rates, "n": {"input": 0, "output": 1}}})
+    assert config.prices() == {
+        "m": ModelPrice(**{name: Decimal(str(rate)) for name, rate in rates.items()}),
+        "n": ModelPrice(input=Decimal(0), output=Decimal(1)),
+    }
 
 
 def test_the_environment_goes_first() -> None:

@@ -24,6 +24,7 @@ from claude_force.transports.simulator.catalogue import MODELS, SimulatedModel
         ("claude-instant-1.2", "claude-sonnet-5-5", True),
         ("Claude Sonnet 4.5 (copilot)", "claude-sonnet-5-5", True),
         ("llama3.2:3b", "llama3.2:3b", False),
+        ("my model", "my model", False),
         ("claude-opus-9-9", "claude-opus-9-9", False),
     ],
 )

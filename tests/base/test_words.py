@@ -19,11 +19,22 @@ from claude_force.base.words import MOST_LETTERS, words
         ("running stopped", "run stop"),
         ("HTTPServer2", "http server2"),
         ("GRÖSSE", "größe"),
+        ("testers tester tests", "test test test"),
+        ("class classes reds", "class class red"),
     ],
 )
 def test_what_is_the_same(one: str, other: str) -> None:
     """Endings, cases and the ways to write a name in code."""
     assert words(one) == words(other) != []
+
+
+def test_which_form_a_word_has() -> None:
+    """What was kept of past work is found by these very forms."""
+    said = (
+        "Review the HTTPServer's retries: parse_config() was failing, nobody denied the key or called off a happy fee"
+    )
+    forms = "review http serv retri pars config fail nobodi deni key call off happi fee"
+    assert words(said) == forms.split()
 
 
 @pytest.mark.parametrize("text", ["", "the of and is", "a b c", "--- !!!", "f" * (MOST_LETTERS + 1)])
