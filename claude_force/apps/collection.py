@@ -255,6 +255,8 @@ def conflicts(files: Sequence[Repaired], target: Path, *, force: bool) -> list[P
             reason = f"{str(first)!r} makes {file.name!r} as well; rename one"
         elif holder != path:
             reason = f"{str(holder)!r} defines {file.name!r} already; rename or remove one"
+        elif path.is_symlink():
+            reason = f"{str(path)!r} is a link; remove it"
         elif os.path.lexists(path) and not force and not _has(path, file.data):
             reason = f"{str(path)!r} is there already; --force replaces it"
         else:

@@ -75,10 +75,10 @@ def _exchanging(path: Path, *, mode: int) -> "Iterator[BufferedWriter]":
 def keep_beside(path: Path) -> Path:
     """Copy the file to `NAME.bak`, or `NAME.bak2` ... where that is taken, and say where it is."""
     candidates = (path.with_name(f"{path.name}.bak{number if number > 1 else ''}") for number in range(1, 1000))
-    import shutil  # noqa: PLC0415 - it brings compression libraries along
-
-    kept = next(candidate for candidate in candidates if not candidate.exists())
-    shutil.copy(path, kept)  # with its mode: what was private stays so
+    # A link that leads nowhere takes a name, too: a copy by way of it would lie wherever its author wanted it.
+    kept = next(candidate for candidate in candidates if not os.path.lexists(candidate))
+    with _exchanging(kept, mode=path.stat().st_mode & 0o777) as file:  # what was private stays so
+        file.write(path.read_bytes())
     return kept
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -535,6 +536,25 @@ def test_init_never_overwrites(tmp_path: Path) -> None:
     assert mine.read_text() != "mine"
 
 
+def test_init_follows_no_link_out_of_the_project(tmp_path: Path) -> None:
+    """A repository that was cloned must not choose which of the user's files is written, or made."""
+    mine, project = write(tmp_path / "mine", "precious"), tmp_path / "project"
+    (project / ".claude/agents").mkdir(parents=True)
+    (project / ".claude/agents/python-expert.md").symlink_to(tmp_path / "new.md")
+    (project / ".claude/claude.json").symlink_to(mine)
+    assert run("init", cwd=project).returncode == 0, "as they are there, they are kept"
+    forced = run("init", "--force", cwd=project)
+    assert (forced.returncode, forced.stderr) == (
+        2, "error: '.claude/claude.json' leads out of '.' by a link; remove that, and try again\n",
+    )  # fmt: skip
+    assert mine.read_text() == "precious"
+    assert not (tmp_path / "new.md").exists()
+    shutil.rmtree(project / ".claude")
+    (project / ".claude").symlink_to(tmp_path / "folder")
+    assert run("init", cwd=project).returncode == 2
+    assert not (tmp_path / "folder").exists()
+
+
 def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
     """A file in the way is a clear error."""
     write(tmp_path / ".claude", "in the way")
@@ -611,6 +631,11 @@ def test_migration_never_loses_an_old_file(project: Path) -> None:
     assert run("config", "migrate", cwd=project).returncode == 0
     assert path.with_name("claude.json.bak").read_text() == "an older one"
     assert json.loads(path.with_name("claude.json.bak2").read_text()) == OLD
+    write(path, json.dumps(OLD))
+    path.with_name("claude.json.bak3").symlink_to(project / "elsewhere")
+    assert run("config", "migrate", cwd=project).returncode == 0
+    assert not (project / "elsewhere").exists(), "no link in a cloned repository says where the copy lies"
+    assert json.loads(path.with_name("claude.json.bak4").read_text()) == OLD
     faulty = write(path, json.dumps(OLD | {"cach": {}})).read_text()
     assert run("config", "migrate", cwd=project).returncode == 2
     assert path.read_text() == faulty

@@ -183,6 +183,12 @@ def test_import_makes_agents_of_texts(tmp_path: Path) -> None:
         )
     agents("validate", ".claude/agents", "--strict", cwd=tmp_path, code=0)
     assert agents("show", "sql-reviewer", cwd=tmp_path, code=0).stdout.startswith("name: sql-reviewer\n")
+    mine = write(tmp_path / "mine", "precious")
+    (tmp_path / ".claude/agents/scout.md").unlink()
+    (tmp_path / ".claude/agents/scout.md").symlink_to(mine)  # as a cloned repository may have it
+    refused = agents("import", "texts", "--force", cwd=tmp_path, code=1)
+    assert "'.claude/agents/scout.md' is a link; remove it" in refused.stdout + refused.stderr
+    assert mine.read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`claude-force init`: a starter `.claude/` that is worth using from the first day."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,8 +40,11 @@ def command(folder: Path, force: bool, as_json: bool) -> None:
     try:
         for name in starter_files(source):
             data, path = (source / name).read_bytes(), target / name
-            if path.exists() and (not force or path.read_bytes() == data):
+            if os.path.lexists(path) and (not force or (path.is_file() and path.read_bytes() == data)):
                 kept.append(path)
+            elif not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+                # A repository that was cloned must not have us write to another file of the user's.
+                raise InputError(f"{str(path)!r} leads out of {str(folder)!r} by a link; remove that, and try again")
             else:
                 write_atomically(path, data)
                 written.append(path)
