@@ -5,7 +5,8 @@ folder's `CLAUDE.md`, `.claude/CLAUDE.md` and `CLAUDE.local.md`. `@path` in thei
 which follows the one that names it, four hops deep at most. HTML comments on lines of their own are left out.
 
 A project must not have its users send other files of theirs: its files, and what they import, lie inside the repository
-when all links are followed, or in a folder that the user has named for it. The user's own file may import any.
+when all links are followed, or in a folder that the user has named for it. Hidden ones (`.env`, `.git/config`) are the
+user's even there, unless they end in `.md`. The user's own file may import any.
 """
 
 import os
@@ -72,6 +73,9 @@ class _Reader:
             self._leave_out(where, "it lies outside of the repository; copy it, or name its folder in"
                                    " CLAUDE_FORCE_IMPORT_FROM")  # fmt: skip
             return
+        if not is_own and real.suffix != ".md" and not any(_is_in_sight(real, folder) for folder in self._allowed):
+            self._leave_out(where, "hidden files hold keys and passwords; copy what is needed into a '.md' file")
+            return
         text = read_text(real, root=None, most_bytes=MOST_FILE_BYTES)
         if isinstance(text, Unusable):
             self._leave_out(where, text.reason)
@@ -111,6 +115,11 @@ class _Reader:
             if plain.is_relative_to(folder):
                 return prefix + plain.relative_to(folder).as_posix()
         return plain.name
+
+
+def _is_in_sight(path: Path, folder: Path) -> bool:
+    """Whether it lies in this folder and is not hidden there, as `.env` and `.git/config` are."""
+    return path.is_relative_to(folder) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _is_there(path: Path) -> bool:

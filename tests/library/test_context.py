@@ -82,6 +82,22 @@ def test_a_project_cannot_have_other_files_sent(repo: Path) -> None:
     assert "secret" in str(found(repo, secret.parent).files)
 
 
+def test_a_project_cannot_have_hidden_files_sent(repo: Path) -> None:
+    """What a user keeps beside a clone stays there: keys, and passwords in addresses; hidden notes are notes."""
+    write(repo / ".env", "KEY=secret")
+    write(repo / ".git/config", "url = https://me:secret@example.com")
+    write(repo / ".github/notes.md", "notes")
+    write(repo / "CLAUDE.md", "@.env @.git/config @link.md @.github/notes.md")
+    (repo / "link.md").symlink_to(".env")
+    context = found(repo)
+    assert names(context) == ["CLAUDE.md", ".github/notes.md"]
+    assert len(context.warnings) == 3
+    assert all("hidden files" in warning for warning in context.warnings)
+    hidden = write(repo / ".shared/rules.txt", "rules")
+    write(repo / "CLAUDE.md", "@.shared/rules.txt")
+    assert "rules" in str(found(repo, hidden.parent).files), "whoever names the folder means it"
+
+
 def test_the_users_own_file_may_import_any(repo: Path) -> None:
     """It is the user who wrote it."""
     write(Path.home() / ".claude/CLAUDE.md", "@~/notes.md")
