@@ -2,8 +2,12 @@
 
 import json
 import os
+import pty
 import re
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from claude_force.testing import ApiFault, Simulator
 
@@ -33,8 +37,8 @@ def test_costs(run: Run, project: Path) -> None:
 
     (group,) = report()["groups"]
     model = str(group["model"])
-    (project / ".claude/claude.json").write_text(json.dumps({"pricing": {model: {"input": 0, "output": 1_000_000}}}))
-    (repriced,) = report("--reprice")["groups"]
+    (project / "mine.json").write_text(json.dumps({"pricing": {model: {"input": 0, "output": 1_000_000}}}))
+    (repriced,) = report("--reprice", "--config", "mine.json")["groups"]
     assert repriced["cost_usd"] == repriced["output_tokens"]
     assert report()["groups"] == [group], "the ledger stays as it is"
 
@@ -119,6 +123,10 @@ def test_report(run: Run, project: Path) -> None:
     assert (project / "mine.html").read_text() == "mine"
     assert run("analytics", "report", "--output", "mine.html", "--force").returncode == 0
     assert "cannot write" in run("analytics", "report", "--output", "/proc/none/report.html").stderr
+    elsewhere = project.parent / "elsewhere.html"
+    (project / "report.html").symlink_to(elsewhere)  # as a cloned repository may have it
+    assert "'report.html' is a link that leads nowhere" in run("analytics", "report").stderr
+    assert not elsewhere.exists()
 
 
 def test_export(run: Run, start: Start, project: Path) -> None:
@@ -143,6 +151,26 @@ def test_export(run: Run, start: Start, project: Path) -> None:
     assert (failed.returncode, "cannot read" in failed.stderr) == (2, True)
     assert len((project / "all.csv").read_text().splitlines()) == 2
     assert sorted(path.name for path in project.iterdir() if "all" in path.name) == ["all.csv"]
+
+
+@pytest.mark.parametrize("format_", ["csv", "json", "jsonl"])
+def test_no_ledger_moves_the_cursor(project: Path, format_: str) -> None:
+    """On a terminal an export obeys nothing that a cloned repository has in its ledger."""
+    line = {
+        "timestamp": "2026-11-26T10:00:00Z", "agent_name": "\x1b[2J\x9b2J\u202e=cmd", "task_hash": "0", "success": True,
+        "execution_time_ms": 1, "model": "\x1b]0;x\a", "input_tokens": 1, "output_tokens": 1, "total_tokens": 2,
+        "estimated_cost": None,
+    }  # fmt: skip
+    (project / ".claude/metrics").mkdir()
+    (project / ".claude/metrics/executions.jsonl").write_text(json.dumps(line) + "\n")
+    ours, theirs = pty.openpty()
+    command = ["claude-force", "analytics", "export", "--format", format_]
+    subprocess.run(command, cwd=project, stdin=subprocess.DEVNULL, stdout=theirs, check=True, timeout=120)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert "2026-11-26" in shown
+    assert not {"\x1b", "\x9b", "\u202e", "\a"} & set(shown)
 
 
 def test_compare(run: Run, project: Path) -> None:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from claude_force.apps.alerts import judge
-from claude_force.apps.console import config_option, example, json_option, note, print_json, print_table
+from claude_force.apps.console import (
+    config_option,
+    example,
+    harmless,
+    is_terminal,
+    json_option,
+    note,
+    print_json,
+    print_table,
+)
 from claude_force.apps.selection import (
     LEFT_OUT,
     Chosen,
@@ -136,11 +145,21 @@ def _read(lines: "Selected", path: Path) -> "Iterator[LedgerLine]":
             yield from block
 
 
+class _Screen:
+    """Standard output where a person looks: a ledger that came with a repository may not move the cursor there."""
+
+    def write(self, data: bytes) -> None:
+        click.echo(harmless(data.decode().replace("\r\n", "\n")), nl=False)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
 @contextmanager
-def _written(output: Path | None) -> "Iterator[BinaryIO]":
+def _written(output: Path | None) -> "Iterator[BinaryIO | _Screen]":
     """Where to write: the file, whole or not at all, or standard output."""
     if output is None:
-        yield sys.stdout.buffer
+        yield _Screen() if is_terminal(sys.stdout) else sys.stdout.buffer
         return
     try:
         with replacing(output) as file:
@@ -184,7 +203,9 @@ def report(*, output: Path, force: bool, tz: str | None, config_path: Path | Non
 
 
 def _check_output(output: Path, is_ours: "Callable[[bytes], bool]", *, force: bool) -> None:
-    """Refuse to write over what somebody else made."""
+    """Refuse to write over what somebody else made, or where a repository that was cloned has a link lead."""
+    if output.is_symlink() and not output.exists():
+        raise InputError(f"{str(output)!r} is a link that leads nowhere; remove it, or give another --output")
     try:
         with output.open("rb") as file:
             beginning = file.read(200)
