@@ -294,7 +294,7 @@ def _furnish(folder: Path) -> None:
         agent.write_text(
             f"---\nname: {agent.stem}\ndescription: {description}\nmodel: {model}\n---\nYou are brief and exact.\n"
         )
-    (folder / "project/.claude/claude.json").write_text(_CONFIG)
+    (folder / "home/.claude/claude.json").write_text(_CONFIG)
     (folder / "project/fib.py").write_text(_CODE)
 
 

@@ -466,9 +466,11 @@ def test_a_limit_on_money_ends_a_cascade(hybrid: type[HybridOrchestrator], simul
 
 def test_an_unpriced_part_makes_the_cost_unknown(project: Path) -> None:
     """`None`, and never what the rest has cost."""
-    (project / ".claude/claude.json").write_text('{"pricing": {"claude-haiku-5-5": {"input": 1, "output": 1}}}')
+    path = project / ".claude/claude.json"
+    path.write_text('{"pricing": {"claude-haiku-5-5": {"input": 1, "output": 1}}}')
     answer = Answer("x", usage=Usage(cache_read_tokens=5, output_tokens=1))
-    with Simulator(answer=answer) as simulator, of(HybridOrchestrator, simulator, max_tier="sonnet") as subject:
+    own = {"config_path": path, "max_tier": "sonnet"}
+    with Simulator(answer=answer) as simulator, of(HybridOrchestrator, simulator, **own) as subject:
         found = subject.execute_cascade("helper", EASY, check=lambda answer: answer.model == SONNET)
     assert found.passed
     assert found.result.cost_usd is not None

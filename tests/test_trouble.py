@@ -40,9 +40,9 @@ def configure(project: Path, **sections: dict[str, Any]) -> None:
     (project / ".claude/claude.json").write_text(json.dumps(sections))
 
 
-def asking(face: Face, simulator: Simulator) -> Any:
+def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
     """An orchestrator of that face which asks this simulator."""
-    return face(api_key="k", base_url=simulator.base_url)
+    return face(api_key="k", base_url=simulator.base_url, **options)
 
 
 def outcome(call: Callable[[], AgentResult]) -> AgentResult | ClaudeForceError:
@@ -298,7 +298,8 @@ def test_another_model_has_its_own_price(face: Face, project: Path) -> None:
     """What the config says the first model costs is not what the one that answered costs."""
     configure(project, pricing={"claude-haiku-5-5": {"input": 1000.0, "output": 1000.0}}, defaults={"max_retries": 0})
     down = Rule(ApiFault(529), when=lambda request: "haiku" in model_of(request))
-    with Simulator(answer="Fine.", rules=[down]) as simulator, asking(face, simulator) as subject:
+    path = project / ".claude/claude.json"
+    with Simulator(answer="Fine.", rules=[down]) as simulator, asking(face, simulator, config_path=path) as subject:
         fallen_back = subject.execute_agent("reviewer", "x", fallback_models=["opus"])
         assert fallen_back.cost_usd == subject.execute_agent("reviewer", "y", model="opus").cost_usd
 

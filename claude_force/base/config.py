@@ -33,6 +33,9 @@ from claude_force.base.servers import is_on_this_machine, shown_url
 
 SCHEMA_VERSION = "2.3"
 
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""Of a config; 10,000 steps of workflows have about 2 MB."""
+
 # A day: more is a mistake, and clocks and sockets overflow somewhere above.
 MAX_TIMEOUT_S = 86_400.0
 
@@ -357,13 +360,19 @@ def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: P
     config = validate_config(migrated, path=path)
     own = home / "claude.json"
     if config_path is None and os.path.realpath(path) != os.path.realpath(own):  # the home may be a link
-        _check_servers(config, path)
-        config = msgspec.structs.replace(config, endpoints=_own_endpoints(own))
+        _check_project(config, path)
+        mine = validate_config(migrate_config(read_config(own)), path=own) if os.path.lexists(own) else Config()
+        # The user's own hold in every project, as no project's file may have any.
+        config = msgspec.structs.replace(config, endpoints=mine.endpoints, pricing=config.pricing | mine.pricing)
     return Settings(config=config, path=path, migrations=describe_migration(raw, migrated))
 
 
-def _check_servers(config: Config, path: Path) -> None:
-    """Raise `ConfigError` where a file that came with a repository says to which machine the user's work goes."""
+def _check_project(config: Config, path: Path) -> None:
+    """Raise `ConfigError` for what a file that came with a repository must not say.
+
+    That is to which machine the user's work goes, and what Claude costs: who says nothing lifts every limit.
+    """
+    own = "your own ~/.claude/claude.json, or name this file yourself with --config"
     problems = tuple(
         f"{key}: a project's file may only name this machine, as it comes with the repository; set"
         f" {server_variable(key)}, or name this file yourself with --config"
@@ -371,15 +380,14 @@ def _check_servers(config: Config, path: Path) -> None:
         if not is_on_this_machine(url)
     )
     if config.endpoints:
-        own = "your own ~/.claude/claude.json, or name this file yourself with --config"
         problems = (*problems, f"endpoints: your keys go there, so a project's file may name none; put them into {own}")
+    problems += tuple(
+        f"pricing.{model}: your limits count by it, so no project's file may say what Claude costs; put it into {own}"
+        for model in config.pricing
+        if model.startswith("claude-")
+    )
     if problems:
         _raise_faults(problems, path)
-
-
-def _own_endpoints(path: Path) -> list[Endpoint]:
-    """Those of the user's own file, which hold in every project, as no project's file may have any."""
-    return validate_config(migrate_config(read_config(path)), path=path).endpoints if os.path.lexists(path) else []
 
 
 def server_variable(key: str) -> str:
@@ -397,7 +405,11 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe, or a device, that a repository brought along
             raise OSError(errno.EINVAL, "it is no regular file")  # noqa: TRY301 - as if the system had said so
-        data = msgspec.json.decode(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        with path.open("rb") as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        if len(text) > MAX_FILE_BYTES:
+            raise OSError(errno.EFBIG, f"it has more than {MAX_FILE_BYTES >> 20} MB")  # noqa: TRY301 - as above
+        data = msgspec.json.decode(text.removeprefix(b"\xef\xbb\xbf"))
     except FileNotFoundError as error:
         raise ConfigError(f"no config file at {str(path)!r}; `claude-force init` writes one", path=str(path)) from error
     except OSError as error:

@@ -324,6 +324,14 @@ def test_a_pipe_is_no_config(tmp_path: Path) -> None:
         load_settings(tmp_path / "claude.json")
 
 
+def test_a_config_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    """A few bytes of a repository can be as many as fill the memory: a file of nothing packs well."""
+    with (tmp_path / "claude.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="more than 16 MB"):
+        load_settings(tmp_path / "claude.json")
+
+
 ENDPOINTS = {"endpoints": [{"name": "mine"}]}
 REMOTE = {"cache": {"url": "rediss://app:hidden@cache.example:6380/0"}}
 
@@ -352,6 +360,20 @@ def test_a_projects_file_sends_nothing_to_another_machine(project: Path, monkeyp
     (project / "link").symlink_to(home)
     monkeypatch.setenv("HOME", str(project / "link"))
     assert load_settings(start=home).config.cache.url == REMOTE["cache"]["url"]
+
+
+def test_a_project_does_not_say_what_claude_costs(project: Path) -> None:
+    """Who could, would lift every limit, `--max-usd` as well; the user's own prices hold in every project."""
+    path, own = project / ".claude/claude.json", user_folder() / "claude.json"
+    path.write_text('{"pricing": {"claude-opus-5-5": {"input": 0, "output": 0}}}')
+    with pytest.raises(ConfigError, match=r"pricing\.claude-opus-5-5: your limits count by it"):
+        load_settings(start=project)
+    assert load_settings(path).config.prices()["claude-opus-5-5"].input == 0
+    path.write_text('{"pricing": {"qwen3:8b": {"input": 1, "output": 1}, "other": {"input": 1, "output": 1}}}')
+    own.parent.mkdir()
+    own.write_text('{"pricing": {"qwen3:8b": {"input": 2, "output": 2}, "claude-opus-5-5": {"input": 3, "output": 3}}}')
+    prices = load_settings(start=project).config.prices()
+    assert {name: price.input for name, price in prices.items()} == {"qwen3:8b": 2, "other": 1, "claude-opus-5-5": 3}
 
 
 @pytest.mark.parametrize(
