@@ -442,13 +442,14 @@ def _checked(root: Any, front: _Front) -> Iterator[Remark]:  # noqa: ANN401 - a 
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "plain text"
         raise FrontMatterError(f"the front matter is {kind}; write 'key: value' lines", front.first_line)
+    source = front.source
     for key, value in root.value:
         line = front.first_line + key.start_mark.line
         if not isinstance(key, yaml.ScalarNode):
             raise _YamlError("a key is a list or a mapping, where a word belongs", line)
         key.tag = _TEXT_TAG  # `on:` and `1:` are words here, and `<<:` merges nothing
         is_plain = isinstance(value, yaml.ScalarNode) and not value.style
-        if is_plain and _CUT_OFF.match(front.source, value.end_mark.index):
+        if is_plain and _CUT_OFF.match(source, value.end_mark.index):
             line = front.first_line + value.end_mark.line
             yield Remark(
                 f"line {line}: YAML takes the ' #' in {key.value!r} as the start of a comment and leaves it out; put "
