@@ -124,7 +124,7 @@ _decode = msgspec.json.Decoder(_BatchLine).decode
 def _entry_of(data: bytes) -> _BatchLine:
     try:
         return _decode(data)
-    except msgspec.DecodeError:  # a crash has cut it
+    except (msgspec.DecodeError, RecursionError):  # a crash has cut it, or it is none of ours
         return _BatchLine()
 
 

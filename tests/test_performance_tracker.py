@@ -244,3 +244,10 @@ def test_a_child_that_is_forked_while_a_thread_writes_can_write(tmp_path: Path) 
         child.join()
     assert [writer.result() for writer in writers] == [None, None]
     assert [child.exitcode for child in children] == [0] * 5
+
+
+def test_a_planted_line_holds_up_no_batch(tmp_path: Path) -> None:
+    """A line that is nested too deeply is none of ours, as one that a crash has cut."""
+    tracker = PerformanceTracker(tmp_path)
+    tracker.path.write_text('{"batch_id": "b", "x": ' + "[" * 100_000 + '\n{"batch_id": "b", "request_id": "one"}\n')
+    assert tracker.batch_entries("b") == {"one"}

@@ -147,7 +147,7 @@ def read_daily(folder: Path) -> Daily:
         _check_format(path, first)
         header = _decode_header(first)
         days = tuple(map(_decode_day, filter(None, rest)))
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if len(days) != header.days:
         raise _damaged(path, f"it has {len(days):,} days, of {header.days:,}")

@@ -36,7 +36,7 @@ def kept_causes(text: str) -> Causes:
     """Those that the journal has; none where it has something else."""
     try:
         return msgspec.json.decode(text, type=Causes)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return {}
 
 

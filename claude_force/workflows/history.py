@@ -180,7 +180,7 @@ class History:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (StoreError, msgspec.MsgspecError) as error:
+        except (StoreError, msgspec.MsgspecError, RecursionError) as error:
             path = str(self._store.path)
             raise JournalError(f"the journal of runs cannot be used: {error}", path=path) from error
 

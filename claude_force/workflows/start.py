@@ -230,7 +230,7 @@ def _kept(store: RunStore, run: RunRecord) -> tuple[dict[str, Any], dict[str, An
     try:
         definition, inputs = _object(run.definition), _object(run.inputs)
         choices = kept_choices(definition)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise JournalError(
             f"run {run.id!r} cannot be taken up: the journal holds what nobody could have noted ({error})",
             path=str(store.path),

@@ -563,12 +563,13 @@ def test_a_full_disk_costs_nothing(path: Path) -> None:
         (lambda text: "torn" + text, "is damaged"),
         (lambda text: text.replace('"format":1', '"format":2'), "of a newer claude-force: its format is 2"),
         (lambda _: "", "is damaged"),
+        (lambda text: text + '{"x":' + "[" * 100_000, "is damaged"),
         (lambda text: text.replace('"cost_usd":', '"cost_usd":"NaN","x":', 1), "it has a sum of money that is none"),
         (lambda text: text.replace('"date":', '"archive":"../../mine.gz","date":', 1), "is damaged"),
         (lambda text: text.replace('"times_ms":{', '"times_ms":{"31000":1,', 1), "is damaged"),
         (lambda text: text.replace('"times_ms":{', '"no_times":-99,"times_ms":{', 1), "is damaged"),
     ],
-    ids=["half", "a day less", "no header", "newer", "empty", "no money", "no archive", "no time", "no count"],
+    ids=["half", "a day less", "no header", "newer", "empty", "deep", "no money", "no archive", "no time", "no count"],
 )
 def test_days_that_cannot_be_believed(path: Path, change: Callable[[str], str], said: str) -> None:
     """Nothing is guessed and nothing overwritten; executions are still written down."""

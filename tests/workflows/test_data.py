@@ -61,7 +61,7 @@ def test_paths_lead_into_answers() -> None:
     assert made.text == 'T: [1,{"x":null}] done'
 
 
-@pytest.mark.parametrize("text", ["no JSON", "{}", ""])
+@pytest.mark.parametrize("text", ["no JSON", "{}", "", "[" * 100_000], ids=["prose", "object", "empty", "deep"])
 def test_a_path_into_something_else_is_an_error(text: str) -> None:
     """Before anything is sent."""
     with pytest.raises(WorkflowError):

@@ -566,11 +566,12 @@ def test_a_journal_that_cannot_be_written_is_not_taken_up(face: Face, first: Any
 
 
 @pytest.mark.parametrize("column", ["definition", "inputs"])
-def test_a_damaged_run_is_told(face: Face, first: Any, column: str) -> None:
+@pytest.mark.parametrize("value", ["[]", '{"steps": ' + "[" * 100_000], ids=["a list", "deep"])
+def test_a_damaged_run_is_told(face: Face, first: Any, column: str, value: str) -> None:
     """As an error of ours."""
     with Simulator(answer=digest) as simulator:
         first(simulator, CHAIN)
-        change(f"UPDATE runs SET {column} = '[]'")  # noqa: S608 - a column's name
+        change(f"UPDATE runs SET {column} = '{value}'")  # noqa: S608 - a column's name
         with pytest.raises(JournalError):
             again(face, simulator, CHAIN)
 
