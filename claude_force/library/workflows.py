@@ -6,7 +6,6 @@ ending is one. What the keys of a workflow mean is for `workflows.definition`.
 """
 
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ import msgspec
 from claude_force.base.config import project_folders, user_folder
 from claude_force.base.errors import WorkflowError
 from claude_force.base.sections import nearest
+from claude_force.library.disk import Unusable, read_text
 from claude_force.library.frontmatter import FrontMatterError, read_yaml
 
 if TYPE_CHECKING:
@@ -88,18 +88,12 @@ def _read(path: Path, name: str) -> Mapping[str, Any]:
     def refuse(why: str) -> WorkflowError:
         return WorkflowError(f"workflow {name!r} cannot be read: {str(path)!r}: {why}", workflow=name, problems=(why,))
 
+    text = read_text(path, root=None, most_bytes=MAX_FILE_BYTES)
+    if isinstance(text, Unusable):
+        raise refuse(text.reason)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe, or a device, that a repository brought along
-            raise refuse("it is no regular file; remove it")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise refuse(f"{error.strerror or type(error).__name__}; check the file and its rights") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise refuse(f"it has more than {MAX_FILE_BYTES >> 20} MB")
-    try:
-        raw = msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf")) if path.suffix == ".json" else read_yaml(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raw = msgspec.json.decode(text) if path.suffix == ".json" else read_yaml(text.encode())
+    except (msgspec.DecodeError, RecursionError) as error:
         raise refuse(f"it is not JSON: {error}") from error
     except FrontMatterError as error:
         raise refuse(str(error)) from error

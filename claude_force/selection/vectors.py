@@ -18,7 +18,7 @@ import numpy as np
 from claude_force.base.errors import ConfigError
 from claude_force.selection.minilm import MiniLm
 from claude_force.selection.threads import one_thread
-from claude_force.stores.files import make_private_folder, read_regular, replacing_privately
+from claude_force.stores.files import make_private_folder, open_regular, replacing_privately
 from claude_force.stores.seal import ForgedError, Sealer, UnreadableError
 
 if TYPE_CHECKING:
@@ -79,10 +79,11 @@ class TextVectors:
     def _read(self, sealer: Sealer) -> "dict[str, Array]":
         """The rows that we have signed, by the digest of their text."""
         try:
-            data = read_regular(self._path, max_bytes=MAX_FILE_BYTES)
+            with open_regular(self._path) as file:
+                data = file.read(MAX_FILE_BYTES + 1)
         except OSError:
             return {}
-        if data is None or len(data) < _LENGTH_BYTES:
+        if not _LENGTH_BYTES <= len(data) <= MAX_FILE_BYTES:
             return {}
         end = len(data) - _LENGTH_BYTES - int.from_bytes(data[-_LENGTH_BYTES:], "little")
         if end < 0:

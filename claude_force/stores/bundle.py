@@ -7,7 +7,6 @@ entry is checked once more by who takes it. Both machines need the same secret.
 
 import base64
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +15,7 @@ import msgspec
 
 from claude_force.base.errors import CacheError
 from claude_force.stores.entries import Stored
-from claude_force.stores.files import hidden_beside
+from claude_force.stores.files import replacing_privately
 from claude_force.stores.seal import MAX_PLAIN_BYTES, ForgedError, Sealer, UnreadableError
 
 _HEAD = b'{"bundle": "claude-force response cache", "format": 1}\n'
@@ -33,17 +32,11 @@ class _Line(msgspec.Struct, omit_defaults=True):
 
 def write_bundle(path: Path, entries: Iterable[Stored], sealer: Sealer) -> int:
     """Write the entries to a private file, whole or not at all; how many it were. Raises `CacheError`."""
-    temporary = hidden_beside(path)
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            count = _write(file, entries, sealer)
-        temporary.replace(path)
+        with replacing_privately(path) as file:
+            return _write(file, entries, sealer)
     except OSError as error:
         raise CacheError(f"cannot write {str(path)!r}: {error.strerror or error}", path=str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
 
 
 def _write(file: BinaryIO, entries: Iterable[Stored], sealer: Sealer) -> int:

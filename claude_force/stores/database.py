@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from claude_force.stores.entries import StoreBusyError, StoreError
-from claude_force.stores.files import hidden_beside, link_once, make_private_folder
+from claude_force.stores.files import hidden_beside, make_private_folder
 
 WRITE_WAIT_S = 5.0
 """How long a write waits for those of other processes; each takes well below a millisecond."""
@@ -269,7 +269,8 @@ def _make(path: Path, design: Design) -> None:
             connection.execute("COMMIT")
         finally:
             connection.close()
-        link_once(temporary, path)
+        with suppress(FileExistsError):
+            os.link(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

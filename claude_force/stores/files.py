@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from io import BufferedReader, BufferedWriter
     from typing import BinaryIO
 
@@ -35,7 +35,7 @@ def replacing(path: Path) -> "Iterator[BinaryIO]":
     """
     target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _exchanging(target, mode=0o666) as file:
+    with _finished(target, mode=0o666) as file:
         if target.exists():
             os.fchmod(file.fileno(), target.stat().st_mode & 0o777)
         yield file
@@ -47,7 +47,7 @@ def replacing_privately(path: Path) -> "Iterator[BufferedWriter]":
 
     A link that is there is replaced, and not followed: so nobody who may leave one chooses what is written over.
     """
-    with _exchanging(path, mode=0o600) as file:
+    with _finished(path, mode=0o600) as file:
         yield file
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -57,8 +57,10 @@ def replacing_privately(path: Path) -> "Iterator[BufferedWriter]":
 
 
 @contextmanager
-def _exchanging(path: Path, *, mode: int) -> "Iterator[BufferedWriter]":
-    """A new file, which gets this name once all of it is on the disk; or there is none."""
+def _finished(
+    path: Path, *, mode: int, name: "Callable[[Path, Path], object]" = os.replace
+) -> "Iterator[BufferedWriter]":
+    """A new file, which is given this name once all of it is on the disk; or there is none."""
     temporary = hidden_beside(path)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -66,10 +68,9 @@ def _exchanging(path: Path, *, mode: int) -> "Iterator[BufferedWriter]":
             yield file
             file.flush()
             os.fsync(descriptor)
-        temporary.replace(path)
-    except BaseException:
+        name(temporary, path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
 
 
 def keep_beside(path: Path) -> Path:
@@ -77,7 +78,7 @@ def keep_beside(path: Path) -> Path:
     candidates = (path.with_name(f"{path.name}.bak{number if number > 1 else ''}") for number in range(1, 1000))
     # A link that leads nowhere takes a name, too: a copy by way of it would lie wherever its author wanted it.
     kept = next(candidate for candidate in candidates if not os.path.lexists(candidate))
-    with _exchanging(kept, mode=path.stat().st_mode & 0o777) as file:  # what was private stays so
+    with _finished(kept, mode=path.stat().st_mode & 0o777) as file:  # what was private stays so
         file.write(path.read_bytes())
     return kept
 
@@ -89,16 +90,12 @@ def write_once(path: Path, data: bytes) -> bool:
     folder is made with 0700. Raises `OSError` and leaves no temporary file behind.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = hidden_beside(path)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with _finished(path, mode=0o600, name=os.link) as file:
             file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        return link_once(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    except FileExistsError:
+        return False
+    return True
 
 
 def open_regular(path: Path, flags: int = 0) -> "BufferedReader":
@@ -112,28 +109,6 @@ def open_regular(path: Path, flags: int = 0) -> "BufferedReader":
     return os.fdopen(descriptor, "rb")
 
 
-def read_regular(path: Path, *, max_bytes: int) -> bytes | None:
-    """The content of a regular file of at most this size; `None` for all else, a pipe that nobody writes to as well.
-
-    Raises `OSError`.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        data = file.read(max_bytes + 1)
-    return data if len(data) <= max_bytes else None
-
-
 def hidden_beside(path: Path) -> Path:
     """A name that nobody else takes, for a file that is not finished yet."""
     return path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-
-
-def link_once(temporary: Path, path: Path) -> bool:
-    """Give a finished file its name, unless that is taken; whether it got it."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    return True

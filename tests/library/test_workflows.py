@@ -67,7 +67,7 @@ UNREADABLE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a list": ("w.json", lambda path: path.write_text("[]"), "it holds no object"),
     "no YAML": ("w.yaml", lambda path: path.write_text("a: [b"), "no valid YAML"),
     "an alias": ("w.yaml", lambda path: path.write_text("a: &a [*a]"), "anchor"),
-    "no UTF-8": ("w.json", lambda path: path.write_bytes(b'{"name": "\xff"}'), "it is not JSON"),
+    "no UTF-8": ("w.json", lambda path: path.write_bytes(b'{"name": "\xff"}'), "it is not UTF-8 text"),
     "a folder": ("w.json", lambda path: path.mkdir(), "no regular file"),
     "a pipe": ("w.json", os.mkfifo, "no regular file"),
     "a dead link": ("w.json", lambda path: path.symlink_to("nowhere"), "No such file"),
