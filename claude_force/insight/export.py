@@ -8,9 +8,9 @@ import csv
 import io
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from itertools import islice
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_type_hints
 
 import msgspec
 
@@ -19,9 +19,10 @@ from claude_force.insight.ledger import LedgerLine
 
 Format = Literal["csv", "json", "jsonl", "parquet"]
 
-_FIELDS = tuple(field for field in msgspec.structs.fields(LedgerLine) if field.name != "calls")
-COLUMNS = tuple(field.name for field in _FIELDS)
-_MONEY_PLACES = 18
+_KINDS = {name: kind for name, kind in get_type_hints(LedgerLine).items() if name != "calls"}
+COLUMNS = tuple(_KINDS)
+_MONEY_DIGITS, _MONEY_PLACES = 38, 18
+_LEAST_MONEY = Decimal(1).scaleb(-_MONEY_PLACES)
 _BATCH_ROWS = 10_000
 # What a spreadsheet takes for a formula, by https://owasp.org/www-community/attacks/CSV_Injection.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -96,27 +97,27 @@ def _parquet(lines: Iterable[LedgerLine], sink: Sink) -> None:
         raise InputError(
             "Parquet needs another package; pip install 'claude-force[parquet]', or export csv or jsonl"
         ) from error
-    schema = pa.schema([(field.name, _arrow_type(field.type, pa)) for field in _FIELDS])
+    types = {
+        str: pa.string(),
+        str | None: pa.string(),
+        datetime: pa.timestamp("us", tz="UTC"),
+        bool: pa.bool_(),
+        float: pa.float64(),
+        int: pa.int64(),
+        Decimal | None: pa.decimal128(_MONEY_DIGITS, _MONEY_PLACES),
+    }
+    schema = pa.schema([(name, types[kind]) for name, kind in _KINDS.items()])
     rows = iter(lines)
     with parquet.ParquetWriter(pa.PythonFile(sink, "w"), schema, compression="zstd") as writer:
         while batch := [_rounded(_values(line)) for line in islice(rows, _BATCH_ROWS)]:
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
 
 
-def _arrow_type(kind: object, pa: Any) -> Any:  # noqa: ANN401 - a module that need not be there, and its own
-    types: dict[object, Any] = {
-        datetime: pa.timestamp("us", tz="UTC"),
-        bool: pa.bool_(),
-        float: pa.float64(),
-        int: pa.int64(),
-        Decimal | None: pa.decimal128(38, _MONEY_PLACES),
-    }
-    return types.get(kind, pa.string())
-
-
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    context = Context(_MONEY_DIGITS)
     return {
-        name: round(value, _MONEY_PLACES) if isinstance(value, Decimal) else value for name, value in values.items()
+        name: value.quantize(_LEAST_MONEY, context=context) if isinstance(value, Decimal) else value
+        for name, value in values.items()
     }
 
 

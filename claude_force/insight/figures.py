@@ -201,4 +201,4 @@ def _add_up(owners: "Sequence[Costs | Figures]", name: str, places: "Sequence[in
 
 
 def _known(money: "Iterable[Decimal | None]") -> list[Decimal]:
-    return list(filter(None, money))  # nothing adds nothing
+    return [amount for amount in money if amount is not None]

@@ -25,13 +25,21 @@ BLOCK_BYTES = 1 << 16
 MAX_LINE_BYTES = 1 << 20
 # So many lines in a row from before, and all that follow are, too; about as many as a block has, which is read anyway.
 ENOUGH = 200
+# No part of a token is so cheap.
+LEAST_DIGIT = -40
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What a line that is none raises."""
 
 
 def are_money(amounts: Collection[Decimal], *, digits: int = 12) -> bool:
-    """Whether they are numbers, of no more than so many digits before the point: one NaN makes each sum one."""
-    return all(map(Decimal.is_finite, amounts)) and max(map(Decimal.adjusted, amounts), default=0) < digits
+    """Whether they are numbers, of no more than so many digits before the point: one NaN makes each sum one.
+
+    Nor may they begin far behind it: written out, 1e-99999999999 would fill the memory.
+    """
+    sizes = list(map(Decimal.adjusted, amounts))
+    return (
+        all(map(Decimal.is_finite, amounts)) and LEAST_DIGIT <= min(sizes, default=0) <= max(sizes, default=0) < digits
+    )
 
 
 def are_costs(amounts: Collection[Decimal]) -> bool:
@@ -67,11 +75,11 @@ class ShortLine(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def is_sound(self) -> bool:
         """Whether it says what an execution can have said, and what does not spoil the figures of all others."""
-        costs = [cost for cost in (self.estimated_cost, self.saved_cost) if cost]
-        saved = [money for money in (self.prompt_cache_saved, self.routing_saved) if money]
+        costs = [cost for cost in (self.estimated_cost, self.saved_cost) if cost is not None]
+        saved = [money for money in (self.prompt_cache_saved, self.routing_saved) if money is not None]
         # The first year and the last are not there in every time zone.
         is_dated = MINYEAR < self.timestamp.year < MAXYEAR
-        return is_dated and (not costs or are_costs(costs)) and (not saved or are_money(saved))
+        return is_dated and are_costs(costs) and are_money(saved)
 
     @property
     def begun_at(self) -> datetime:

@@ -19,7 +19,9 @@ from claude_force.insight.past import Past
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
-odd_costs = st.sampled_from(["0.25", "0", "-0.0", "1e-9", "-0.1", "1e12", "1e999999", '"NaN"', '"sNaN"', '"-Infinity"'])
+odd_costs = st.sampled_from(
+    ["0.25", "0", "-0.0", "1e-9", "0e-41", "1e-999999", "-0.1", "1e12", "1e999999", '"NaN"', '"sNaN"', '"-Infinity"']
+)
 usual_costs = st.integers(0, 10**6).map(lambda number: f"{number / 10**6}") | st.just("null")
 odd_tokens = st.sampled_from([-1, 10**12, 10**12 + 1, 10**30, 1.5])
 odd_times = st.sampled_from(["-5.0", "0", "90000000", "1e300", "1e999", "NaN"])
