@@ -15,12 +15,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from claude_force import PerformanceTracker
-from claude_force.apps.dashboard.endpoints import ENDPOINTS
 from claude_force.apps.dashboard.guard import LINK_S, Access
 from claude_force.apps.dashboard.metrics import MOST_AGENTS, Metrics
 from claude_force.apps.dashboard.openapi import document
 from claude_force.apps.dashboard.problems import status_of
 from claude_force.apps.dashboard.reading import Reader
+from claude_force.apps.dashboard.routes import ROUTES
 from claude_force.apps.dashboard.server import make_app
 from claude_force.apps.dashboard.service import Service
 from claude_force.apps.dashboard.shapes import OverviewQuery, RunsQuery
@@ -279,7 +279,7 @@ async def test_who_asks_for_the_head_of_the_events_takes_no_place(project: Path)
 
 def test_the_document_has_every_route(project: Path) -> None:
     """The server's routes are those of the document, and the other way round; only files are beside them."""
-    described = msgspec.json.decode(document(ENDPOINTS))
+    described = msgspec.json.decode(document(ROUTES))
     operations = {(method, path) for path, found in described["paths"].items() for method in found}
     service = Service(Project(project_dir=project), config_path=None, allow_runs=False)
     app: Any = make_app(service, Access(token=None, hosts=(), any_address=False, port=0))
@@ -292,12 +292,12 @@ def test_the_document_has_every_route(project: Path) -> None:
     assert served - operations == {("get", "/"), ("get", "/favicon.ico"), ("get", "/page")}
     assert operations <= served
     names = [operation["operationId"] for found in described["paths"].values() for operation in found.values()]
-    assert len(set(names)) == len(ENDPOINTS)
+    assert len(set(names)) == len(ROUTES)
 
 
 def test_answers_are_as_the_document_says(busy: Project) -> None:
     """What is given fits the schema that the document has of it."""
-    described = msgspec.json.decode(document(ENDPOINTS))
+    described = msgspec.json.decode(document(ROUTES))
     reader = Reader(busy, here={}, allow_runs=False)
     for name, found in (
         ("Overview", reader.overview(OverviewQuery())),

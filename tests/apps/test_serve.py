@@ -15,7 +15,7 @@ import httpx2
 import pytest
 
 from claude_force import PerformanceTracker
-from claude_force.apps.dashboard.endpoints import ENDPOINTS
+from claude_force.apps.dashboard.routes import ROUTES
 from claude_force.testing import Hang, Simulator
 
 from .conftest import Run, Start
@@ -231,7 +231,7 @@ def test_health(serve: Serve, project: Path) -> None:
 def test_nothing_without_the_token(serve: Serve) -> None:
     """On another address there is a token, and without it every path and method is 401; the link works once."""
     server = serve("--host", ANYWHERE, "--allow-runs", CLAUDE_FORCE_TOKEN=TOKEN)
-    paths = {re.sub(r"{\w+}", "x", endpoint.path) for endpoint in ENDPOINTS}
+    paths = {re.sub(r"{\w+}", "x", route.path) for route in ROUTES}
     paths |= {"/", "/favicon.ico", "/page/index.html", "/page/../server.py", "/login/x", "/nothing"}
     for wrong in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {TOKEN}"}, {"Cookie": "a=b; " + TOKEN}):
         for path in sorted(paths):
@@ -328,13 +328,13 @@ def test_other_pages(serve: Serve) -> None:
 def test_only_shows(serve: Serve, simulator: Simulator) -> None:
     """Without `--allow-runs` nothing is done, and it says why; with a wrong method nothing is, either."""
     server = serve()
-    for endpoint in ENDPOINTS:
-        path = re.sub(r"{\w+}", "x", endpoint.path)
-        if endpoint.method == "POST":
+    for route in ROUTES:
+        path = re.sub(r"{\w+}", "x", route.path)
+        if route.method == "POST":
             response = server.post(path, {"agent": "reviewer", "task": "x"})
             assert (response.status_code, "--allow-runs" in response.json()["detail"]) == (403, True)
         response = server.client.delete(path)
-        assert endpoint.method in response.headers["allow"]
+        assert route.method in response.headers["allow"]
         assert (response.status_code, response.headers["content-type"]) == (405, "application/problem+json")
     assert simulator.stats.calls == {}
 

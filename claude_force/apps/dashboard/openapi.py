@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from claude_force import __version__
-from claude_force.apps.dashboard.endpoint import JSON, Endpoint
+from claude_force.apps.dashboard.route import JSON, Route
 from claude_force.apps.dashboard.shapes import Problem
 
 _REFS = "#/components/schemas/{name}"
@@ -14,13 +14,13 @@ _PROBLEM = "application/problem+json"
 
 
 @cache
-def document(endpoints: tuple[Endpoint, ...]) -> bytes:
+def document(routes: tuple[Route, ...]) -> bytes:
     """As JSON."""
-    kinds = {kind for one in endpoints for kind in (one.gives, one.takes) if kind is not None} | {Problem}
+    kinds = {kind for one in routes for kind in (one.gives, one.takes) if kind is not None} | {Problem}
     _, components = msgspec.json.schema_components(sorted(kinds, key=lambda kind: kind.__name__), ref_template=_REFS)
     paths: dict[str, dict[str, Any]] = {}
-    for endpoint in endpoints:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     made = {
         "openapi": "3.1.0",
         "info": {"title": "claude-force serve", "version": __version__},
@@ -31,36 +31,36 @@ def document(endpoints: tuple[Endpoint, ...]) -> bytes:
     return msgspec.json.encode(made)
 
 
-def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    schema = {} if endpoint.gives is None else {"schema": _ref(endpoint.gives)}
+def _operation(route: Route) -> dict[str, Any]:
+    schema = {} if route.gives is None else {"schema": _ref(route.gives)}
     responses: dict[str, Any] = {
-        str(endpoint.status): {"description": endpoint.does, "content": {endpoint.media_type: schema}},
+        str(route.status): {"description": route.does, "content": {route.media_type: schema}},
         "default": {"description": "What went wrong.", "content": {_PROBLEM: {"schema": _ref(Problem)}}},
     }
-    if endpoint.also is not None:
-        responses[str(endpoint.also)] = {"description": "The same, and it is bad.", "content": {JSON: schema}}
+    if route.also is not None:
+        responses[str(route.also)] = {"description": "The same, and it is bad.", "content": {JSON: schema}}
     operation: dict[str, Any] = {
-        "operationId": endpoint.name,
-        "summary": endpoint.does,
-        "parameters": list(_parameters(endpoint)),
+        "operationId": route.name,
+        "summary": route.does,
+        "parameters": list(_parameters(route)),
         "responses": responses,
     }
-    if endpoint.takes is not None:
-        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(endpoint.takes)}}}
+    if route.takes is not None:
+        operation["requestBody"] = {"required": True, "content": {JSON: {"schema": _ref(route.takes)}}}
     return operation
 
 
-def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
-    if endpoint.asks is None:
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    if route.asks is None:
         return []
     return [
         {
             "name": field.name,
-            "in": "path" if field.name in endpoint.in_path else "query",
+            "in": "path" if field.name in route.in_path else "query",
             "required": field.required,
             "schema": _in_query(msgspec.json.schema(field.type)),
         }
-        for field in msgspec.structs.fields(endpoint.asks)
+        for field in msgspec.structs.fields(route.asks)
     ]
 
 

@@ -16,9 +16,9 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from claude_force.apps.dashboard.endpoints import routes
 from claude_force.apps.dashboard.guard import Access, Guard
 from claude_force.apps.dashboard.problems import http_problem
+from claude_force.apps.dashboard.routes import routes
 from claude_force.base.errors import InputError
 
 if TYPE_CHECKING:

@@ -1,7 +1,4 @@
-"""What the routes do: each method answers one. Reading is done in threads, and what many ask at once is read once.
-
-A method that gives a Struct may block; one that is async gives a response, or awaits.
-"""
+"""What the routes do that is more than to read: each public method answers one. What many ask at once is read once."""
 
 import asyncio
 import math
@@ -22,7 +19,6 @@ from claude_force.apps.dashboard.metrics import CONTENT_TYPE, Metrics
 from claude_force.apps.dashboard.problems import http_problem
 from claude_force.apps.dashboard.reading import Reader
 from claude_force.apps.dashboard.shapes import (
-    Agents,
     Alive,
     EventsQuery,
     ExecuteTask,
@@ -31,14 +27,8 @@ from claude_force.apps.dashboard.shapes import (
     ResumeRun,
     RunFacts,
     RunQuery,
-    Runs,
-    RunsQuery,
     RunStarted,
-    RunView,
     StartRun,
-    StepQuery,
-    StepView,
-    Workflows,
 )
 from claude_force.apps.dashboard.stream import MOST_STREAMS, EventStream, Feed
 from claude_force.apps.dashboard.views import unwritten_run
@@ -142,26 +132,6 @@ class Service:
             return http_problem(503, "too many different figures are asked for at once", headers={"Retry-After": "5"})
         made = await self._overviews.asked(query, lambda: msgspec.json.encode(self.reader.overview(query)))
         return Response(made, media_type="application/json")
-
-    def agents(self) -> Agents:
-        """The agents."""
-        return self.reader.agents()
-
-    def workflows(self) -> Workflows:
-        """The workflows."""
-        return self.reader.workflows()
-
-    def runs(self, query: RunsQuery) -> Runs:
-        """The newest runs."""
-        return self.reader.runs(query)
-
-    def run(self, query: RunQuery) -> RunView:
-        """A run with its steps."""
-        return self.reader.run(query)
-
-    def step(self, query: StepQuery) -> StepView:
-        """What a step answered."""
-        return self.reader.step(query)
 
     async def events(self, query: EventsQuery, last_id: str | None) -> "ASGIApp":
         """What happens."""

@@ -2,25 +2,27 @@
 
 from collections import defaultdict
 
+from starlette import routing
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from claude_force.apps.dashboard import shapes
-from claude_force.apps.dashboard.endpoint import EVENTS, JSON, Endpoint, Handler, handler
 from claude_force.apps.dashboard.openapi import document
+from claude_force.apps.dashboard.reading import Reader
+from claude_force.apps.dashboard.route import EVENTS, JSON, Handler, Route, handler
 from claude_force.apps.dashboard.service import Service
 from claude_force.insight.health import Health
 
 
 async def openapi(_: Service) -> Response:
     """What this API is."""
-    return Response(document(ENDPOINTS), media_type=JSON)
+    return Response(document(ROUTES), media_type=JSON)
 
 
-ENDPOINTS = (
-    Endpoint("GET", "/healthz", Service.alive, "Whether the server answers.", gives=shapes.Alive),
-    Endpoint(
+ROUTES = (
+    Route("GET", "/healthz", Service.alive, "Whether the server answers.", gives=shapes.Alive),
+    Route(
         "GET",
         "/readyz",
         Service.ready,
@@ -28,9 +30,9 @@ ENDPOINTS = (
         gives=Health,
         also=503,
     ),
-    Endpoint("GET", "/metrics", Service.metrics, "Figures for Prometheus.", media_type="text/plain"),
-    Endpoint("GET", "/api/openapi.json", openapi, "This document."),
-    Endpoint(
+    Route("GET", "/metrics", Service.metrics, "Figures for Prometheus.", media_type="text/plain"),
+    Route("GET", "/api/openapi.json", openapi, "This document."),
+    Route(
         "GET",
         "/api/overview",
         Service.overview,
@@ -38,21 +40,19 @@ ENDPOINTS = (
         gives=shapes.Overview,
         asks=shapes.OverviewQuery,
     ),
-    Endpoint("GET", "/api/agents", Service.agents, "The agents that can be called.", gives=shapes.Agents),
-    Endpoint("GET", "/api/workflows", Service.workflows, "The workflows that can be run.", gives=shapes.Workflows),
-    Endpoint("GET", "/api/runs", Service.runs, "The newest runs.", gives=shapes.Runs, asks=shapes.RunsQuery),
-    Endpoint(
-        "GET", "/api/runs/{run}", Service.run, "A run with its steps.", gives=shapes.RunView, asks=shapes.RunQuery
-    ),
-    Endpoint(
+    Route("GET", "/api/agents", Reader.agents, "The agents that can be called.", gives=shapes.Agents),
+    Route("GET", "/api/workflows", Reader.workflows, "The workflows that can be run.", gives=shapes.Workflows),
+    Route("GET", "/api/runs", Reader.runs, "The newest runs.", gives=shapes.Runs, asks=shapes.RunsQuery),
+    Route("GET", "/api/runs/{run}", Reader.run, "A run with its steps.", gives=shapes.RunView, asks=shapes.RunQuery),
+    Route(
         "GET",
         "/api/runs/{run}/steps/{step}",
-        Service.step,
+        Reader.step,
         "What a step answered, and what changed since the run before.",
         gives=shapes.StepView,
         asks=shapes.StepQuery,
     ),
-    Endpoint(
+    Route(
         "GET",
         "/api/events",
         Service.events,
@@ -60,7 +60,7 @@ ENDPOINTS = (
         asks=shapes.EventsQuery,
         media_type=EVENTS,
     ),
-    Endpoint(
+    Route(
         "POST",
         "/api/execute",
         Service.execute,
@@ -68,7 +68,7 @@ ENDPOINTS = (
         gives=shapes.Answer,
         takes=shapes.ExecuteTask,
     ),
-    Endpoint(
+    Route(
         "POST",
         "/api/runs",
         Service.start,
@@ -77,7 +77,7 @@ ENDPOINTS = (
         takes=shapes.StartRun,
         status=202,
     ),
-    Endpoint(
+    Route(
         "POST",
         "/api/runs/{run}/resume",
         Service.resume,
@@ -87,7 +87,7 @@ ENDPOINTS = (
         takes=shapes.ResumeRun,
         status=202,
     ),
-    Endpoint(
+    Route(
         "POST",
         "/api/runs/{run}/cancel",
         Service.cancel,
@@ -103,9 +103,9 @@ ENDPOINTS = (
 def routes(service: Service) -> list[BaseRoute]:
     """What Starlette serves: a route for each path, which says of other methods what it takes."""
     by_path = defaultdict[str, dict[str, Handler]](dict)
-    for endpoint in ENDPOINTS:
-        by_path[endpoint.path][endpoint.method] = handler(endpoint, service)
-    return [Route(path, _dispatcher(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
+    for route in ROUTES:
+        by_path[route.path][route.method] = handler(route, service)
+    return [routing.Route(path, _dispatcher(handlers), methods=list(handlers)) for path, handlers in by_path.items()]
 
 
 def _dispatcher(handlers: dict[str, Handler]) -> Handler:

@@ -24,13 +24,14 @@ JSON = "application/json"
 EVENTS = "text/event-stream"
 
 
-class Endpoint(NamedTuple):
+class Route(NamedTuple):
     """One route."""
 
     method: Literal["GET", "POST"]
     path: str
     answer: Callable[..., Any]
-    """A method of `Service`: takes the query, then the body, where there are any. One that is not async may block."""
+    """Takes the query, then the body, where there are any: an async method of `Service`, or one of `Reader`, which may
+    block."""
     does: str
     gives: type[msgspec.Struct] | None = None
     """`None` for what is no JSON document."""
@@ -54,26 +55,26 @@ class Endpoint(NamedTuple):
         return frozenset(re.findall(r"{(\w+)", self.path))
 
 
-def handler(endpoint: Endpoint, service: "Service") -> Handler:
+def handler(route: Route, service: "Service") -> Handler:
     """What Starlette calls for this route."""
 
     async def handle(request: Request) -> Response:
         try:
-            if endpoint.takes is not None and (refusal := service.refusal()):
+            if route.takes is not None and (refusal := service.refusal()):
                 return http_problem(403, refusal)
-            arguments = await _arguments(endpoint, request)
-            if endpoint.media_type == EVENTS and request.method == "HEAD":
+            arguments = await _arguments(route, request)
+            if route.media_type == EVENTS and request.method == "HEAD":
                 return Response(media_type=EVENTS)  # who listens to nothing needs no place
-            if asyncio.iscoroutinefunction(endpoint.answer):
-                found = await endpoint.answer(service, *arguments)
+            if asyncio.iscoroutinefunction(route.answer):
+                found = await route.answer(service, *arguments)
             else:
-                found = await asyncio.to_thread(endpoint.answer, service, *arguments)
+                found = await asyncio.to_thread(route.answer, service.reader, *arguments)
         except ClaudeForceError as error:
             return problem_of(error)
         except _BadRequestError as error:
             return http_problem(error.status, str(error))
         if isinstance(found, msgspec.Struct):
-            return Response(msgspec.json.encode(found), endpoint.status, media_type=JSON)
+            return Response(msgspec.json.encode(found), route.status, media_type=JSON)
         response: Response = found
         return response
 
@@ -86,14 +87,14 @@ class _BadRequestError(Exception):
         self.status = status
 
 
-async def _arguments(endpoint: Endpoint, request: Request) -> list[Any]:
+async def _arguments(route: Route, request: Request) -> list[Any]:
     """What the request gives its answer."""
     arguments: list[Any] = []
-    if endpoint.asks is not None:
-        arguments.append(_asked(endpoint.asks, request))
-    if endpoint.takes is not None:
-        arguments.append(await _taken(endpoint.takes, request))
-    if endpoint.media_type == EVENTS:
+    if route.asks is not None:
+        arguments.append(_asked(route.asks, request))
+    if route.takes is not None:
+        arguments.append(await _taken(route.takes, request))
+    if route.media_type == EVENTS:
         arguments.append(request.headers.get("last-event-id"))
     return arguments
 
