@@ -64,7 +64,6 @@ if TYPE_CHECKING:
     from claude_force.engine.cascade import CascadeResult
     from claude_force.hybrid_orchestrator import CostEstimate, HybridOrchestrator, ModelRecommendation
     from claude_force.insight.logs import JsonFormatter
-    from claude_force.insight.models import ModelStats
     from claude_force.insight.rollup import Rollup
     from claude_force.orchestrator import AgentOrchestrator, AgentTask
     from claude_force.performance_tracker import PerformanceTracker
@@ -124,7 +123,6 @@ __all__ = [
     "MetricsError",
     "ModelNotFoundError",
     "ModelRecommendation",
-    "ModelStats",
     "NotRunError",
     "OverloadedError",
     "PerformanceTracker",
@@ -178,7 +176,6 @@ _HOMES = {
     "LoadedSkills": "base.briefing",
     "Material": "base.records",
     "ModelRecommendation": "hybrid_orchestrator",
-    "ModelStats": "insight.models",
     "PerformanceTracker": "performance_tracker",
     "AgentMemory": "agent_memory",
     "Session": "agent_memory",

@@ -17,7 +17,6 @@ from claude_force.base.records import ModelRecommendation
 from claude_force.engine.cascade import CascadeResult, Judge, run_cascade
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import check_task, named_model
-from claude_force.insight.models import read_model_stats
 from claude_force.orchestrator import AgentOrchestrator, CallOptions, Project, watch_of
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from claude_force.engine.cascade import Check
     from claude_force.engine.parts import Watch
     from claude_force.engine.request import Task
-    from claude_force.insight.models import ModelStats
 
 __all__ = ["CostEstimate", "HybridOrchestrator", "ModelRecommendation"]
 
@@ -167,18 +165,6 @@ class HybridOrchestrator(AgentOrchestrator):
             expected_usd=found.expected_usd,
             max_usd=found.max_usd,
         )
-
-    def get_model_stats(self) -> dict[str, "ModelStats"]:
-        """How often each model was asked, how that went and what it cost, as the ledger has it.
-
-        Simulated executions count only for an orchestrator that is offline.
-        """
-        path = self.performance_tracker.path
-        try:
-            return read_model_stats(path, simulated=self._is_offline)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise InputError(f"cannot read {str(path)!r}: {reason}; check the file and its rights") from error
 
     # ------------------------------------------------------------ choosing
 

@@ -531,27 +531,6 @@ def test_an_estimate_without_a_price_is_unpriced() -> None:
     assert (estimate.expected_usd, estimate.max_usd) == (None, None)
 
 
-def test_stats_are_those_of_the_ledger(project: Path) -> None:
-    """Offline, simulated executions count; for a real orchestrator, they do not."""
-    with HybridOrchestrator(offline=True) as subject:
-        subject.execute_agent("helper", EASY)
-        subject.execute_agent("helper", HARD)
-        subject.execute_agent("helper", EASY)
-        stats = subject.get_model_stats()
-    lines = (project / ".claude/metrics/executions.jsonl").read_text().splitlines()
-    paid = sum(json.loads(line, parse_float=Decimal)["estimated_cost"] for line in lines)
-    assert {model: found.executions for model, found in stats.items()} == {HAIKU: 1, OPUS: 1}
-    assert sum(found.cost_usd for found in stats.values()) == paid
-    assert HybridOrchestrator().get_model_stats() == {}
-
-
-def test_stats_that_cannot_be_read_are_an_error(project: Path) -> None:
-    """A ledger that is no file is said, not passed over."""
-    (project / ".claude/metrics/executions.jsonl").mkdir(parents=True)
-    with pytest.raises(InputError, match="cannot read"):
-        HybridOrchestrator().get_model_stats()
-
-
 # ---------------------------------------------------------------- the family
 
 

@@ -1,17 +1,13 @@
-"""What the ledger says of each model: how often it was asked, how that went, and what it cost."""
+"""What the last lines of the ledger say of an agent: which models were too weak for it, how long answers are."""
 
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from claude_force.base.models import Tier, tier_of
 from claude_force.engine.router import PastAnswers
-from claude_force.insight.counting import Selection, count
 from claude_force.insight.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -25,32 +21,6 @@ LAST_LINES = 200
 _UNUSABLE = frozenset({"EmptyAnswerError", "InvalidOutputError"})
 
 
-class ModelStats(msgspec.Struct, kw_only=True):
-    """The executions that a model was asked for; what the cache answered is not among them."""
-
-    executions: int = 0
-    failures: int = 0
-    """Those without a whole answer."""
-    input_tokens: int = 0
-    """Whole prompts, cached at the API or not."""
-    output_tokens: int = 0
-    cost_usd: Decimal = Decimal(0)
-    """Of those that have a price."""
-    unpriced: int = 0
-    """How many have none."""
-    total_time_ms: float = 0.0
-
-    @property
-    def success_rate(self) -> float | None:
-        """Of all executions; `None` where there was none."""
-        return 1 - self.failures / self.executions if self.executions else None
-
-    @property
-    def mean_time_ms(self) -> float | None:
-        """Of one execution, waits included."""
-        return self.total_time_ms / self.executions if self.executions else None
-
-
 class Past(NamedTuple):
     """What is known of an agent's last answers."""
 
@@ -58,25 +28,6 @@ class Past(NamedTuple):
     """On tasks of the same words, such as one that is asked of many files; of all its tasks where there are none."""
     output_tokens: Mapping[str, int]
     """The median length of its whole answers, by model."""
-
-
-def read_model_stats(path: Path, *, simulated: bool) -> dict[str, ModelStats]:
-    """Each model of the whole ledger. Raises `OSError` for one that is there and cannot be read, and `MetricsError`."""
-    models, times_us = defaultdict[str, ModelStats](ModelStats), Counter[str]()
-    for cell, figures in count(path, Selection(simulated=simulated)).cells.items():
-        if cell.cached:
-            continue
-        stats, costs = models[cell.model or "unknown"], figures.costs
-        stats.executions += costs.executions
-        stats.failures += costs.failures
-        stats.input_tokens += costs.prompt_tokens
-        stats.output_tokens += costs.output_tokens
-        stats.cost_usd += costs.cost_usd
-        stats.unpriced += costs.unpriced
-        times_us[cell.model or "unknown"] += figures.total_time_us
-    for model, stats in models.items():
-        stats.total_time_ms = times_us[model] / 1000  # added up as whole numbers, so that no order changes the sum
-    return dict(sorted(models.items()))
 
 
 def read_last(path: Path, *, simulated: bool) -> "tuple[LedgerLine, ...]":

@@ -1,4 +1,4 @@
-"""What the ledger says of each model: real figures, and nothing that nobody knows."""
+"""What the last lines of the ledger say of an agent."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,10 +10,10 @@ import pytest
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.engine.router import PastAnswers
-from claude_force.insight.models import LAST_LINES, ModelStats, Past, past_of, read_last, read_model_stats
+from claude_force.insight.models import LAST_LINES, Past, past_of, read_last
 from claude_force.performance_tracker import PerformanceTracker, task_hash
 
-HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
+HAIKU = "claude-haiku-5-5"
 
 
 @pytest.fixture
@@ -46,41 +46,6 @@ def record(tracker: PerformanceTracker, model: str | None = HAIKU, error_type: s
 def past(tracker: PerformanceTracker, task: str = "check it") -> Past:
     """What is known of the linter."""
     return past_of("linter", read_last(tracker.path, simulated=False), task_hash=task_hash(task))
-
-
-def test_each_model_has_its_figures(tracker: PerformanceTracker) -> None:
-    """Executions, failures, tokens, time and exact money by model; not what the cache gave, nor what was simulated."""
-    record(tracker)
-    record(tracker, error_type="OverloadedError", usage=None, cost_usd=None, duration_ms=300.0)
-    record(tracker, SONNET, usage=Usage(input_tokens=1, cache_read_tokens=2, cache_write_5m_tokens=3, output_tokens=4))
-    record(tracker, cached=True)
-    record(tracker, simulated=True)
-    record(tracker, None, error_type="CredentialsError", usage=None, cost_usd=None)
-    stats = read_model_stats(tracker.path, simulated=False)
-    assert list(stats) == [HAIKU, SONNET, "unknown"]
-    assert stats[HAIKU] == ModelStats(
-        executions=2,
-        failures=1,
-        input_tokens=10,
-        output_tokens=20,
-        cost_usd=Decimal("0.01"),
-        unpriced=1,
-        total_time_ms=400.0,
-    )
-    assert (stats[HAIKU].success_rate, stats[HAIKU].mean_time_ms) == (0.5, 200.0)
-    assert stats[SONNET].input_tokens == 6
-    assert list(read_model_stats(tracker.path, simulated=True)) == [HAIKU]
-
-
-def test_a_ledger_with_a_cut_line_is_read_all_the_same(tracker: PerformanceTracker) -> None:
-    """A crash costs one line; no ledger is an empty one; of no executions there is no rate."""
-    assert read_model_stats(tracker.path, simulated=False) == {}
-    record(tracker)
-    with tracker.path.open("ab") as file:
-        file.write(b'{"agent_name": "lin\n\xff\n')
-    record(tracker)
-    assert read_model_stats(tracker.path, simulated=False)[HAIKU].executions == 2
-    assert (ModelStats().success_rate, ModelStats().mean_time_ms) == (None, None)
 
 
 def test_what_counts_as_too_weak(tracker: PerformanceTracker) -> None:
@@ -118,10 +83,8 @@ def test_how_long_answers_are(tracker: PerformanceTracker) -> None:
 
 
 def test_a_ledger_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
-    """A choice of model must not fail because of it; figures that were asked for do."""
+    """A choice of model must not fail because of it."""
     folder = tmp_path / "executions.jsonl"
     folder.mkdir()
     assert read_last(folder, simulated=False) == ()
     assert past_of("a", (), task_hash="b") == Past({}, {})
-    with pytest.raises(OSError, match="directory"):
-        read_model_stats(folder, simulated=False)

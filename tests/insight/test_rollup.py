@@ -39,7 +39,6 @@ from claude_force.insight.counting import Selected, Selection
 from claude_force.insight.export import write_rows
 from claude_force.insight.index import WORTH_BYTES
 from claude_force.insight.ledger import Ledger
-from claude_force.insight.models import read_model_stats
 from claude_force.insight.report import read_report
 from claude_force.insight.rollup import OldDetail, Rollup, roll_up
 from claude_force.insight.summary import read_summary
@@ -202,7 +201,6 @@ def answers(path: Path, *, since: datetime | None = None) -> list[object]:
             found.append(read_summary(path, selection))
             found.append(read_trends(path, selection, interval="daily", until=NOW, days=50, zone=UTC))
             found += [read_costs(path, selection, by=by, zone=UTC) for by in (None, "agent", "day")]
-        found.append(read_model_stats(path, simulated=simulated))
     return found
 
 
