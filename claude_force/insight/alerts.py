@@ -160,9 +160,7 @@ class _Watch:
         if metric in _PERCENTS:
             return _Measured(figures.percentile_ms(_PERCENTS[metric]), figures.times_ms.count)
         if metric in {"error_rate", "success_rate"}:
-            success_rate, ended = figures.success_rate, executions - figures.interrupted
-            is_success = metric == "success_rate" or success_rate is None
-            return _Measured(success_rate if is_success else figures.error_types.total() / ended, ended)
+            return _Measured(figures.error_rate if metric == "error_rate" else figures.success_rate, figures.ended)
         if metric == "budget_share":
             wanted = "" if self.rule.agent is None else f"budgets.per_agent_per_day_usd.{self.rule.agent}"
             shares = [float(one.spent_usd / one.limit_usd) for one in spending if wanted in {"", one.limit}]

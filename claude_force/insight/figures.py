@@ -128,10 +128,24 @@ class Figures(msgspec.Struct, kw_only=True):
         self.total_time_us += other.total_time_us
 
     @property
-    def success_rate(self) -> float | None:
+    def ended(self) -> int:
+        """How many came to an end of their own."""
+        return self.costs.executions - self.interrupted
+
+    @property
+    def failed(self) -> int:
+        """How many of these did so without a whole answer."""
+        return self.error_types.total()
+
+    @property
+    def error_rate(self) -> float | None:
         """Of those that came to an end of their own; `None` where there was none."""
-        ended = self.costs.executions - self.interrupted
-        return 1 - self.error_types.total() / ended if ended else None
+        return self.failed / self.ended if self.ended else None
+
+    @property
+    def success_rate(self) -> float | None:
+        """Of these, too."""
+        return 1 - self.failed / self.ended if self.ended else None
 
     @property
     def hit_rate(self) -> float | None:

@@ -11,6 +11,7 @@ It changes nothing and sends nothing, but for one request without tokens where `
 
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,8 @@ from claude_force.base.config import Settings, claude_folder, load_settings, pro
 from claude_force.base.endpoints import DEFAULT_ENDPOINT, Endpoint, in_use
 from claude_force.base.errors import ApiError, ClaudeForceError, ConfigError, OverloadedError, RateLimitError
 from claude_force.base.servers import shown_url
-from claude_force.insight.recent import Count, read_recent
+from claude_force.insight.figures import Figures, add_figures, columns_of
+from claude_force.insight.ledger import Ledger
 from claude_force.library.project import agent_library, budgets_file, runs_file
 from claude_force.performance_tracker import PerformanceTracker, metrics_folder
 from claude_force.stores.budgets import BudgetFile
@@ -250,38 +252,46 @@ def _executions(settings: Settings, start: Path, *, now: datetime) -> Check:
     if not settings.config.tracking.enabled:
         return Check(name="executions", status="ok", detail="not known: tracking.enabled is false")
     path = PerformanceTracker(metrics_folder(start)).path
+    ledger, total, models, simulated = Ledger(path), Figures(), defaultdict[str, Figures](Figures), 0
     try:
-        recent = read_recent(path, since=now - WINDOW)
+        for line in ledger.lines(since=now - WINDOW):
+            add_figures((models[line.model or "unknown"],), (0,), columns_of((line,)))
+            simulated += line.simulated
     except OSError as error:
         detail = f"{path} cannot be read: {error.strerror or error}"
         return Check(name="executions", status="degraded", detail=detail, fix="mend or remove it")
+    for figures in models.values():
+        total.merge(figures)
     facts = {
         "window_s": WINDOW.total_seconds(),
-        **_figures(recent.all),
-        "models": {model: _figures(count) for model, count in sorted(recent.by_model.items())},
-        "error_types": dict(recent.error_types.most_common()),
-        "interrupted": recent.interrupted,
-        "simulated": recent.simulated,
-        "unreadable_lines": recent.unreadable_lines,
+        **_facts(total),
+        "models": {model: _facts(figures) for model, figures in sorted(models.items())},
+        "error_types": dict(total.error_types.most_common()),
+        "interrupted": total.interrupted,
+        "simulated": simulated,
+        "unreadable_lines": ledger.unreadable_lines,
     }
-    status = _judged(recent.all)
-    if status == "ok" and _worst(map(_judged, recent.by_model.values())) != "ok":
+    status = _judged(total)
+    if status == "ok" and _worst(map(_judged, models.values())) != "ok":
         status = "degraded"  # one model of several that fails is not all of it: the others go on
-    detail = f"{recent.all.executions:,} in the last hour, {recent.all.errors:,} failed"
-    if recent.all.errors:
-        detail += f" ({', '.join(f'{kind} {number:,}' for kind, number in recent.error_types.most_common(3))})"
+    detail = f"{total.ended:,} in the last hour, {total.failed:,} failed"
+    if total.failed:
+        detail += f" ({', '.join(f'{kind} {number:,}' for kind, number in total.error_types.most_common(3))})"
     fix = "" if status == "ok" else "see error_type in the last lines of the ledger"
     return Check(name="executions", status=status, detail=detail, fix=fix, facts=facts)
 
 
-def _figures(count: Count) -> dict[str, Any]:
-    return {"executions": count.executions, "errors": count.errors, "error_rate": round(count.error_rate, 4)}
+def _facts(figures: Figures) -> dict[str, Any]:
+    """What the user interrupted is neither."""
+    rate = round(figures.error_rate or 0.0, 4)
+    return {"executions": figures.ended, "errors": figures.failed, "error_rate": rate}
 
 
-def _judged(count: Count) -> Status:
-    if count.executions < ENOUGH_EXECUTIONS or count.error_rate <= DEGRADED_RATE:
+def _judged(figures: Figures) -> Status:
+    rate = figures.error_rate
+    if rate is None or figures.ended < ENOUGH_EXECUTIONS or rate <= DEGRADED_RATE:
         return "ok"
-    return "failing" if count.error_rate >= FAILING_RATE else "degraded"
+    return "failing" if rate >= FAILING_RATE else "degraded"
 
 
 def _breakers(breakers: "Sequence[Snapshot]") -> Check:

@@ -135,7 +135,7 @@ def _tiles(total: Figures) -> str:
     unpriced = f"and {costs.unpriced:,} unpriced" if costs.unpriced else "all priced"
     tiles = [
         ("Executions", _count(costs.executions, "executions"), f"{total.interrupted:,} interrupted"),
-        ("Success", _rate(total.success_rate, "success_rate"), f"{total.error_types.total():,} failed"),
+        ("Success", _rate(total.success_rate, "success_rate"), f"{total.failed:,} failed"),
         ("P50", _time(total.percentile_ms(50), "p50"), "of whole turns"),
         ("P95", _time(total.percentile_ms(95), "p95"), "of whole turns"),
         ("Cost", _usd(costs.cost_usd, "cost_usd"), unpriced),
@@ -155,7 +155,7 @@ def _over_time(report: Report) -> str:
     intervals = list(report.trends.intervals.values())
     form = "%Y-%m-%d %H:%M" if report.trends.interval == "hourly" else "%Y-%m-%d"
     names = [f"{begin.astimezone(report.made_at.tzinfo):{form}}" for begin in report.trends.intervals]
-    failed = [figures.error_types.total() for figures in intervals]
+    failed = [figures.failed for figures in intervals]
     counts = [figures.costs.executions for figures in intervals]
     p50, p95 = ([figures.percentile_ms(percent) for figures in intervals] for percent in (50, 95))
     costs = [float(figures.costs.cost_usd) for figures in intervals]

@@ -16,13 +16,14 @@ def check(health: Health, name: str) -> Check:
     return next(check for check in health.checks if check.name == name)
 
 
-def executed(project: Path, *, model: str = "m", good: int = 0, bad: int = 0) -> None:
+def executed(project: Path, *, model: str = "m", good: int = 0, bad: int = 0, error: str = "OverloadedError") -> None:
     """So many executions, just now."""
     tracker = PerformanceTracker(project / ".claude/metrics")
     for number in range(good + bad):
         success = number < good
-        error = None if success else "OverloadedError"
-        tracker.track_execution("x", "y", success=success, execution_time_ms=1, model=model, error_type=error)
+        tracker.track_execution(
+            "x", "y", success=success, execution_time_ms=1, model=model, error_type=None if success else error
+        )
 
 
 def test_all_is_well(project: Path) -> None:
@@ -84,12 +85,14 @@ def test_the_error_rate(project: Path, good: int, bad: int, status: str) -> None
 
 
 def test_one_model_of_several(project: Path) -> None:
-    """A model that is down is not all of it: the others go on."""
+    """A model that is down is not all of it: the others go on. What the user ended is no failure."""
     executed(project, model="good", good=100)
     executed(project, model="down", bad=20)
+    executed(project, model="down", bad=20, error="Interrupted")
     health = check_health(start=project)
     found = check(health, "executions")
     assert (health.status, found.facts["models"]["down"]["error_rate"]) == ("degraded", 1.0)
+    assert (found.facts["executions"], found.facts["errors"], found.facts["interrupted"]) == (120, 20, 20)
     assert found.facts["error_types"] == {"OverloadedError": 20}
 
 

@@ -243,7 +243,7 @@ def _show_trends(interval: "Interval", begins: "list[datetime]", intervals: "lis
         (
             begin.strftime(form),
             f"{figures.costs.executions:,}",
-            f"{figures.error_types.total():,}",
+            f"{figures.failed:,}",
             time_cell(figures.percentile_ms(50)),
             time_cell(figures.percentile_ms(95)),
             cost_cell(figures.costs),

@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_force.insight.ledger import BLOCK_BYTES, ENOUGH, MAX_LINE_BYTES
-from claude_force.insight.recent import read_recent
-from claude_force.performance_tracker import PerformanceTracker
+from claude_force.insight.ledger import BLOCK_BYTES, ENOUGH, MAX_LINE_BYTES, Ledger
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SINCE = NOW - timedelta(hours=1)
@@ -29,31 +27,22 @@ def ledger(tmp_path: Path) -> Path:
     return tmp_path / "executions.jsonl"
 
 
-def test_what_the_tracker_writes_is_read(tmp_path: Path) -> None:
-    """Executions are counted by model, with the kinds of their errors."""
-    tracker = PerformanceTracker(tmp_path)
-    for model, error in [("a", None), ("a", "ServerError"), ("b", None), ("b", "Interrupted"), (None, "TaskError")]:
-        tracker.track_execution("x", "y", success=not error, execution_time_ms=5, model=model, error_type=error)
-    recent = read_recent(tracker.path, since=datetime.now(UTC) - timedelta(hours=1))
-    assert (recent.all.executions, recent.all.errors, recent.interrupted) == (4, 2, 1)
-    assert {model: (c.executions, c.errors) for model, c in recent.by_model.items()} == {
-        "a": (2, 1),
-        "b": (1, 0),
-        "unknown": (1, 1),
-    }
-    assert recent.error_types == {"ServerError": 1, "TaskError": 1}
+def ended(ledger: Path) -> tuple[int, int]:
+    """How many executions ended in the last hour, and how many lines were passed over."""
+    found = Ledger(ledger)
+    return len(list(found.lines(since=SINCE))), found.unreadable_lines
 
 
 def test_only_the_last_hour_counts(ledger: Path) -> None:
     """What ended before is left out; what began before and ended within counts."""
     ledger.write_text(line(90) + line(90, duration_ms=3_600_000) + line(60.5) + line(59) + line(0))
-    assert read_recent(ledger, since=SINCE).all.executions == 3
+    assert ended(ledger) == (3, 0)
 
 
 def test_lines_may_be_out_of_order(ledger: Path) -> None:
     """Two processes may write in another order than they ended in, and what a wrong clock wrote hides nothing."""
     ledger.write_text(line(59) + line(60.3) + line(59) + line(9000) * (ENOUGH - 1) + line(58) + line(90_000))
-    assert read_recent(ledger, since=SINCE).all.executions == 3
+    assert ended(ledger) == (3, 0)
 
 
 @pytest.mark.parametrize(
@@ -71,8 +60,7 @@ def test_lines_may_be_out_of_order(ledger: Path) -> None:
 def test_torn_lines_are_passed_over(ledger: Path, torn: str) -> None:
     """What a crash left behind is counted, and hides nothing of what is before it."""
     ledger.write_bytes((line(2) + torn + "\n\n" + line(1) + torn).encode("latin-1"))
-    recent = read_recent(ledger, since=SINCE)
-    assert (recent.all.executions, recent.unreadable_lines) == (2, 2)
+    assert ended(ledger) == (2, 2)
 
 
 @given(st.lists(st.integers(0, 3000), max_size=80))
@@ -80,8 +68,7 @@ def test_block_borders_are_nowhere(tmp_path_factory: pytest.TempPathFactory, pad
     """However long lines are, each is read once, wherever the blocks of the file end."""
     ledger = tmp_path_factory.mktemp("ledger") / "executions.jsonl"
     ledger.write_text("".join(line(1, more=f',"padding":"{"x" * size}"') for size in paddings))
-    recent = read_recent(ledger, since=SINCE)
-    assert (recent.all.executions, recent.unreadable_lines) == (len(paddings), 0)
+    assert ended(ledger) == (len(paddings), 0)
 
 
 def test_only_the_end_is_read(ledger: Path) -> None:
@@ -90,24 +77,22 @@ def test_only_the_end_is_read(ledger: Path) -> None:
         file.truncate(1 << 40)
         file.seek(0, os.SEEK_END)
         file.write(("\n" + line(600) * (BLOCK_BYTES // 100) + line(1)).encode())
-    assert read_recent(ledger, since=SINCE).all.executions == 1
+    assert ended(ledger)[0] == 1
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(ledger: Path) -> None:
     """A megabyte without a line end is no line, however much follows before it."""
     ledger.write_bytes(b"x" * (3 * MAX_LINE_BYTES) + b"\n" + line(1).encode())
-    recent = read_recent(ledger, since=SINCE)
-    assert recent.all.executions == 1
-    assert recent.unreadable_lines == 1
+    assert ended(ledger) == (1, 1)
 
 
 def test_no_ledger(ledger: Path) -> None:
     """Without a ledger nothing was executed; a link or a pipe in its place is refused, and not waited for."""
-    assert read_recent(ledger, since=SINCE).all.executions == 0
+    assert ended(ledger) == (0, 0)
     os.mkfifo(ledger)
     with pytest.raises(OSError, match="no regular file"):
-        read_recent(ledger, since=SINCE)
+        ended(ledger)
     ledger.unlink()
     ledger.symlink_to("/dev/zero")
     with pytest.raises(OSError, match="symbolic"):
-        read_recent(ledger, since=SINCE)
+        ended(ledger)
