@@ -186,17 +186,24 @@ def test_metrics_are_those_of_the_stores(busy: Project) -> None:
     assert rolled_up
     assert path.read_bytes() == b""
     executed(busy.tracker, "agent-1", number=1)
+    with path.open("a") as ledger:  # of others: what the cache had, and failed all the same
+        ledger.write(
+            f'{{"timestamp": "{datetime.now(UTC)}", "agent_name": "agent-1", "model": "claude-haiku-5-5", '
+            '"success": false, "cached": true, "error_type": "OverloadedError", "execution_time_ms": 1}\n'
+        )
     after = samples(metrics.text())
     grown = {
-        (name, dict(labels).get("agent"), after[name, labels] - value)
+        (name, dict(labels).get("outcome"), after[name, labels] - value)
         for (name, labels), value in before.items()
         if name.endswith("_total") and after[name, labels] != value
     }
     assert grown == {
-        ("claude_force_executions_total", "agent-1", 1),
+        ("claude_force_executions_total", "answered", 1),
+        ("claude_force_executions_total", "failed", 1),
+        ("claude_force_errors_total", None, 1),
         ("claude_force_tokens_total", None, 10),
         ("claude_force_tokens_total", None, 5),
-        ("claude_force_unpriced_executions_total", None, 1),
+        ("claude_force_unpriced_executions_total", None, 2),
     }
 
 

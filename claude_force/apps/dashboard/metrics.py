@@ -109,7 +109,7 @@ class Metrics(Collector):
             self._agents.of(agent)
         for cell, figures in found.cells.items():
             agent, model = self._agents.of(cell.agent_name), self._models.of(cell.model or "unknown")
-            sums.add(agent, model, figures, self._errors)
+            sums.add(agent, model, figures, self._errors, is_cached=cell.cached)
         seconds = HistogramMetricFamily(
             "claude_force_execution_seconds", "Whole turns of what a model answered, within 2 %.", labels=["model"]
         )
@@ -211,10 +211,12 @@ class _Sums:
         self.unpriced = defaultdict[_Labels, float](int)
         self.saved_usd = defaultdict[_Labels, float](float)
 
-    def add(self, agent: str, model: str, figures: "Figures", errors: "_Names") -> None:
+    def add(self, agent: str, model: str, figures: "Figures", errors: "_Names", *, is_cached: bool) -> None:
         """Count these, too."""
         costs = figures.costs
-        for outcome, executions in _outcomes(figures).items():
+        outcomes = {"answered": 0, "cached": 0, "failed": figures.failed, "interrupted": figures.interrupted}
+        outcomes["cached" if is_cached else "answered"] = figures.ended - figures.failed
+        for outcome, executions in outcomes.items():
             self.executions[agent, model, outcome] += executions
         for error, failures in figures.error_types.most_common():
             self.errors[errors.of(error),] += failures
@@ -239,12 +241,6 @@ def _gauge(name: str, does: str, labels: "Sequence[str]", values: "Mapping[_Labe
     for label_values, value in values.items():
         family.add_metric(label_values, value)
     return family
-
-
-def _outcomes(figures: "Figures") -> dict[str, int]:
-    failed, interrupted, cached = figures.error_types.total(), figures.interrupted, figures.costs.cached
-    answered = figures.costs.executions - failed - interrupted - cached
-    return {"answered": answered, "cached": cached, "failed": failed, "interrupted": interrupted}
 
 
 def _buckets(times_ms: Sketch) -> list[tuple[str, float]]:
