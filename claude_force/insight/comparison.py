@@ -150,7 +150,8 @@ class _Row(msgspec.Struct, frozen=True):
     """What is read of an execution."""
 
     success: bool
-    execution_time_ms: _Figure
+    execution_time_ms: Annotated[float, msgspec.Meta(le=1e15)]
+    """Below 0, as a ledger may have it of a clock that was set back, it took no time."""
     estimated_cost: _Figure | None = None
     output_tokens: _Count = 0
     cached: bool = False
@@ -190,7 +191,7 @@ def read_estimates(path: Path) -> dict[Figure, Estimate]:
 
 def _of_rows(rows: Sequence[_Row]) -> dict[Figure, Estimate]:
     ended = [row for row in rows if row.error_type != "Interrupted"]
-    times = sorted(row.execution_time_ms for row in rows if row.success and not row.cached)
+    times = sorted(max(row.execution_time_ms, 0) for row in rows if row.success and not row.cached)
     costs = [row.estimated_cost for row in rows if row.estimated_cost is not None]
     found: dict[Figure, Estimate] = {}
     if ended:

@@ -104,6 +104,8 @@ def test_files(tmp_path: Path) -> None:
     assert exact["p50_ms"].change == pytest.approx(0.3, abs=0.1)
     assert not any(one.is_past(0.4) for one in exact.values())
     assert not any(one.is_past(0) for one in compared(old).values())
+    new.write_text('{"success": true, "execution_time_ms": -5}')  # of a clock that was set back
+    assert "p50_ms" not in read_estimates(new)
     row, figures = '{"success": true, "execution_time_ms": 1, ', summary.read_text()
     for wrong in (
         "{}", "[1]", "no", '{"success_rate": 1, "time_ms": {}}',
