@@ -202,6 +202,12 @@ def price(usd: "Decimal | None") -> str:
     return "unpriced" if usd is None else f"{'-' if usd < 0 else ''}${abs(usd):.4f}"
 
 
+def priced(usd: "Decimal", unpriced: int, *, before: str = "") -> str:
+    """Dollars of those that have a price, and how many have none: what nobody knows is not shown as nothing."""
+    parts = [f"{before}{price(usd)}"] if usd or not unpriced else []
+    return " and ".join([*parts, f"{unpriced:,} unpriced"] if unpriced else parts)
+
+
 # Nobody reads more before an answer; results and `--json` have all.
 _MOST_REASONS = 3
 

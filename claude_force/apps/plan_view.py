@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_force.apps.console import harmless, note, print_json, print_table, say_choice
+from claude_force.apps.console import harmless, note, price, priced, print_json, print_table, say_choice
 from claude_force.apps.inputs import piped_input, typed_inputs
 from claude_force.insight.estimate import estimated_tokens
 from claude_force.workflows.definition import refuse
@@ -134,20 +134,13 @@ def _rows(steps: "list[StepForecast]") -> list[tuple[str, ...]]:
             f"{step.cache}: {step.why}" if step.why else step.cache,
             f"{step.prompt_tokens:,}",
             f"{'~' if step.is_guess else ''}{step.output_tokens:,}",
-            dollars(step.min_usd),
-            dollars(step.expected_usd),
-            dollars(
-                step.max_usd, otherwise="no bound" if step.max_usd is None and step.expected_usd is not None else ""
-            ),
+            price(step.min_usd),
+            price(step.expected_usd),
+            "no bound" if step.max_usd is None and step.expected_usd is not None else price(step.max_usd),
             "?" if step.seconds is None else f"{step.seconds:.1f}",
         )
         for step in steps
     ]
-
-
-def dollars(money: Decimal | None, *, otherwise: str = "") -> str:
-    """An amount, or why there is none."""
-    return otherwise or "unpriced" if money is None else f"${money:.4f}"
 
 
 def print_savings(savings: "Savings", *, is_routed: bool) -> None:
@@ -162,20 +155,18 @@ def _saved(usd: Decimal | None, saves: str, most: str) -> str:
     if not usd:
         return f"{saves} nothing" if usd is not None else "unpriced"
     cost = saves.replace("would save", "would cost").replace("saves", "costs")
-    return f"{saves} {most}{dollars(usd)}" if usd > 0 else f"{cost} {dollars(-usd)} more"
+    return f"{saves} {most}{price(usd)}" if usd > 0 else f"{cost} {price(-usd)} more"
 
 
 def total(costs: "Iterable[Decimal | None]") -> str:
     """What has a price, and how many have none."""
     known = list(costs)
-    unpriced = known.count(None)
-    words = [dollars(sum((cost for cost in known if cost is not None), Decimal(0)))] if unpriced < len(known) else []
-    return " and ".join([*words, *([f"{unpriced} unpriced"] if unpriced else [])])
+    return priced(sum((cost for cost in known if cost is not None), Decimal(0)), known.count(None))
 
 
 def _most(forecast: "Forecast") -> str:
     if forecast.max_usd is not None:
-        return dollars(forecast.max_usd)
+        return price(forecast.max_usd)
     reasons = [f"{', '.join(forecast.unpriced)} unpriced"] if forecast.unpriced else []
     reasons += (
         [f"nobody knows yet how often {', '.join(forecast.unbounded)} will be done"] if forecast.unbounded else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import click
 
-from claude_force.apps.console import Command, config_option, json_option, note
+from claude_force.apps.console import Command, config_option, json_option, note, priced
 from claude_force.base.errors import InputError
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def time_cell(ms: float | None) -> str:
 
 def cost_cell(costs: "Costs") -> str:
     """Dollars, and how many executions have no price."""
-    return f"${costs.cost_usd:.4f}" + (f" and {costs.unpriced:,} unpriced" if costs.unpriced else "")
+    return priced(costs.cost_usd, costs.unpriced)
 
 
 def cost_facts(costs: "Costs") -> dict[str, Any]:

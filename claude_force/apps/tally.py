@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from claude_force.apps.console import is_terminal, note
+from claude_force.apps.console import is_terminal, note, priced
 from claude_force.base.errors import BudgetError, ClaudeForceError, NotRunError
 from claude_force.base.records import PromptCaching, Savings
 
@@ -93,12 +93,7 @@ class Tally(msgspec.Struct, kw_only=True):
 
     def cost(self) -> str:
         """What was paid, or would have been; never a guess for what has no price."""
-        parts = []
-        if self.cost_usd or not self.unpriced:
-            parts.append(f"{'would cost ' if self.simulated else ''}${self.cost_usd:.4f}")
-        if self.unpriced:
-            parts.append(f"{self.unpriced} unpriced")
-        return " and ".join(parts)
+        return priced(self.cost_usd, self.unpriced, before="would cost " if self.simulated else "")
 
     def so_far(self, now: float) -> str:
         """One line: how far it is, how fast, how dear, how long to go. `now` is of `time.monotonic`."""

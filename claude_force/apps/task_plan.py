@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from claude_force.apps.console import note, print_json, print_table, say_choice
-from claude_force.apps.plan_view import count_prompts, dollars, print_savings, say_unsent, total
+from claude_force.apps.console import note, price, print_json, print_table, say_choice
+from claude_force.apps.plan_view import count_prompts, print_savings, say_unsent, total
 from claude_force.base.pricing import total_usd
 from claude_force.insight.estimate import Counts, TurnEstimate, estimate_task, savings_of
 
@@ -151,9 +151,9 @@ def _rows(planned: "Iterable[_Planned]") -> list[tuple[str, ...]]:
             f"{len(found):,}",
             f"{sum(turn.prompt_tokens for turn in found):,}",
             f"{'~' if any(turn.is_guess for turn in found) else ''}{sum(turn.output_tokens for turn in found):,}",
-            dollars(total_usd(turn.min_usd for turn in found)),
-            dollars(total_usd(turn.expected_usd for turn in found)),
-            dollars(total_usd(turn.max_usd for turn in found)),
+            price(total_usd(turn.min_usd for turn in found)),
+            price(total_usd(turn.expected_usd for turn in found)),
+            price(total_usd(turn.max_usd for turn in found)),
         )
         for group, found in groups.items()
     ]

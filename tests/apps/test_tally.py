@@ -5,8 +5,10 @@ from decimal import Decimal
 import pytest
 
 from claude_force import AgentResult, ClaudeForceError, CredentialsError, NotRunError, RateLimitError, RefusalError
+from claude_force.apps.selection import cost_cell
 from claude_force.apps.tally import LINE_EVERY_S, Tally, shown
 from claude_force.apps.task_file import FileTask, result_line
+from claude_force.insight.figures import Costs
 from claude_force.orchestrator import AgentTask
 
 REFUSED = NotRunError("not run", exit_code=3)
@@ -53,8 +55,10 @@ def test_exit_code(results: list[AgentResult | ClaudeForceError], code: int) -> 
     ids=["nothing", "sum", "partly priced", "unpriced", "simulated"],
 )
 def test_cost(results: list[AgentResult | ClaudeForceError], said: str) -> None:
-    """What has no price is said to have none, and is never counted as free."""
-    assert counted(*results).cost() == said
+    """What has no price is said to have none, and is never counted as free; analytics says it alike."""
+    tally = counted(*results)
+    assert tally.cost() == said
+    assert cost_cell(Costs(cost_usd=tally.cost_usd, unpriced=tally.unpriced)) == said.removeprefix("would cost ")
 
 
 def test_how_far_it_is() -> None:

@@ -19,6 +19,7 @@ from claude_force.apps.console import (
     is_terminal,
     json_option,
     note,
+    price,
     print_json,
     print_text,
     routing_options,
@@ -381,7 +382,7 @@ def _say_summary(result: "AgentResult") -> None:
     tokens = "tokens unknown"
     if result.usage is not None:
         tokens = f"{result.usage.prompt_tokens:,} in, {result.usage.output_tokens:,} out"
-    cost = "unpriced" if result.cost_usd is None else f"${result.cost_usd:.4f}"
+    cost = price(result.cost_usd)
     cost = f"would cost {cost}" if result.simulated and result.cost_usd is not None else cost
     say_savings(result.savings, is_simulated=result.simulated)
     note(f"{result.model}, {tokens}, {cost}, {result.duration_ms / 1000:.1f} s", kind="done")
