@@ -96,6 +96,12 @@ class Costs(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.input_tokens + self.cache_read_tokens + self.cache_write_tokens
 
     @property
+    def saved_usd(self) -> Decimal:
+        """By all of these together."""
+        by_caches = self.saved_by_cache_usd + self.saved_by_prompt_cache_usd
+        return by_caches + self.saved_by_routing_usd + self.saved_by_batch_usd
+
+    @property
     def savings(self) -> Savings:
         """What was saved, where it is known."""
         return Savings(

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from claude_force.base.pricing import total_usd
 from claude_force.insight import charts, sheet
 from claude_force.insight.alerts import AlertReport, figure
 from claude_force.insight.anomalies import Anomalies, History, amount
@@ -131,7 +130,6 @@ def _usd(usd: Decimal | None, name: str = "") -> str:
 
 def _tiles(total: Figures) -> str:
     costs = total.costs
-    saved = total_usd(msgspec.structs.astuple(costs.savings))
     unpriced = f"and {costs.unpriced:,} unpriced" if costs.unpriced else "all priced"
     tiles = [
         ("Executions", _count(costs.executions, "executions"), f"{total.interrupted:,} interrupted"),
@@ -139,7 +137,7 @@ def _tiles(total: Figures) -> str:
         ("P50", _time(total.percentile_ms(50), "p50"), "of whole turns"),
         ("P95", _time(total.percentile_ms(95), "p95"), "of whole turns"),
         ("Cost", _usd(costs.cost_usd, "cost_usd"), unpriced),
-        ("Saved", _usd(saved), f"{_percent(total.hit_rate)} answered from before"),
+        ("Saved", _usd(costs.saved_usd), f"{_percent(total.hit_rate)} answered from before"),
     ]
     return sheet.tiles(tiles)
 

@@ -21,7 +21,7 @@ from datetime import UTC
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 import msgspec
 
@@ -59,6 +59,11 @@ class Spending(NamedTuple):
     spent_usd: Decimal
     held_usd: Decimal
     """Set aside for requests that are under way."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """With what is left, ready for JSON: money is a float."""
+        facts = self._asdict() | {"left_usd": self.limit_usd - self.spent_usd - self.held_usd}
+        return {name: fact if name == "limit" else float(fact) for name, fact in facts.items()}
 
 
 class Accounts(Protocol):

@@ -26,7 +26,6 @@ from claude_force.apps.selection import (
     zone,
 )
 from claude_force.base.clock import SystemClock
-from claude_force.base.pricing import total_usd
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def summary(*, config_path: Path | None, as_json: bool, **chosen: Unpack[Chosen]
         ("success rate", share_cell(total.success_rate)),
         ("answered from before", share_cell(total.hit_rate)),
         (f"time p{' / p'.join(map(str, _percentiles()))}", times),
-        ("tokens in / out", f"{_tokens_in(total.costs):,} / {total.costs.output_tokens:,}"),
+        ("tokens in / out", f"{total.costs.prompt_tokens:,} / {total.costs.output_tokens:,}"),
         ("cost", cost_cell(total.costs)),
         ("errors", errors or "none"),
         ("top agents", _top("agent", found.agents, total)),
@@ -274,11 +273,5 @@ def _show(report: "CostReport", by: str | None, *, is_simulated: bool) -> None:
 
 
 def _cells(costs: "Costs") -> tuple[str, ...]:
-    import msgspec  # noqa: PLC0415 - not for --help
-
-    counts = (f"{number:,}" for number in (costs.executions, costs.cached, _tokens_in(costs), costs.output_tokens))
-    return (*counts, cost_cell(costs), price(total_usd(msgspec.structs.astuple(costs.savings))))
-
-
-def _tokens_in(costs: "Costs") -> int:
-    return costs.input_tokens + costs.cache_read_tokens + costs.cache_write_tokens
+    counts = (f"{number:,}" for number in (costs.executions, costs.cached, costs.prompt_tokens, costs.output_tokens))
+    return (*counts, cost_cell(costs), price(costs.saved_usd))

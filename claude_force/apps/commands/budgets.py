@@ -22,21 +22,12 @@ def command(*, offline: bool, config_path: Path | None, as_json: bool) -> None:
         standing = project.budgets.standing(project.parts.clock.now())
     finally:
         project.close()
-    rows = [
-        {
-            "limit": limit.limit,
-            "limit_usd": float(limit.limit_usd),
-            "spent_usd": float(limit.spent_usd),
-            "held_usd": float(limit.held_usd),
-            "left_usd": float(limit.limit_usd - limit.spent_usd - limit.held_usd),
-        }
-        for limit in standing
-    ]
+    rows = [limit.to_dict() for limit in standing]
     if as_json:
         print_json(rows)
     elif not rows:
         note("no budget is set; `budgets.per_day_usd` in the config sets one")
     else:
         money = ("limit_usd", "spent_usd", "held_usd", "left_usd")
-        table = [(str(row["limit"]), *(f"${row[key]:.4f}" for key in money)) for row in rows]
+        table = [(row["limit"], *(f"${row[key]:.4f}" for key in money)) for row in rows]
         print_table(("budget", "limit", "spent", "held", "left"), table)

@@ -41,7 +41,6 @@ from claude_force.apps.dashboard.shapes import (
 from claude_force.apps.dashboard.views import run_facts, step_facts
 from claude_force.apps.selection import cost_facts, figure_facts, since
 from claude_force.base.errors import ClaudeForceError, RunNotFoundError
-from claude_force.base.pricing import total_usd
 from claude_force.insight.alerts import Alert
 from claude_force.insight.anomalies import Finding, read_anomalies
 from claude_force.insight.costs import read_costs
@@ -103,7 +102,7 @@ class Reader:
             allow_runs=self._allow_runs,
             tracking=project.settings.config.tracking.enabled,
             total=shapes.Figures(**figure_facts(total)),
-            saved_usd=float(total_usd(msgspec.structs.astuple(total.costs.savings)) or 0),
+            saved_usd=float(total.costs.saved_usd),
             today=DayCosts(day=_today(now), **cost_facts(ledger.today)),
             by_agent=[Group(name=name, **figure_facts(found)) for name, found in ledger.summary.agents.items()],
             by_model=[Group(name=name, **figure_facts(found)) for name, found in ledger.summary.models.items()],
@@ -124,16 +123,7 @@ class Reader:
 
     def budgets(self) -> list[Budget]:
         """How it stands with the limits of today. Raises `BudgetError`."""
-        return [
-            Budget(
-                limit=limit.limit,
-                limit_usd=float(limit.limit_usd),
-                spent_usd=float(limit.spent_usd),
-                held_usd=float(limit.held_usd),
-                left_usd=float(limit.limit_usd - limit.spent_usd - limit.held_usd),
-            )
-            for limit in self._project.budgets.standing(datetime.now(UTC))
-        ]
+        return [Budget(**limit.to_dict()) for limit in self._project.budgets.standing(datetime.now(UTC))]
 
     def cache(self) -> CacheFigures:
         """What the response cache has done, in all processes."""
