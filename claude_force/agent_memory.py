@@ -219,7 +219,7 @@ class AgentMemory:
         """What the file gives; its trouble is told as ours."""
         try:
             return work()
-        except (StoreError, OSError) as error:
+        except StoreError as error:
             raise AgentMemoryError(f"the memory of sessions cannot be used: {error}", path=str(self.path)) from error
 
     def _is_there(self) -> bool:

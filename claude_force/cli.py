@@ -9,7 +9,6 @@ import gc
 import os
 import signal
 import sys
-from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType
@@ -58,10 +57,12 @@ class LazyGroup(click.Group):
         """Every command, in order of name."""
         return sorted(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """The command of that name."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name; unless a shell asks, one that is not there is an error with the nearest."""
         if cmd_name not in COMMANDS:
-            return None
+            if ctx.resilient_parsing:
+                return None
+            raise click.NoSuchCommand(cmd_name, possibilities=COMMANDS, ctx=ctx)
         module = cmd_name.replace("-", "_")
         command: click.Command = import_module(f"claude_force.apps.commands.{module}").command
         return command
@@ -71,24 +72,12 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but an unknown command gets a suggestion."""
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            import difflib  # noqa: PLC0415 - only a mistake needs it
-
-            nearest = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else "`claude-force --help` lists the commands"
-            ctx.fail(f"there is no command {args[0]!r}; {hint}")
-        return super().resolve_command(ctx, args)
-
     def invoke(self, ctx: click.Context) -> object:
         """As click does, but who reads our output and leaves ends us as it ends any program, and makes no failure."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            sys.stdout = None  # or Python would complain about it once more at the end
+            sys.stdout = None  # as in `fail`
             raise click.exceptions.Exit(128 + signal.SIGPIPE) from error
 
 
@@ -140,12 +129,12 @@ def main() -> NoReturn:
         sys.exit(error.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None and sys.stderr is not None:
-            click.echo(error.ctx.get_usage(), err=True)
+            click.echo(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.", err=True)
         fail(type(error).__name__, error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         fail("Interrupted", "interrupted", 128 + stopped_by[0])
     except OSError as error:
-        sys.stdout = None  # as above
+        sys.stdout = None  # as in `fail`
         where = "input or output failed" if error.filename is None else repr(os.fsdecode(error.filename))
         fail("OSError", f"{where}: {error.strerror or error}; make room, or give a path that you may use", 1)
 
@@ -170,7 +159,9 @@ def fail(kind: str, message: str, exit_code: int) -> NoReturn:
     from claude_force.apps.console import note, print_json  # noqa: PLC0415 - only a failure needs it
 
     if "--json" in sys.argv:
-        with suppress(OSError):
+        try:
             print_json({"error": {"type": kind, "message": message, "exit_code": exit_code}})
+        except OSError:
+            sys.stdout = None  # or Python would fail once more at the end, and exit with 120
     note(message, kind="error")
     sys.exit(exit_code)

@@ -310,7 +310,7 @@ class ResponseCache:
         return max(0.0, self.now() - entry.timestamp)
 
     def sealed(self, entry: CacheEntry) -> bytes:
-        """The entry, signed as this cache signs, for another file of ours. Raises `OSError` without a secret."""
+        """The entry, signed as this cache signs, for another file of ours. Raises `ConfigError` without a secret."""
         return self._seal().seal(entry.key, _encode(entry))
 
     def unsealed(self, key: str, sealed: bytes) -> CacheEntry | None:
@@ -620,7 +620,7 @@ class ResponseCache:
             self._seal()
             if not self._may_stall:  # a server that does not answer now may do so later
                 self._generation = store.generation()
-        except (OSError, ConfigError) as error:
+        except (StoreError, ConfigError) as error:
             self._why_off = error
         else:
             self._store, self._claims = store, claims

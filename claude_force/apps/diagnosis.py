@@ -2,7 +2,6 @@
 
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
@@ -22,12 +21,12 @@ from claude_force.response_cache import ResponseCache
 from claude_force.semantic_selector import SemanticSelector
 from claude_force.stores.entries import StoreAwayError
 from claude_force.stores.redis import RedisServer
+from claude_force.stores.secret import VARIABLE, own_secrets, secret_path
 
 if TYPE_CHECKING:
     from claude_force.base.config import Settings
 
 State = Literal["ok", "warning", "error"]
-OLDEST_PYTHON = (3, 11)
 
 
 class Finding(NamedTuple):
@@ -51,6 +50,7 @@ def diagnose(config_path: Path | None, *, start: Path) -> Iterator[Finding]:
     yield Finding("selection", "ok", f"by {SemanticSelector(config_path, project_dir=start).method}")
     yield from _ways(settings)
     yield _finding(check_folder("metrics", metrics_folder(start)))
+    yield _secret()
     if (shared := check_shared(settings)) is not None:
         yield _finding(shared)
 
@@ -73,10 +73,10 @@ def _finding(check: Check) -> Finding:
 
 
 def _versions() -> Iterator[Finding]:
-    old = sys.version_info < OLDEST_PYTHON
-    detail = f"claude-force {__version__}, Python {platform.python_version()} on {platform.system()}"
-    yield Finding("version", "error" if old else "ok", detail, "install Python 3.11 or later" if old else "")
-    for package in ("anthropic", "click", "genai-prices"):
+    yield Finding(
+        "version", "ok", f"claude-force {__version__}, Python {platform.python_version()} on {platform.system()}"
+    )
+    for package in ("anthropic", "genai-prices"):
         try:
             yield Finding(package, "ok", version(package))
         except PackageNotFoundError:
@@ -111,6 +111,21 @@ def _cache_server(settings: "Settings") -> Iterator[Finding]:
         yield Finding("cache", "warning", str(error), "until it does, each machine pays for its own answers")
     else:
         yield Finding("cache", "warning" if problem else "ok", problem or f"on {server.shown}")
+
+
+def _secret() -> Finding:
+    """Whether what is kept can be signed."""
+    path, is_given = secret_path(), bool(os.environ.get(VARIABLE))
+    try:
+        if is_given or os.path.lexists(path):  # or it would be made
+            own_secrets(os.environ)
+            return Finding("secret", "ok", f"from {VARIABLE if is_given else path}")
+    except ConfigError as error:  # with a bad one of the environment nothing runs; else nothing is kept
+        return Finding("secret", "error" if is_given else "warning", str(error))
+    folder = check_folder("secret", path.parent)
+    if folder.fix:
+        return Finding("secret", "warning", folder.detail, f"{folder.fix}, or set {VARIABLE}")
+    return Finding("secret", "ok", f"{path} is made when it is needed")
 
 
 def _skills(start: Path) -> Iterator[Finding]:

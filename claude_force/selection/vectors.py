@@ -63,7 +63,7 @@ class TextVectors:
         digests = [hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest() for text in texts]
         try:
             sealer: Sealer | None = self._make_sealer()
-        except (OSError, ConfigError):
+        except ConfigError:
             sealer = None
         kept = self._read(sealer) if sealer else {}
         with one_thread():

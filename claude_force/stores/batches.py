@@ -183,12 +183,7 @@ class BatchFile(Database):
 
     @functools.cached_property
     def _sealer(self) -> Sealer:
-        try:
-            return self._make_sealer()
-        except OSError as error:
-            raise BatchError(
-                f"the secret that signs batches cannot be read: {error}; mend that and try again"
-            ) from error
+        return self._make_sealer()
 
     def _sealed(self, id_: str, entry: BatchEntry) -> tuple[str, str, bytes]:
         return entry.key, entry.agent, self._sealer.seal(_sealed_as(id_, entry.key, entry.agent), entry.body)

@@ -36,7 +36,9 @@ def write_bundle(path: Path, entries: Iterable[Stored], sealer: Sealer) -> int:
         with replacing_privately(path) as file:
             return _write(file, entries, sealer)
     except OSError as error:
-        raise CacheError(f"cannot write {str(path)!r}: {error.strerror or error}", path=str(path)) from error
+        raise CacheError(
+            f"cannot write {str(path)!r}: {error.strerror or error}; give a path that you may write to", path=str(path)
+        ) from error
 
 
 def _write(file: BinaryIO, entries: Iterable[Stored], sealer: Sealer) -> int:
@@ -69,7 +71,10 @@ def read_bundle(path: Path, sealer: Sealer) -> Iterator[tuple[str, bytes]]:
                 if line.key:
                     yield line.key, base64.b85decode(line.sealed)
     except OSError as error:
-        raise CacheError(f"cannot read {str(path)!r}: {error.strerror or error}", path=str(path)) from error
+        raise CacheError(
+            f"cannot read {str(path)!r}: {error.strerror or error}; give a file that `cache export` wrote",
+            path=str(path),
+        ) from error
 
 
 def _is_ours(file: BinaryIO, sealer: Sealer) -> bool:

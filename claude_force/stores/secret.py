@@ -38,7 +38,7 @@ def given_secrets(secret: Secret | None, variable: str | None) -> tuple[bytes, .
 
 
 def own_secrets(environment: Mapping[str, str]) -> tuple[bytes, ...]:
-    """Those of the environment, else of the user's file. Raises `OSError` and `ConfigError`."""
+    """Those of the environment, else of the user's file. Raises `ConfigError`."""
     return given_secrets(None, environment.get(VARIABLE)) or file_secrets(secret_path())
 
 
@@ -52,20 +52,26 @@ def secret_path() -> Path:
 def file_secrets(path: Path) -> tuple[bytes, ...]:
     """The secrets in a file, one a line, newest first; a file with a random one is made where there is none.
 
-    Processes that make it at once all get the same. Raises `OSError`, and `ConfigError` for a file that others may
-    read or that holds no secret.
+    Processes that make it at once all get the same. Raises `ConfigError` for a file that cannot be made or read, that
+    others may read, or that holds no secret.
     """
-    if not path.exists():
-        write_once(path, os.urandom(32).hex().encode() + b"\n")
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-        if mode & 0o077:
-            raise ConfigError(
-                f"others may read the cache's secret in {str(path)!r} (mode {mode:04o}); `chmod 600` it, or delete it"
-                " and a new one is made"
-            )
-        return _checked(file.read().split(), repr(str(path)))
+    try:
+        if not path.exists():
+            write_once(path, os.urandom(32).hex().encode() + b"\n")
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            mode, data = stat.S_IMODE(os.fstat(descriptor).st_mode), file.read()
+    except OSError as error:
+        raise ConfigError(
+            f"the secret that signs what is kept cannot be made or read in {str(path)!r}: {error.strerror or error};"
+            f" mend that, or set {VARIABLE}"
+        ) from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"others may read the cache's secret in {str(path)!r} (mode {mode:04o}); `chmod 600` it, or delete it"
+            " and a new one is made"
+        )
+    return _checked(data.split(), repr(str(path)))
 
 
 def _encoded(part: str | bytes) -> bytes:

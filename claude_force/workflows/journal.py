@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from claude_force.base.ports import ReplyCache
     from claude_force.base.results import WorkflowResult
 
-_FAULTS = (StoreError, OSError, ValueError, ConfigError)
+_FAULTS = (OSError, ValueError, ConfigError)
 """What a disk can do, a text that is no Unicode, and a secret that is no good: none may cost an answer."""
 
 

@@ -84,9 +84,10 @@ def test_the_version(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["exeute", "a", "b"], "did you mean 'execute'?"),
-        (["zzz"], "`claude-force --help` lists the commands"),
-        (["execute"], "Missing argument 'AGENT'"),
+        (["exeute", "a", "b"], "Did you mean 'execute'?"),
+        (["agents", "lst"], "Did you mean 'list'?"),
+        (["zzz"], "Try 'claude-force --help' for help."),
+        (["execute"], "Try 'claude-force execute --help' for help."),
         (["execute", "reviewer", "x", "--effort", "huge"], "'huge' is not one of"),
         (["execute", "reviewer", "x", "--max-tokens", "0"], "0 is not in the range"),
         (["execute", "reviewer", "x", "--timeout", "0"], "0.0 is not in the range"),
@@ -327,7 +328,12 @@ def test_an_answer_is_one_without_anybody_to_note(project: Path, simulator: Simu
 
 
 @pytest.mark.parametrize(
-    ("line", "sent"), [("STARTED execute reviewer x >&-", 0), ("claude-force execute reviewer x >/dev/full", 1)]
+    ("line", "sent"),
+    [
+        ("STARTED execute reviewer x >&-", 0),
+        ("claude-force execute reviewer x >/dev/full", 1),
+        ("env -u PYTHONUNBUFFERED STARTED agents show nobody --json >/dev/full", 0),
+    ],
 )
 def test_output_that_cannot_be_written(project: Path, simulator: Simulator, line: str, sent: int) -> None:
     """It is an error in one line; where it can be known before, nothing is paid."""
@@ -561,6 +567,7 @@ def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
     done = run("init", cwd=tmp_path)
     assert done.returncode == 2
     assert "cannot write to '.claude'" in done.stderr
+    assert "give a folder that you may write to" in done.stderr
 
 
 # ---------------------------------------------------------------- config
@@ -646,16 +653,20 @@ def test_migration_never_loses_an_old_file(project: Path) -> None:
 
 def test_doctor(project: Path, simulator: Simulator) -> None:
     """It says what is there and how to mend what is not; warnings alone do not fail it."""
-    done = run("doctor", cwd=project, ANTHROPIC_BASE_URL=simulator.base_url)
+    done = run("doctor", cwd=project, ANTHROPIC_BASE_URL=simulator.base_url, XDG_CONFIG_HOME="/dev/null/nowhere")
     assert done.returncode == 0
     assert "1 found" in done.stdout
+    assert "secret: /dev/null/nowhere/claude-force cannot be written" in done.stdout
+    assert "or set CLAUDE_CACHE_SECRET" in done.stdout
     assert "set ANTHROPIC_API_KEY, or use --offline" in done.stdout
     write(project / ".claude/claude.json", "{")
     write(project / ".claude/agents/empty.md", "")
-    broken = run("doctor", "--json", cwd=project, ANTHROPIC_BASE_URL=simulator.base_url)
+    env = {"ANTHROPIC_BASE_URL": simulator.base_url, "CLAUDE_CACHE_SECRET": "short"}
+    broken = run("doctor", "--json", cwd=project, **env)  # type: ignore[arg-type] # no other keys
     assert broken.returncode == 1
     states = {(finding["subject"], finding["state"]) for finding in json.loads(broken.stdout)}
     assert {("config", "error"), ("agents", "error"), ("credentials", "warning"), ("metrics", "ok")} <= states
+    assert ("secret", "error") in states
 
 
 def test_doctor_asks_the_server_of_the_cache(project: Path, simulator: Simulator, valkey: str) -> None:

@@ -50,7 +50,8 @@ def command(folder: Path, force: bool, as_json: bool) -> None:
                 written.append(path)
     except OSError as error:
         raise InputError(
-            f"cannot write to {str(target)!r}: {error.strerror}; {len(written)} files are written"
+            f"cannot write to {str(target)!r}: {error.strerror}; {len(written)} files are written;"
+            " give a folder that you may write to"
         ) from error
     if as_json:
         print_json({"written": written, "kept": kept})
