@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from claude_force.base.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
@@ -69,6 +71,18 @@ def check_routing(project: "Project", min_tier: str | None, max_tier: str | None
         raise click.UsageError("--min-tier and --max-tier belong to --auto-model; give that, too")
 
 
+def yes_option(command: Command) -> Command:
+    """`--yes`: what is removed for good is not asked about."""
+    return click.option("--yes", is_flag=True, help="Do not ask.")(command)
+
+
+def ask(question: str) -> None:
+    """Have a person agree; where they do not, the command ends. Raises `InputError` where nobody can be asked."""
+    if not is_terminal(sys.stdin):
+        raise InputError(f"nobody can be asked {question!r}; give --yes")
+    click.confirm(question, abort=True, err=True)
+
+
 def completions(names: "Iterable[str]", incomplete: str) -> "list[CompletionItem]":
     """The names that go on so, for a shell. It puts them on its line as they are: one that it would run is no name."""
     from click.shell_completion import CompletionItem  # noqa: PLC0415 - only the shell asks
@@ -85,8 +99,7 @@ def print_json(value: object) -> None:
     import msgspec  # noqa: PLC0415 - not for --help
 
     plain = msgspec.to_builtins(value, enc_hook=str)
-    takes_all = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-    click.echo(_escaped(json.dumps(plain, indent=2, ensure_ascii=not takes_all)))
+    click.echo(_escaped(json.dumps(plain, indent=2, ensure_ascii=not _takes_unicode())))
 
 
 def print_json_line(line: bytes) -> None:
@@ -136,6 +149,11 @@ def is_terminal(stream: Any) -> bool:  # noqa: ANN401 - sys.stdout or sys.stderr
     return stream is not None and stream.isatty()
 
 
+def _takes_unicode() -> bool:
+    """Whether stdout has every character."""
+    return "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
+
+
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table for a person; tab-separated lines, without a header, for a pipe."""
     if not is_terminal(sys.stdout):
@@ -171,7 +189,7 @@ def bars(values: Sequence[float], *, headers: Sequence[str], rows: Sequence[Sequ
 
 def _bar(length: float) -> str:
     """Block characters, the last one an eighth part or more; plain ones where the terminal has no others."""
-    if "utf" not in (getattr(sys.stdout, "encoding", None) or "").lower():
+    if not _takes_unicode():
         return "#" * max(round(length), 1)
     eighths = max(round(length * 8), 1)
     rest = eighths % 8
@@ -259,7 +277,5 @@ def hours(text: str) -> float:
     """An age as people type it, such as `7d`, in hours. Raises `InputError` where it is none."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", text.strip().lower())
     if found is None:
-        from claude_force.base.errors import InputError  # noqa: PLC0415 - only a mistake needs it
-
         raise InputError(f"{text!r} is no age; give a number and m, h, d or w, such as 7d")
     return min(float(found[1]) * _HOURS[found[2]], _MOST_HOURS)

@@ -11,6 +11,7 @@ import msgspec
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import (
     age,
+    ask,
     beginning,
     config_option,
     example,
@@ -19,8 +20,10 @@ from claude_force.apps.console import (
     is_terminal,
     json_option,
     note,
+    price,
     print_json,
     print_table,
+    yes_option,
 )
 from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
@@ -96,7 +99,7 @@ def list_(config_path: Path | None, as_json: bool) -> None:
                 row["model"],
                 age(row["age_seconds"]) + ("" if row["is_fresh"] else ", expired"),
                 str(row["hit_count"]),
-                "unpriced" if row["estimated_cost"] is None else f"${row['estimated_cost']:.4f}",
+                price(row["estimated_cost"]),
                 beginning(row["task"]),
             )
             for row in rows
@@ -159,16 +162,14 @@ def verify(repair: bool, config_path: Path | None, as_json: bool) -> None:
 
 
 @command.command(epilog=example("claude-force cache clear --yes"))
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @config_option
 def clear(yes: bool, config_path: Path | None) -> None:
     """Remove every answer; the figures of the past stay."""
     with _cache(config_path) as cache:
         if not yes:
-            if not is_terminal(sys.stdin):
-                raise InputError("nobody can be asked whether to clear the cache; give --yes")
             facts = cache.get_stats()
-            click.confirm(f"Remove {facts['entries']:,} answers from {facts['path']}?", abort=True, err=True)
+            ask(f"Remove {facts['entries']:,} answers from {facts['path']}?")
         click.echo(f"{cache.clear():,} removed")
 
 

@@ -1,6 +1,5 @@
 """`claude-force memory`: what agents did before, found, shown, exported and forgotten."""
 
-import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,17 +9,18 @@ import click
 
 from claude_force.apps.console import (
     age,
+    ask,
     beginning,
     config_option,
     example,
     hours,
-    is_terminal,
     json_option,
     note,
     print_json,
     print_json_line,
     print_table,
     print_text,
+    yes_option,
 )
 from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
@@ -129,15 +129,13 @@ def forget(sessions: tuple[int, ...], config_path: Path | None) -> None:
 
 @command.command(epilog=example("claude-force memory prune --older-than 90d"))
 @click.option("--older-than", metavar="AGE", required=True, help="Sessions of before: 12h, 7d, 2w.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @config_option
 def prune(older_than: str, yes: bool, config_path: Path | None) -> None:
     """Remove old sessions for good."""
     limit = timedelta(hours=hours(older_than))
     if not yes:
-        if not is_terminal(sys.stdin):
-            raise InputError("nobody can be asked whether to remove sessions; give --yes")
-        click.confirm(f"Remove all sessions of more than {older_than} ago?", abort=True, err=True)
+        ask(f"Remove all sessions of more than {older_than} ago?")
     with _memory(config_path) as memory:
         click.echo(f"{memory.prune(older_than=limit):,} removed")
 

@@ -1,6 +1,5 @@
 """`claude-force runs`: the runs of workflows, what each step answered, what changed between two, and their removal."""
 
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,19 +8,19 @@ import click
 
 from claude_force.apps.console import (
     age,
+    ask,
     config_option,
     example,
     harmless,
     hours,
-    is_terminal,
     json_option,
     note,
     price,
     print_answers,
     print_json,
     print_table,
+    yes_option,
 )
-from claude_force.base.errors import InputError
 from claude_force.orchestrator import Project
 
 if TYPE_CHECKING:
@@ -133,7 +132,7 @@ def diff(before: str, now: str, config_path: Path | None, as_json: bool) -> None
 @command.command(epilog=example("claude-force runs prune --older-than 30d --keep 100"))
 @click.option("--older-than", metavar="AGE", help="Runs that ended before: 30m, 12h, 7d, 2w.")
 @click.option("--keep", type=click.IntRange(min=0), help="Leave the newest so many, however old.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @config_option
 def prune(older_than: str | None, keep: int | None, yes: bool, config_path: Path | None) -> None:
     """Remove runs with all their answers; what the response cache has stays.
@@ -144,10 +143,8 @@ def prune(older_than: str | None, keep: int | None, yes: bool, config_path: Path
         raise click.UsageError("say what may go: --older-than AGE, --keep N, or both")
     older_than_hours = None if older_than is None else hours(older_than)
     if not yes:
-        if not is_terminal(sys.stdin):
-            raise InputError("nobody can be asked whether to remove runs; give --yes")
         which = f"that ended more than {older_than} ago" if older_than else "that have ended"
-        click.confirm(f"Remove all runs {which}{f', but the newest {keep}' if keep else ''}?", abort=True, err=True)
+        ask(f"Remove all runs {which}{f', but the newest {keep}' if keep else ''}?")
     removed = _history(config_path).prune(now=datetime.now(UTC), older_than_hours=older_than_hours, keep=keep)
     click.echo(f"{removed:,} removed")
 
