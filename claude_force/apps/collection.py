@@ -7,20 +7,20 @@ with files, and how they are repaired, is found by `library.collection` and `lib
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
 
 from claude_force.apps.console import Command, harmless, is_terminal, note, print_json, print_table
-from claude_force.base.errors import AgentFileError, InputError, SkillFileError
+from claude_force.base.errors import InputError
 from claude_force.library.agents import AgentFolder, AgentLibrary
 from claude_force.library.collection import Examined, Format, Problem, Report, error, examine, kinds, worst_first
 from claude_force.library.disk import resolved
-from claude_force.library.remarks import Shadowed
 from claude_force.library.repair import Repaired, repair
+from claude_force.library.skills import SkillLibrary
 from claude_force.stores.files import write_atomically, write_once
 
 # A hostile or a very broken tree can hold thousands; nobody reads them on a screen.
@@ -65,53 +65,39 @@ def collection_options(command: Command) -> Command:
 # ------------------------------------------------------------ how it stands
 
 
-class Named(Protocol):
-    """An agent or a skill that can be called."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-
-    @property
-    def description(self) -> str:
-        """When to use it."""
-
-    @property
-    def path(self) -> Path | None:
-        """Its file."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is not as it should be."""
-
-
-def read_collection(paths: Sequence[Path], format_: Format) -> Report:
-    """All files at and below the paths."""
+def validate_collection(
+    paths: Sequence[Path],
+    format_: Format,
+    in_use: Callable[[], AgentLibrary | SkillLibrary],
+    *,
+    strict: bool,
+    fix: bool,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Check the files at and below the paths, or what is in use, or write a repaired copy; gives the exit code."""
+    if fix or output:
+        return fix_collection(paths, format_, output if fix else None, strict=strict, as_json=as_json)
     report = Report()
-    for file in counted(examine(paths, format_), "files"):
-        report.add(file.path, file.outcome)
-    return report
-
-
-def report_in_use(
-    usable: Sequence[Named],
-    problems: Sequence[AgentFileError | SkillFileError],
-    hidden: Sequence[Shadowed],
-) -> Report:
-    """What can be called here, with what is hidden by what."""
-    report = Report()
-    for problem in problems:
-        report.add(Path(problem.path), problem)
-    for each in usable:
-        report.add(each.path or Path(), each)
-    report.problems += (Problem(path=one.hidden, kind="duplicate-name", reason=str(one)) for one in hidden)
-    return report
+    if paths:
+        for file in counted(examine(paths, format_), "files"):
+            report.add(file.path, file.outcome)
+    else:
+        library = in_use()
+        for problem in library.problems():
+            report.add(Path(problem.path), problem)
+        for each in library.load_all():
+            report.add(each.path or Path(), each)
+        for hidden in library.shadowed():
+            report.problems.append(Problem(path=hidden.hidden, kind="duplicate-name", reason=str(hidden)))
+    return show_report(report, format_, is_tree=bool(paths), strict=strict, as_json=as_json)
 
 
 def show_report(report: Report, format_: Format, *, is_tree: bool, strict: bool, as_json: bool) -> int:
     """Print it; gives the exit code."""
     if as_json:
-        print_json(report_as_json(report))
+        facts = {"usable": sorted(report.names), "documentation": report.documentation, "kinds": kinds(report.problems)}
+        print_json(facts | {"problems": report.errors, "warnings": report.warnings})
     else:
         if is_tree:
             print_kinds(report.problems)
@@ -119,19 +105,9 @@ def show_report(report: Report, format_: Format, *, is_tree: bool, strict: bool,
         if not report.usable and not report.unusable:
             what = format_.what
             note(f"no {what} files there; give a folder that holds some, such as .claude/{what}s", kind="warning")
-        print_total(report)
+        pages = f", {report.documentation} documentation" if report.documentation else ""
+        click.echo(f"{report.usable} usable, {report.unusable} not, {len(report.warnings)} warnings{pages}")
     return 1 if report.unusable or (strict and report.problems) else 0
-
-
-def report_as_json(report: Report) -> dict[str, Any]:
-    """All of it, in JSON's types."""
-    return {
-        "usable": sorted(report.names),
-        "documentation": report.documentation,
-        "kinds": kinds(report.problems),
-        "problems": report.errors,
-        "warnings": report.warnings,
-    }
 
 
 def print_kinds(problems: Sequence[Problem], *, label: str = "") -> None:
@@ -156,12 +132,6 @@ def note_problems(problems: Sequence[Problem], *, label: str = "") -> None:
 def shown(path: Path) -> str:
     """The path on one line, whatever its name holds."""
     return str(path) if str(path).isprintable() else repr(str(path))
-
-
-def print_total(report: Report) -> None:
-    """The last line."""
-    pages = f", {report.documentation} documentation" if report.documentation else ""
-    click.echo(f"{report.usable} usable, {report.unusable} not, {len(report.warnings)} warnings{pages}")
 
 
 def show_one(facts: Mapping[str, Any], warnings: Iterable[str], text: str) -> None:

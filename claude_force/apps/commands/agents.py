@@ -10,13 +10,10 @@ from claude_force.apps.collection import (
     collection_options,
     conflicts,
     counted,
-    fix_collection,
     note_problems,
-    read_collection,
-    report_in_use,
     show_one,
-    show_report,
     shown,
+    validate_collection,
     write_imported,
 )
 from claude_force.apps.commands.execute import complete_agent
@@ -100,14 +97,16 @@ def validate(
 
     With --fix, nothing is changed in place: the copy has every agent that can be used, its text byte for byte.
     """
-    if fix or output:
-        raise SystemExit(fix_collection(paths, AGENTS, output if fix else None, strict=strict, as_json=as_json))
-    if paths:
-        report = read_collection(paths, AGENTS)
-    else:
-        library = agent_library(load_settings(config_path), start=current_folder())
-        report = report_in_use(library.load_all(), library.problems(), library.shadowed())
-    raise SystemExit(show_report(report, AGENTS, is_tree=bool(paths), strict=strict, as_json=as_json))
+    code = validate_collection(
+        paths,
+        AGENTS,
+        lambda: agent_library(load_settings(config_path), start=current_folder()),
+        strict=strict,
+        fix=fix,
+        output=output,
+        as_json=as_json,
+    )
+    raise SystemExit(code)
 
 
 @command.command(epilog=example('claude-force agents recommend "our tests are flaky" --explain'))

@@ -13,12 +13,7 @@ from claude_force.insight.health import check_health
 @click.option("--strict", is_flag=True, help="Exit with 1 where it is degraded, and not only where it is failing.")
 @config_option
 @json_option
-def command(
-    live: bool,
-    strict: bool,
-    config_path: Path | None,
-    as_json: bool,
-) -> None:
+def command(live: bool, strict: bool, config_path: Path | None, as_json: bool) -> None:
     """Say how things go: config, agents, disk, and the errors of the last hour by model.
 
     It is `ok`, `degraded` (agents run, but something is lost or near its end) or `failing` (they cannot run). The exit

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from claude_force.apps.console import (
     age,
@@ -145,8 +146,6 @@ def prune(older_than: str, yes: bool, config_path: Path | None) -> None:
 @config_option
 def export(agent: str | None, config_path: Path | None) -> None:
     """Print all sessions, oldest first, a line of JSON each."""
-    import msgspec  # noqa: PLC0415 - not for --help
-
     with _memory(config_path) as memory:
         for session in memory.sessions(agent_name=agent):
             print_json_line(msgspec.json.encode(_facts(session)) + b"\n")
@@ -162,8 +161,6 @@ def _memory(config_path: Path | None) -> "Iterator[AgentMemory]":
 
 
 def _facts(session: "Session") -> dict[str, Any]:
-    import msgspec  # noqa: PLC0415 - not for --help
-
     facts = msgspec.structs.asdict(session)
     if session.relevance is None:
         del facts["relevance"]

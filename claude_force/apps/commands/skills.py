@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec.structs import asdict
 
-from claude_force.apps.collection import (
-    collection_options,
-    fix_collection,
-    read_collection,
-    report_in_use,
-    show_one,
-    show_report,
-)
+from claude_force.apps.collection import collection_options, show_one, validate_collection
 from claude_force.apps.commands.execute import complete_agent
 from claude_force.apps.console import (
     beginning,
@@ -105,14 +98,16 @@ def validate(paths: tuple[Path, ...], strict: bool, fix: bool, output: Path | No
 
     With --fix, nothing is changed in place: the copy has every SKILL.md that can be used, its text byte for byte.
     """
-    if fix or output:
-        raise SystemExit(fix_collection(paths, SKILLS, output if fix else None, strict=strict, as_json=as_json))
-    if paths:
-        report = read_collection(paths, SKILLS)
-    else:
-        library = skill_library(current_folder())
-        report = report_in_use(library.load_all(), library.problems(), library.shadowed())
-    raise SystemExit(show_report(report, SKILLS, is_tree=bool(paths), strict=strict, as_json=as_json))
+    code = validate_collection(
+        paths,
+        SKILLS,
+        lambda: skill_library(current_folder()),
+        strict=strict,
+        fix=fix,
+        output=output,
+        as_json=as_json,
+    )
+    raise SystemExit(code)
 
 
 @command.command(epilog=example('claude-force skills report code-reviewer "Is this migration safe?" -f 0042.sql'))
