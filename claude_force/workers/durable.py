@@ -418,7 +418,7 @@ def _dbos() -> "ModuleType":
         import dbos  # noqa: PLC0415 - an extra, of more than a second
     except ImportError as error:
         raise ConfigError(
-            "the durable engine is not installed: `pip install 'claude-force[durable]'`, or leave --engine out"
+            "the durable engine is not installed; `pip install 'claude-force[durable]'` does it"
         ) from error
     return dbos
 
