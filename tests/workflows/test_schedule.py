@@ -17,16 +17,19 @@ def test_the_longest_way_comes_first_and_of_equals_the_file() -> None:
     assert [step.id for step in iter(in_order.take, None)] == ["x", "y", "c"]
 
 
+FEW = "it needs 1 of 1 answers, and there can be no more than 0"
 REASONS = [
-    ("all", Standing.MISSING, "it needs 'a', which has no answer"),
-    ("any", Standing.MISSING, "it needs 1 of 1 answers, and there can be no more than 0"),
-    ("all", Standing.PASSED, "none of the steps that it depends on was done"),
+    ("all", Standing.MISSING, Standing.MISSING, "it needs 'a', which has no answer"),
+    ("any", Standing.MISSING, Standing.MISSING, FEW),
+    ("any", Standing.TOLD, Standing.MISSING, FEW),
+    ("any", Standing.PASSED, Standing.PASSED, FEW),
+    ("all", Standing.PASSED, Standing.PASSED, "none of the steps that it depends on was done"),
 ]
 
 
-@pytest.mark.parametrize(("join", "standing", "reason"), REASONS)
-def test_who_is_skipped_is_told_why(join: str, standing: Standing, reason: str) -> None:
-    """And so are those behind it."""
+@pytest.mark.parametrize(("join", "standing", "becomes", "reason"), REASONS)
+def test_who_is_skipped_is_told_why(join: str, standing: Standing, becomes: Standing, reason: str) -> None:
+    """And so are those behind it, for which it is as if it had failed, or had not been wanted either."""
     steps = [
         WorkflowStep("a", "a", "t"),
         WorkflowStep("b", "a", "t", ["a"], join="any" if join == "any" else "all"),
@@ -35,6 +38,6 @@ def test_who_is_skipped_is_told_why(join: str, standing: Standing, reason: str) 
     schedule = Schedule(Plan(Workflow(steps=steps), "w"), {})
     schedule.take()
     skips = schedule.settle("a", standing)
-    assert [skip.step.id for skip in skips] == ["b", "c"]
+    assert [(skip.step.id, skip.standing) for skip in skips] == [("b", becomes), ("c", becomes)]
     assert skips[0].reason == reason
     assert schedule.waiting == []
