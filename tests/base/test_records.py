@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -123,8 +124,8 @@ CACHING = st.builds(
 SAVINGS = st.builds(Savings, cache_usd=MONEY, prompt_cache_usd=MONEY, routing_usd=MONEY, batch_usd=MONEY)
 
 
-@given(st.lists(CACHING | SAVINGS, min_size=1).filter(lambda figures: len(set(map(type, figures))) == 1))
-def test_figures_add_up(figures: list[PromptCaching] | list[Savings]) -> None:
+@given(st.lists(CACHING, min_size=1) | st.lists(SAVINGS, min_size=1))
+def test_figures_add_up(figures: list[Any]) -> None:
     """Each by itself, money to the last digit: what is unpriced once is unpriced in the sum; of waits the longest."""
     whole = functools.reduce(operator.add, figures)
     for name, sum_ in whole.to_dict().items():
