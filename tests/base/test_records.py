@@ -192,5 +192,6 @@ def test_a_run_in_json() -> None:
     assert data["steps"]["c"]["error"] == {"type": "BudgetError", "message": "too dear", "exit_code": 4}
     with pytest.raises(KeyError):
         run["to_dict"]
+    assert WorkflowResult(workflow_name="w", run_id="1", status="completed", steps={}).exit_code == 0
     plain = WorkflowResult(workflow_name="w", run_id="1", status="cancelled", steps={})
     assert (plain.exit_code, plain.simulated, plain.to_dict()["cost_usd"]) == (1, False, None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_force.workflows.definition import Workflow, WorkflowStep
+from claude_force.workflows.definition import AtLeast, Workflow, WorkflowStep
 from claude_force.workflows.plan import Plan
 from claude_force.workflows.schedule import Schedule, Standing
 
@@ -41,3 +41,18 @@ def test_who_is_skipped_is_told_why(join: str, standing: Standing, becomes: Stan
     assert [(skip.step.id, skip.standing) for skip in skips] == [("b", becomes), ("c", becomes)]
     assert skips[0].reason == reason
     assert schedule.waiting == []
+
+
+def test_who_can_still_start_waits() -> None:
+    """A failure that is told counts for `all`; two of three may still come while one is under way."""
+    steps = [
+        *(WorkflowStep(name, "a", "t") for name in "abc"),
+        WorkflowStep("all", "a", "t", ["a", "b"]),
+        WorkflowStep("two", "a", "t", ["a", "b", "c"], join=AtLeast(at_least=2)),
+    ]
+    schedule = Schedule(Plan(Workflow(steps=steps), "w"), {})
+    assert [step.id for step in iter(schedule.take, None)] == ["a", "b", "c"]
+    assert schedule.settle("a", Standing.GIVEN) == schedule.settle("b", Standing.TOLD) == []
+    assert [step.id for step in iter(schedule.take, None)] == ["all"]
+    assert schedule.settle("c", Standing.GIVEN) == []
+    assert [step.id for step in iter(schedule.take, None)] == ["two"]
