@@ -570,6 +570,7 @@ def test_delete_and_clear(tmp_path: Path) -> None:
         ({}, ["linter now", "linter then", "news now"]),
         ({"agent": "linter"}, ["news ages ago", "news now"]),
         ({"older_than_hours": 2}, ["linter now", "news now"]),
+        ({"older_than_hours": 4}, ["linter now", "linter then", "news now"]),
         ({"agent": "news", "older_than_hours": 2}, ["linter now", "linter then", "news now"]),
         ({"model": "opus"}, ["linter now", "linter then", "news ages ago", "news now"]),
         ({"model": "haiku"}, []),
@@ -586,8 +587,10 @@ def test_prune(tmp_path: Path, conditions: dict[str, Any], left: list[str]) -> N
     clock.pass_time(3 * 3600)
     put(cache, "linter now")
     put(cache, "news now", agent="news")
+    assert got(cache, "nothing") is None  # so that for a second nobody looks what others have removed
     assert cache.prune(**conditions) == 4 - len(left)
     assert sorted(tasks_kept(cache)) == left
+    assert got(cache, "news now", agent="news") == ("Fine." if "news now" in left else None)
     assert is_exact(tmp_path)
 
 
@@ -604,6 +607,7 @@ def test_verify_and_repair(tmp_path: Path) -> None:
     cache, steps = make(tmp_path, clock=clock), list[tuple[int, int]]()
     check = cache.verify(on_progress=lambda done, total: steps.append((done, total)))
     assert (check.checked, check.expired, check.forged, check.is_size_right) == (3, 1, (KEY,), False)
+    assert not msgspec.structs.replace(check, forged=()).is_clean
     assert steps == [(1, 3), (2, 3), (3, 3)]
     mended = cache.verify(repair=True)
     assert (mended.forged, mended.is_clean) == ((KEY,), False)  # a look alone had moved nothing
