@@ -86,9 +86,9 @@ def face(request: pytest.FixtureRequest) -> type[AgentOrchestrator] | type[Await
 
 @pytest.fixture(scope="session")
 def nursery() -> Iterator[str]:
-    """A folder with `claude-force`, and with `quick-python` for `-c CODE`: real processes that need not import the SDK.
+    """A folder with `claude-force`, and with `quick-python` for `-c CODE`: real processes that find all imported.
 
-    That is 3 of the 4 seconds of CPU that a command with a call costs, and hundreds of tests have one.
+    That is 19 of the 20 parts of the CPU that a command with a call costs, and hundreds of tests have one.
     """
     program = Path(__file__).with_name("nursery.py")
     with tempfile.TemporaryDirectory() as folder:  # in pytest's own, the path could be too long for a socket

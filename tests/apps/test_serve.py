@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -454,6 +455,6 @@ def test_without_the_extra(project: Path) -> None:
     code = (
         "import sys; sys.modules['uvicorn'] = None; from claude_force.cli import main; sys.argv[1:] = ['serve']; main()"
     )
-    command = ["quick-python", "-c", code]
+    command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=project, env=os.environ, capture_output=True, text=True, check=False)
     assert (done.returncode, "pip install 'claude-force[dashboard]'" in done.stderr) == (2, True)
