@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -133,6 +132,7 @@ def test_another_secret(memory: AgentMemory) -> None:
         opened.close()
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_queries_are_remembered_until_somebody_writes(memory: AgentMemory) -> None:
     """Whoever it is: this object, another one, or another process."""
     fill(memory)
@@ -158,7 +158,7 @@ def test_queries_are_remembered_until_somebody_writes(memory: AgentMemory) -> No
         "import sys; from claude_force import AgentMemory;"
         "AgentMemory(sys.argv[1], secret=sys.argv[2]).store_session('w', 'HTTP client', 'x', success=True)"
     )
-    subprocess.run([sys.executable, "-c", code, memory.path, SECRET], check=True, timeout=120)
+    subprocess.run(["quick-python", "-c", code, memory.path, SECRET], check=True, timeout=120)
     assert [ask(), ask()] == [4, 4]
     assert figures() == (4, 5)
 
@@ -174,6 +174,7 @@ def test_no_more_queries_than_that_are_remembered(tmp_path: Path) -> None:
         memory.close()
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_many_processes(memory: AgentMemory) -> None:
     """All that they keep is there, and found."""
     code = (
@@ -181,7 +182,7 @@ def test_many_processes(memory: AgentMemory) -> None:
         "for n in range(25): memory.store_session('a', f'task {n} of process {sys.argv[3]}', 'done', success=True)"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, memory.path, SECRET, str(number)]) for number in range(4)
+        subprocess.Popen(["quick-python", "-c", code, memory.path, SECRET, str(number)]) for number in range(4)
     ]
     assert [process.wait(120) for process in processes] == [0] * 4
     found = Counter(session.task.rpartition(" ")[2] for session in memory.sessions())

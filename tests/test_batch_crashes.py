@@ -9,7 +9,6 @@ import random
 import shutil
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -50,11 +49,11 @@ from claude_force.testing import (
     Simulator,
 )
 
-# Forks a child for each line that it reads, from one process that has imported everything; says how each ended.
+# Forks a child for each line that it reads; says how each ended.
 NURSERY = """
 import os, signal, sys
 from datetime import timedelta
-import anthropic, msgspec
+import msgspec
 from claude_force.base.clock import SystemClock
 from claude_force.engine.sending import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
@@ -132,7 +131,7 @@ class Life(NamedTuple):
 def live(simulator: Simulator, *lives: Life) -> list[int]:
     """Have these processes live one after the other; gives their exit codes."""
     done = subprocess.run(
-        [sys.executable, "-c", NURSERY, simulator.base_url],
+        ["quick-python", "-c", NURSERY, simulator.base_url],
         input="".join(f"{life.project} {life.entries} {life.steps} {life.seconds}\n" for life in lives),
         capture_output=True,
         text=True,
@@ -184,6 +183,7 @@ def project(project: Path) -> Path:
     return project
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_a_thousand_entries_and_kills_at_random_moments(project: Path) -> None:
     """Each entry is sent once, each answer is kept, and ledger and budget are the server's bill to the picodollar."""
     chance = random.Random(6)  # noqa: S311 - the same kills in every run
@@ -201,6 +201,7 @@ def test_a_thousand_entries_and_kills_at_random_moments(project: Path) -> None:
         assert sum(Decimal(line["estimated_cost"]) for line in ledger(project)) == bill(simulator)
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_a_kill_after_each_act(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever it was, the next process goes on from there; batches of others, of the same size, are left alone."""
     steps = range(1, 19)
@@ -221,6 +222,7 @@ def test_a_kill_after_each_act(tmp_path: Path, project: Path, monkeypatch: pytes
             check(simulator, copy, 1)
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_two_processes_at_once(project: Path) -> None:
     """Whoever comes first sends; both have the answers, and one of them accounts for it."""
     with Simulator(lambda request: request.prompt, batch_polls=3, max_recorded=100_000) as simulator:

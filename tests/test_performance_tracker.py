@@ -105,9 +105,10 @@ for number in range(500):
 """
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_eight_processes_lose_and_tear_nothing(tmp_path: Path) -> None:
     """Eight processes write 500 lines each at once: 4,000 whole lines are there, in each writer's own order."""
-    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    command = ["quick-python", "-c", WRITER, str(tmp_path)]
     writers = [subprocess.Popen([*command, str(number)]) for number in range(8)]
     assert [writer.wait() for writer in writers] == [0] * 8
     written = lines(PerformanceTracker(tmp_path))

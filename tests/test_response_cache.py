@@ -819,10 +819,11 @@ with ResponseCache(sys.argv[1]) as cache:
 """
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
     """They make the secret and the file at the same moment, write at once, and every answer and figure is there."""
     folder = tmp_path / "cache"
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, folder, str(n)]) for n in range(8)]
+    writers = [subprocess.Popen(["quick-python", "-c", WRITER, folder, str(n)]) for n in range(8)]
     assert [writer.wait(60) for writer in writers] == [0] * 8
     cache = make(folder, secret=None, clock=SystemClock())
     for writer in range(8):
@@ -889,13 +890,14 @@ while True:
 """
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_kill_9_at_any_moment(tmp_path: Path) -> None:
     """During writes and evictions of two processes: what is there is whole, and the size is right.
 
     `CLAUDE_FORCE_CRASH_ROUNDS=200` makes it the long test.
     """
     for _ in range(CRASH_ROUNDS):
-        command = [sys.executable, "-c", KILLED, str(tmp_path)]
+        command = ["quick-python", "-c", KILLED, str(tmp_path)]
         writers = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
         for writer in writers:
             assert writer.stdout is not None

@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -412,13 +411,14 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_what_a_killed_process_had_under_way(hosts: list[SharedDocuments], url: str) -> None:
     """When its lease is over, its place is free, and what it had set aside is spent."""
     mine, accounts = SharedLimits(hosts[0], "limits m", clock=SystemClock()), SharedAccounts(hosts[0])
     ticket = started(mine)
     assert ticket
     mine.leave(ticket, OverloadedError("busy"))  # so that one at a time may go
-    command = [sys.executable, "-c", HOLDER, url]
+    command = ["quick-python", "-c", HOLDER, url]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout
         assert "(" in holder.stdout.readline()

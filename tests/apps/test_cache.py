@@ -5,7 +5,6 @@ import os
 import pty
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def opened(folder: Path) -> ResponseCache:
 def run(*args: str, cwd: Path, code: int = 0, **env: str) -> str:
     """What `claude-force cache ...` prints, stderr included."""
     done = subprocess.run(
-        [sys.executable, "-m", "claude_force", "cache", *args],
+        ["claude-force", "cache", *args],
         cwd=cwd, env={**os.environ, **env}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, timeout=120, check=False,
     )  # fmt: skip
@@ -95,7 +94,7 @@ def test_clear_asks(project: Path) -> None:
     """A script has to say yes; a person is asked, and may say no."""
     assert "give --yes" in run("clear", cwd=project, code=2)
     main, terminal = pty.openpty()
-    command = [sys.executable, "-m", "claude_force", "cache", "clear"]
+    command = ["claude-force", "cache", "clear"]
     for answer, code in ((b"n\n", 130), (b"y\n", 0)):
         os.write(main, answer)
         done = subprocess.run(command, cwd=project, stdin=terminal, capture_output=True, text=True, check=False)

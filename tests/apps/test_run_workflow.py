@@ -6,7 +6,6 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -286,10 +285,7 @@ def completed(word: str) -> list[str]:
         "COMP_WORDS": f"claude-force run-workflow {word}",
         "COMP_CWORD": "2",
     }
-    program = "import sys; sys.argv = ['claude-force']; from claude_force.cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=os.environ | completing, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run("claude-force", env=os.environ | completing, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 

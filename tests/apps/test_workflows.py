@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +123,7 @@ def test_graph(run: Run, project: Path, kind: str, begins: str) -> None:
 @pytest.mark.usefixtures("project")
 def test_a_terminal_without_boxes() -> None:
     """Gets stars and bars."""
-    command = [sys.executable, "-m", "claude_force", "workflows", "graph", "look"]
+    command = ["claude-force", "workflows", "graph", "look"]
     done = subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True, check=True)
     assert b"*-' word" in done.stdout
 

@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -86,9 +85,10 @@ for number in range(50):
 """
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_no_change_is_lost(documents: SharedDocuments, url: str) -> None:
     """Four processes, and four threads of this one, that race for the same documents, in any order."""
-    command = [sys.executable, "-c", RACER, url]
+    command = ["quick-python", "-c", RACER, url]
     racers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     for racer in racers:
         assert racer.stdout

@@ -10,11 +10,10 @@ import pytest
 from claude_force.workers.durable import LIVES, Address, Queue, queue_of
 from claude_force.workers.engine import Standing
 
-# Forks a process for each life, from one that has imported DBOS, until the work does not kill any more.
+# Forks a process for each life, until the work does not kill any more.
 POISON = """
 import asyncio, os, signal, sys
 from pathlib import Path
-import dbos
 from claude_force.workers.durable import Address, Queue, Shift, queue_of
 
 folder, lives = Path(sys.argv[1]), 0
@@ -64,13 +63,14 @@ def test_whoever_is_killed_the_run_comes_to_its_end(
     assert 0 <= report.in_the_window <= 3 * report.kills["worker"]
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_work_that_kills_is_given_up(tmp_path: Path) -> None:
     """After so many workers have died of it, the next one leaves it alone."""
     queue = Queue(Address("sqlite:///engine.db", folder=tmp_path), queue_of(""))
     queue.open()
     queue.submit("run/a/1", b"poison")
     done = subprocess.run(
-        [sys.executable, "-c", POISON, str(tmp_path)], capture_output=True, text=True, check=True, env=os.environ
+        ["quick-python", "-c", POISON, str(tmp_path)], capture_output=True, text=True, check=True, env=os.environ
     )
     assert int(done.stdout) == LIVES
     assert queue.look(["run/a/1"]) == {"run/a/1": Standing("lost")}

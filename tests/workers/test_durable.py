@@ -248,6 +248,7 @@ def test_who_is_not_known_to_be_alive_takes_nothing(postgres: str, tmp_path: Pat
         logging.getLogger("claude_force.workers").removeHandler(handler)
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_dbos_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     """An application that uses DBOS itself is told so, before anything is sent."""
     code = f"""
@@ -262,7 +263,7 @@ try:
 except EngineError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(["quick-python", "-c", code], capture_output=True, text=True, check=True)
     assert "uses DBOS for something else" in done.stdout
     assert not list(tmp_path.glob("engine.db*"))
 

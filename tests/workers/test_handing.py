@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -195,13 +194,14 @@ async def test_where_models_must_run_holds_for_workers(machine: Shift, simulator
     assert placed.cost_usd == plain.cost_usd * Decimal("1.1")
 
 
+@pytest.mark.usefixtures("_from_nursery")
 async def test_a_worker_that_is_told_twice_ends(
     somewhere: str, simulator: Simulator, postgres_server: "RealServer", tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Also while the database is away, for which what it has done waits; the run goes on with another one."""
     folder = tmp_path_factory.mktemp("machine")
     assert somewhere
-    command = [sys.executable, "-m", "claude_force", "worker", "--concurrency", "3"]
+    command = ["claude-force", "worker", "--concurrency", "3"]
     worker = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)  # noqa: ASYNC220 - waits for nothing
     simulator.hold()
     async with AsyncAgentOrchestrator() as subject:

@@ -14,7 +14,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -299,7 +298,6 @@ async def test_a_cancelled_run_is_taken_up(project: Path) -> None:
 
 NURSERY = """
 import asyncio, json, os, sys
-import anthropic, aiohttp
 from claude_force import AsyncAgentOrchestrator
 async def main(url, workflow):
     async with AsyncAgentOrchestrator(api_key="k", base_url=url, max_concurrent=5, enable_cache=False) as subject:
@@ -314,7 +312,7 @@ for line in sys.stdin:
     os.waitpid(child, 0)
     print("gone", flush=True)
 """
-"""Imports once, and forks a process for each line: a run in a process of its own, for a tenth of the time."""
+"""Forks a process for each line: a run in a process of its own."""
 
 
 def thirty_steps() -> Steps:
@@ -327,6 +325,7 @@ def thirty_steps() -> Steps:
     return steps
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_kill_9_at_random_moments(project: Path) -> None:
     """Total calls paid = steps + calls in flight at the kill, and the result is that of an undisturbed run."""
     steps, dice = thirty_steps(), random.Random(9)  # noqa: S311 - no secret
@@ -334,7 +333,7 @@ def test_kill_9_at_random_moments(project: Path) -> None:
     with Simulator(answer=digest, latency=0.002, max_recorded=0) as simulator:
         with without_cache(AgentOrchestrator, simulator) as subject:
             undisturbed = subject.execute_workflow(workflow).results
-        command = [sys.executable, "-c", NURSERY]
+        command = ["quick-python", "-c", NURSERY]
         in_flight = []
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery:
             assert nursery.stdin

@@ -6,7 +6,6 @@ Where a process is killed, time is a clock that a pause moves on; processes, ser
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -38,12 +37,11 @@ def step(name: str, *dependencies: str, **more: Any) -> dict[str, Any]:
     return {"id": name, "agent": "reviewer", "task": f"Do {name}.", "dependencies": list(dependencies)} | more
 
 
-# Forks a child for each line that it reads, from one process that has imported everything; says how each ended.
+# Forks a child for each line that it reads; says how each ended.
 NURSERY = """
 import json, os, signal, sys
 from datetime import timedelta
-import anthropic, genai_prices.data_snapshot, msgspec
-import claude_force.engine.batching, claude_force.stores.batches, claude_force.transports.batches
+import msgspec
 from claude_force.base.clock import SystemClock
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.orchestrator import Project
@@ -269,6 +267,7 @@ def test_nothing_is_sent_once_the_run_is_over(face: Face, project: Path) -> None
         assert len(batches(simulator)) == 1
 
 
+@pytest.mark.usefixtures("_from_nursery")
 def test_a_kill_after_each_act(tmp_path: Path, project: Path) -> None:
     """Whichever it was, the run goes on from there, without any cache: each entry is sent once and counted once."""
     projects = {act: tmp_path / f"{act}" for act in (0, *KILLS)}
@@ -279,7 +278,7 @@ def test_a_kill_after_each_act(tmp_path: Path, project: Path) -> None:
     workflow = {"name": "w", "steps": [step("a"), step("b"), step("c", "a", "b")]}
     with Simulator(lambda request: request.prompt.upper(), batch_polls=2, max_recorded=100_000) as simulator:
         done = subprocess.run(
-            [sys.executable, "-c", NURSERY, simulator.base_url, json.dumps(workflow)],
+            ["quick-python", "-c", NURSERY, simulator.base_url, json.dumps(workflow)],
             input="".join(f"{folder} {act}\n" for folder, act in lives),
             capture_output=True,
             text=True,
