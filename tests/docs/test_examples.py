@@ -88,11 +88,9 @@ def blocks_of(page: Path) -> Iterator[Block]:
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 
 
-def rows(*languages: str) -> list[Any]:
-    """One row for each block in one of these languages."""
-    wanted = [block for block in BLOCKS if block.language in languages]
-    wanted = [block for block in wanted if (block.page, block.language) != ("README.md", "sh")]
-    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in wanted]
+def rows(language: str) -> list[Any]:
+    """One row for each block in this language."""
+    return [pytest.param(block, id=f"{block.page}:{block.line}") for block in BLOCKS if block.language == language]
 
 
 @pytest.fixture(autouse=True)
@@ -131,16 +129,16 @@ def _simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def shell_above(block: Block) -> list[Block]:
-    """The shell blocks of the same page that a reader has run by then; those of README.md make environments."""
-    page = [other for other in BLOCKS if other.page == block.page != "README.md"]
-    return [other for other in page if other.language in SHELL and other.line < block.line]
+def shell_of(page: str) -> list[Block]:
+    """The shell blocks of a page; those of README.md make environments."""
+    return [block for block in BLOCKS if block.page == page != "README.md" and block.language in SHELL]
 
 
 def play(blocks: list[Block], folder: Path) -> list[str]:
-    """Run shell blocks one after the other, as one script; what each command of a `console` printed, in order."""
-    script = "\n".join(
-        block.code if block.language == "sh" else COMMAND.sub(rf"echo; echo '{PROMPT}'; \1\n", commands(block))
+    """Run shell blocks one after the other, as one script; what each command of a `console` and each `sh` printed."""
+    mark = f"echo; echo '{PROMPT}'\n"
+    script = "".join(
+        mark + block.code if block.language == "sh" else COMMAND.sub(rf"{mark}\1\n", commands(block))
         for block in blocks
     )
     done = subprocess.run(
@@ -161,26 +159,25 @@ def commands(block: Block) -> str:
     return "".join(f"$ {command}\n" for command in COMMAND.findall(block.code))
 
 
-@pytest.mark.parametrize("block", rows("sh"))
-def test_shell(block: Block, empty: Path) -> None:
-    """Commands that a page tells to type succeed, without a key."""
-    play([*shell_above(block), block], empty)
+def said_by(block: Block) -> list[str | None]:
+    """What the page says that `play` gives for a shell block; `None` is anything."""
+    return [None] if block.language == "sh" else COMMAND.split(block.code)[2::2]
 
 
-@pytest.mark.parametrize("block", rows("console"))
-def test_console(block: Block, empty: Path) -> None:
-    """Commands print what the page says."""
-    expected = COMMAND.split(block.code)[2::2]
-    printed = play([*shell_above(block), block], empty)[-len(expected) :]
-    for said, got in zip(expected, printed, strict=True):
-        assert doctest.OutputChecker().check_output(said, got, doctest.ELLIPSIS), f"{said}\n--- but got:\n{got}"
+@pytest.mark.parametrize("page", sorted({block.page for block in BLOCKS if shell_of(block.page)}))
+def test_shell(page: str, empty: Path) -> None:
+    """Commands that a page tells to type succeed, one after the other, without a key, and print what it says."""
+    expected = [said for block in shell_of(page) for said in said_by(block)]
+    for said, got in zip(expected, play(shell_of(page), empty), strict=True):
+        if said is not None:
+            assert doctest.OutputChecker().check_output(said, got, doctest.ELLIPSIS), f"{said}\n--- but got:\n{got}"
 
 
 @pytest.mark.usefixtures("_simulated", "unobserved")
 @pytest.mark.parametrize("block", rows("python"))
 def test_python(block: Block, empty: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python that a page or a docstring shows runs as it stands."""
-    above = shell_above(block)
+    above = [other for other in shell_of(block.page) if other.line < block.line]
     folder = empty if above else project
     play(above, folder)
     for other in BLOCKS:
@@ -217,13 +214,11 @@ def test_agent_file(block: Block, tmp_path: Path) -> None:
     assert [agent.warnings for agent in library.load_all()] == [()]
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_nothing_is_left_out(page: Path) -> None:
+def test_nothing_is_left_out() -> None:
     """No block escapes the tests above by an unknown language or a fence that is not closed."""
-    text = page.read_text(encoding="utf-8")
-    strange = [block for block in blocks_of(page) if block.language not in LANGUAGES and page.suffix == ".md"]
-    assert strange == []
-    assert len(re.findall(r"^ *```", text, re.MULTILINE)) % 2 == 0
+    assert [block for block in BLOCKS if block.language not in LANGUAGES and block.page.endswith(".md")] == []
+    fences = {page: len(re.findall(r"^ *```", page.read_text(encoding="utf-8"), re.MULTILINE)) for page in pages()}
+    assert [str(page) for page, count in fences.items() if count % 2] == []
 
 
 def docstrings() -> Iterator[doctest.DocTest]:
