@@ -251,7 +251,7 @@ def test_a_bad_schema_file_is_2(
 def test_exit_codes(project: Path, simulator: Simulator, fault: Any, code: int, kind: str) -> None:
     """Each kind of failure has its exit code; stdout stays empty, or holds the error as JSON where that was asked."""
     simulator.script(fault, fault)
-    command = ["execute", "reviewer", "x", "--timeout", "5" if fault == Hang() else "60"]
+    command = ["execute", "reviewer", "x", "--timeout", "1" if fault == Hang() else "60"]
     done = run(*command, cwd=project, simulator=simulator)
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("error: ")

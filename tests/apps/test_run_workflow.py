@@ -297,10 +297,7 @@ def completed(word: str) -> list[str]:
     ("fault", "code", "kind"),
     [
         (ApiFault(401), 3, "CredentialsError"),
-        (ApiFault(402), 4, "AccountLimitError"),
-        (ApiFault(404), 2, "ModelNotFoundError"),
         (ApiFault(429), 5, "RateLimitError"),
-        (ApiFault(500), 1, "ServerError"),
         (Answer("", refusal=Refusal()), 6, "RefusalError"),
     ],
     ids=str,

@@ -111,29 +111,28 @@ def test_items(run: Run, project: Path) -> None:
     assert run("runs", "show", "last", "--step", "each[1]").stdout == "y\n"
 
 
-@pytest.mark.parametrize(
-    ("args", "code", "said"),
-    [
-        (["show", "2020"], 2, "there is no run '2020'"),
-        (["show", ""], 2, "there is no run ''"),
-        (["show", "20"], 2, "2 runs begin with '20'; give more of the id"),
-        (["show", "last", "--step", "summ"], 2, "has no step 'summ'; did you mean 'sum'?"),
-        (["show", "last", "--step", "sum"], 2, "has no answer: the run ended: "),
-        (["diff", "last", "nowhere"], 2, "there is no run 'nowhere'"),
-        (["prune"], 2, "say what may go"),
-        (["prune", "--keep", "1"], 2, "give --yes"),
-        (["prune", "--older-than", "soon", "--yes"], 2, "'soon' is no age"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_mistakes(run: Run, review: Any, simulator: Simulator, args: list[str], code: int, said: str) -> None:
+MISTAKES = [
+    (["show", "2020"], "there is no run '2020'"),
+    (["show", ""], "there is no run ''"),
+    (["show", "20"], "2 runs begin with '20'; give more of the id"),
+    (["show", "last", "--step", "summ"], "has no step 'summ'; did you mean 'sum'?"),
+    (["show", "last", "--step", "sum"], "has no answer: the run ended: "),
+    (["diff", "last", "nowhere"], "there is no run 'nowhere'"),
+    (["prune"], "say what may go"),
+    (["prune", "--keep", "1"], "give --yes"),
+    (["prune", "--older-than", "soon", "--yes"], "'soon' is no age"),
+]
+
+
+def test_mistakes(run: Run, review: Any, simulator: Simulator) -> None:
     """What is not there, or not clear, is said with what to do next, and nothing is removed."""
     review()
     simulator.script(ApiFault(500))
     review("--no-cache")
-    done = run("runs", *args)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert said in done.stderr
+    for args, said in MISTAKES:
+        done = run("runs", *args)
+        assert (done.returncode, done.stdout) == (2, ""), args
+        assert said in done.stderr
     assert len(rows(run("runs", "list").stdout)) == 2
 
 
