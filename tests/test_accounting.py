@@ -26,7 +26,7 @@ usages = st.builds(
     cache_write_5m_tokens=tokens,
     cache_write_1h_tokens=tokens,
 )
-faults = st.sampled_from([ApiFault(status, retry_after=0) for status in (529, 500, 429, 400)])
+faults = st.sampled_from([ApiFault(status, headers={"retry-after-ms": "1"}) for status in (529, 500, 429, 400)])
 calls = st.lists(
     st.tuples(
         st.integers(0, 5),  # the same task again is an answer from the cache
