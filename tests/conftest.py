@@ -11,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,10 +20,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from claude_force import AgentOrchestrator
+from claude_force.base.pricing import Prices
 
 if TYPE_CHECKING:
     from claude_force import AgentMatch, AgentResult, ClaudeForceError
     from claude_force.base.results import WorkflowResult
+    from claude_force.testing import Simulator
 
 # Two tests share a core here: how long one example takes says nothing.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -126,6 +130,16 @@ def unobserved() -> Iterator[None]:
     reset()
     yield
     reset()
+
+
+def bill(simulator: "Simulator") -> Decimal:
+    """What the simulator has billed, batches at half the price."""
+    prices, now, stats = Prices({}), datetime.now(UTC), simulator.stats
+    live, batched = (
+        sum((prices.cost_usd(model, used, now) or Decimal(0) for model, used in usage.items()), Decimal(0))
+        for usage in (stats.usage, stats.batch_usage)
+    )
+    return live + batched / 2
 
 
 @pytest.fixture

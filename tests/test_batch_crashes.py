@@ -34,7 +34,6 @@ from claude_force.base.errors import (
     RateLimitError,
     ServerError,
 )
-from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
 from claude_force.engine.sending import BatchWatch
@@ -48,6 +47,8 @@ from claude_force.testing import (
     SeenRequest,
     Simulator,
 )
+
+from .conftest import bill
 
 # Forks a child for each line that it reads; says how each ended.
 NURSERY = """
@@ -146,13 +147,6 @@ def posted(simulator: Simulator) -> list[str]:
     """The ids of all entries that the server was sent, in the order of their arrival."""
     bodies = [each.body for each in simulator.requests if each.path == "/v1/messages/batches" and each.body]
     return [one["custom_id"] for body in bodies for one in body["requests"]]
-
-
-def bill(simulator: Simulator) -> Decimal:
-    """What the simulator has billed for batches."""
-    prices, now = Prices({}), datetime.now(UTC)
-    usage = simulator.stats.batch_usage
-    return sum((prices.cost_usd(model, used, now) or Decimal(0) for model, used in usage.items()), Decimal(0)) / 2
 
 
 def ledger(project: Path) -> list[dict[str, Any]]:

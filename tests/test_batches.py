@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -29,17 +28,9 @@ from claude_force.insight.costs import read_costs
 from claude_force.insight.counting import Selection
 from claude_force.testing import Answer, ApiFault, Hang, Refusal, Rule, SeenRequest, Simulator
 
+from .conftest import bill
+
 Face = Callable[..., Any]
-
-
-def bill(simulator: Simulator) -> Decimal:
-    """What the simulator has billed, batches at half the price."""
-    prices, now, stats = Prices({}), datetime.now(UTC), simulator.stats
-    live, batched = (
-        sum((prices.cost_usd(model, used, now) or Decimal(0) for model, used in usage.items()), Decimal(0))
-        for usage in (stats.usage, stats.batch_usage)
-    )
-    return live + batched / 2
 
 
 def ledger(project: Path) -> list[dict[str, Any]]:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator, BudgetError, ClaudeForceError
-from claude_force.base.pricing import Prices
 from claude_force.base.usage import Usage
 from claude_force.testing import Answer, ApiFault, CutStream, Hang, Simulator
+
+from .conftest import bill
 
 Face = Callable[..., Any]
 
@@ -29,13 +30,6 @@ def server(**options: Any) -> Simulator:
     """It uses all of the output that it may."""
     usage = Usage(input_tokens=10, output_tokens=TOKENS)
     return Simulator(answer=lambda request: Answer(request.prompt, usage=usage), **options)
-
-
-def bill(simulator: Simulator) -> Decimal:
-    """What the simulator has billed."""
-    prices, now = Prices({}), datetime.now(UTC)
-    costs = [prices.cost_usd(model, usage, now) for model, usage in simulator.stats.usage.items()]
-    return sum((cost for cost in costs if cost is not None), Decimal(0))
 
 
 def configure(project: Path, **config: Any) -> None:

@@ -31,7 +31,6 @@ from claude_force.apps.diagnosis import diagnose
 from claude_force.base.clock import SystemClock
 from claude_force.base.errors import OverloadedError, RateLimitError
 from claude_force.base.ports import Shortage
-from claude_force.base.pricing import Prices
 from claude_force.base.records import Allowance, RateLimits, Reply, Request
 from claude_force.base.usage import Usage
 from claude_force.engine.breaker import Permit
@@ -42,6 +41,8 @@ from claude_force.stores.budgets import Ceiling
 from claude_force.stores.documents import SharedDocuments, shared_documents
 from claude_force.stores.shared_budgets import Account, SharedAccounts
 from claude_force.testing import Answer, ApiFault, ApiLimits, Simulator
+
+from .conftest import bill
 
 ONE = Decimal(1)
 # Of haiku, 1,000 tokens of output cost $0.0005; a prompt here is at most 300 bytes.
@@ -440,13 +441,6 @@ def server(**options: Any) -> Simulator:
     """It uses all of the output that it may."""
     usage = Usage(input_tokens=10, output_tokens=TOKENS)
     return Simulator(answer=lambda asked: Answer(asked.prompt, usage=usage), **options)
-
-
-def bill(simulator: Simulator) -> Decimal:
-    """What the simulator has billed."""
-    prices, now = Prices({}), datetime.now(UTC)
-    costs = [prices.cost_usd(model, usage, now) for model, usage in simulator.stats.usage.items()]
-    return sum((cost for cost in costs if cost is not None), Decimal(0))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ import anthropic  # noqa: F401 - a second that no time limit of a test is to pay
 import pytest
 
 from claude_force import BatchEntryError, BudgetError, CredentialsError, RunEvent, WorkflowResult
-from claude_force.base.pricing import Prices
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.sending import BatchWatch
 from claude_force.orchestrator import Project
 from claude_force.testing import ApiFault, Hang, Rule, SeenRequest, Simulator
+from tests.conftest import bill
 
 Face = Callable[..., Any]
 
@@ -125,16 +124,6 @@ def batches(simulator: Simulator) -> list[list[str]]:
 def calls(simulator: Simulator) -> int:
     """What was sent by itself."""
     return simulator.stats.calls.get("/v1/messages", 0)
-
-
-def bill(simulator: Simulator) -> Decimal:
-    """What the simulator has billed, batches at half the price."""
-    prices, now, stats = Prices({}), datetime.now(UTC), simulator.stats
-    live, batched = (
-        sum((prices.cost_usd(model, used, now) or Decimal(0) for model, used in usage.items()), Decimal(0))
-        for usage in (stats.usage, stats.batch_usage)
-    )
-    return live + batched / 2
 
 
 def ledger(project: Path) -> list[dict[str, Any]]:
