@@ -36,11 +36,15 @@ def deadline(timeout_s: float) -> Iterator[None]:
 
 
 def keep_deadlines(client: httpx2.Client) -> None:
-    """Have this client keep them."""
-    transports: list[Any] = [client._transport, *client._mounts.values()]  # noqa: SLF001 - it takes no backend itself
-    for transport in transports:
-        if transport is not None:  # what goes past a proxy
-            transport._pool._network_backend = _Backend()  # noqa: SLF001 - as above
+    """Have this client keep them. It takes no backend, so that is put where it has its own, if it still has it there.
+
+    With one that has not, each read and write has the time-out of its own that it would have anyway.
+    """
+    transports = [getattr(client, "_transport", None), *getattr(client, "_mounts", {}).values()]
+    pools: list[Any] = [getattr(transport, "_pool", None) for transport in transports]
+    for pool in pools:
+        if hasattr(pool, "_network_backend"):
+            pool._network_backend = _Backend()  # noqa: SLF001 - as above
 
 
 class _Backend(httpcore2.SyncBackend):
