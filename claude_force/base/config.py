@@ -10,6 +10,7 @@ It never holds a key, and a project's file no address that your credentials woul
 
 import errno
 import itertools
+import math
 import os
 import re
 import stat
@@ -141,6 +142,20 @@ class Budgets(Section, frozen=True):
     per_agent_per_day_usd: dict[str, PositiveFloat] = msgspec.field(default_factory=dict)
     per_run_usd: PositiveFloat | None = None
     """For each run of a workflow, with all that it is taken up again."""
+
+    def within(self, other: "Budgets") -> "Budgets":
+        """These, where the other's are not lower."""
+        mine, theirs = self.per_agent_per_day_usd, other.per_agent_per_day_usd
+        return Budgets(
+            per_day_usd=_lower(self.per_day_usd, other.per_day_usd),
+            per_agent_per_day_usd=mine
+            | {agent: limit for agent, limit in theirs.items() if limit < mine.get(agent, math.inf)},
+            per_run_usd=_lower(self.per_run_usd, other.per_run_usd),
+        )
+
+
+def _lower(one: float | None, two: float | None) -> float | None:
+    return min((limit for limit in (one, two) if limit is not None), default=None)
 
 
 class Shared(Section, frozen=True):
@@ -362,8 +377,13 @@ def load_settings(config_path: str | os.PathLike[str] | None = None, *, start: P
     if config_path is None and os.path.realpath(path) != os.path.realpath(own):  # the home may be a link
         _check_project(config, path)
         mine = validate_config(migrate_config(read_config(own)), path=own) if os.path.lexists(own) else Config()
-        # The user's own hold in every project, as no project's file may have any.
-        config = msgspec.structs.replace(config, endpoints=mine.endpoints, pricing=config.pricing | mine.pricing)
+        # The user's own hold in every project: no file that came with one may lift a limit.
+        config = msgspec.structs.replace(
+            config,
+            endpoints=mine.endpoints,
+            pricing=config.pricing | mine.pricing,
+            budgets=config.budgets.within(mine.budgets),
+        )
     return Settings(config=config, path=path, migrations=describe_migration(raw, migrated))
 
 

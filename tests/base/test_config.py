@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_force.base.config import (
+    Budgets,
     Config,
     check_files,
     claude_folder,
@@ -374,6 +375,17 @@ def test_a_project_does_not_say_what_claude_costs(project: Path) -> None:
     own.write_text('{"pricing": {"qwen3:8b": {"input": 2, "output": 2}, "claude-opus-5-5": {"input": 3, "output": 3}}}')
     prices = load_settings(start=project).config.prices()
     assert {name: price.input for name, price in prices.items()} == {"qwen3:8b": 2, "other": 1, "claude-opus-5-5": 3}
+
+
+def test_a_project_lifts_no_limit_of_yours(project: Path) -> None:
+    """Your own hold in every project, where its are not lower; with a file that you name, those of the file."""
+    path, own = project / ".claude/claude.json", user_folder() / "claude.json"
+    path.write_text('{"budgets": {"per_day_usd": 100, "per_run_usd": 1, "per_agent_per_day_usd": {"a": 9, "b": 1}}}')
+    own.parent.mkdir()
+    own.write_text('{"budgets": {"per_day_usd": 5, "per_agent_per_day_usd": {"a": 2, "b": 2, "c": 3}}}')
+    limits = load_settings(start=project).config.budgets
+    assert limits == Budgets(per_day_usd=5, per_run_usd=1, per_agent_per_day_usd={"a": 2, "b": 1, "c": 3})
+    assert load_settings(path).config.budgets.per_day_usd == 100
 
 
 @pytest.mark.parametrize(
