@@ -48,7 +48,7 @@ class _Facts(msgspec.Struct, frozen=True):
 
 
 class TextVectors:
-    """Vectors by one model. `sealer` may raise `OSError` or `ConfigError`: then nothing is kept."""
+    """Vectors by one model. `sealer` may raise `ConfigError`: then nothing is kept."""
 
     def __init__(self, model: MiniLm, fingerprint: str, path: Path, sealer: Callable[[], Sealer]) -> None:
         self._model, self._fingerprint, self._path, self._make_sealer = model, fingerprint, path, sealer

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from claude_force.base.errors import ConfigError
 from claude_force.selection.minilm import MiniLm
 from claude_force.selection.threads import _switch, one_thread
 from claude_force.selection.vectors import TextVectors
@@ -134,7 +135,7 @@ def test_a_place_that_cannot_be_used_costs_only_time(kept: Kept, tmp_path: Path)
     assert Kept(tmp_path / "model", tmp_path / "file" / "agents.npy").ask() == len(TEXTS)
 
     def none() -> Sealer:
-        raise OSError
+        raise ConfigError("no secret")
 
     model = MiniLm(tmp_path / "model")
     assert TextVectors(model, "1", tmp_path / "never" / "agents.npy", none).many(TEXTS).shape == (3, 8)
