@@ -369,8 +369,11 @@ class Shift:
     # ------------------------------------------------------------ in a thread of its own
 
     def try_start(self) -> None:
-        """Begin to work in a thread, unless it does, or somebody else works for the file. Raises `EngineError`."""
-        if self._thread is not None:
+        """Begin to work in a thread, unless it does, or somebody else works for the file; again, if it has failed.
+
+        Raises `EngineError`, and `UnreachableError`.
+        """
+        if self._thread is not None and self._thread.is_alive():
             return
         try:
             self._alive.hold()
@@ -379,7 +382,8 @@ class Shift:
         has_begun: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(has_begun,), name="claude-force worker", daemon=True)
         self._thread.start()
-        has_begun.result()
+        with _translated():
+            has_begun.result()
 
     def stop(self, *, drains: bool) -> None:
         """End what `try_start` has begun, and wait for that."""

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -85,6 +86,29 @@ def test_work_is_done_once(queue: Queue, at_work: Callable[[], Shift]) -> None:
     queue.forget("run/")
     assert queue.look(["run/a/1", "run/b/1"]) == {}
     assert ended(queue, "run2/a/1")[0].state == "done"
+
+
+def test_a_worker_that_fails_begins_again(tmp_path: Path) -> None:
+    """Who hands over through a file works for it as well; should that end, whatever the reason, nobody else would."""
+
+    async def do(_: str, work: bytes) -> bytes:
+        await asyncio.sleep(0)
+        if work == b"fail":
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+        return work
+
+    address = Address("sqlite:///engine.db", folder=tmp_path)
+    queue = Queue(address, QUEUE, shift=Shift(address, do, queue=QUEUE, concurrency=1))
+    queue.open()
+    queue.submit("run/a/1", b"fail")
+    queue.look(["run/a/1"])
+    for thread in threading.enumerate():
+        if thread.name == "claude-force worker":
+            thread.join()
+    queue.submit("run/b/1", b"two")
+    assert ended(queue, "run/b/1") == [Standing("done", b"two")]
+    queue.close(drains=False)
 
 
 def test_what_nobody_has_begun_can_be_taken_back(queue: Queue, at_work: Callable[[], Shift]) -> None:
