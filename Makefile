@@ -6,7 +6,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help check fix test docs site generate bench soak demo versions format lint types imports coverage bare clean
+.PHONY: help check fix test docs site generate bench soak demo versions format lint types imports bare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' Makefile
@@ -18,14 +18,14 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 # Cheapest first: a misplaced blank line should not cost a test run.
-check: format lint types imports site coverage bare ## everything a change has to pass
+check: format lint types imports site test bare ## everything a change has to pass
 
 fix: $(VENV)/.ready ## repair formatting, and what lint can repair
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# Without coverage, because measuring slows the run that is made most often; `make check` measures.
-test: $(VENV)/.ready ## the tests, fast
+# Without coverage, because measuring takes nearly as long again: CI measures, by PYTEST_ADDOPTS=--cov.
+test: $(VENV)/.ready ## the tests, documentation examples included
 	$(BIN)/python -m pytest
 
 docs: site ## the documentation site, and the code blocks and examples of its pages
@@ -62,9 +62,6 @@ types: $(VENV)/.ready ## mypy, strict
 
 imports: $(VENV)/.ready ## do imports only point down?
 	$(BIN)/lint-imports
-
-coverage: $(VENV)/.ready ## the tests, documentation examples included, with coverage
-	$(BIN)/python -m pytest --cov
 
 # The wheel in an environment without extras or dev tools, in a home folder with nothing in it, outside the source tree:
 # an import that only works here, or a file that the wheel forgot, shows at once.
