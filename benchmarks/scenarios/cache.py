@@ -17,13 +17,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this file is also a program
 from memory import resident_mb
 from results import Figure, measured, ratio
+
+if TYPE_CHECKING:
+    from claude_force.response_cache import ResponseCache
 
 SECRET = "a secret for measurements only"  # noqa: S105 - it guards nothing
 KIB = 1024
@@ -38,10 +41,16 @@ class Subject(NamedTuple):
 
 
 def _claude_force(folder: Path, *, memory_mb: float = 1e-6) -> Subject:
-    from claude_force.response_cache import CacheEntry, ResponseCache  # noqa: PLC0415 - fresh processes open one of many
+    from claude_force.response_cache import ResponseCache  # noqa: PLC0415 - fresh processes open one of many
 
     cache = ResponseCache(folder, secret=SECRET, max_size_mb=10_000, memory_mb=memory_mb)
     cache._disk()  # noqa: SLF001 - opening is what is measured, and would else happen with the first hit
+    return subject_of(cache)
+
+
+def subject_of(cache: "ResponseCache") -> Subject:
+    """A cache of ours, wherever it keeps its entries."""
+    from claude_force.response_cache import CacheEntry  # noqa: PLC0415 - as above
 
     def get(key: str) -> str:
         entry = cache.lookup(key, agent_name="linter")

@@ -17,11 +17,11 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
-from claude_force.response_cache import CacheEntry, ResponseCache
+from claude_force.response_cache import ResponseCache
 from claude_force.stores.redis import RedisServer
 from claude_force.stores.redis_claims import RedisClaims
 from claude_force.testing import Simulator
-from scenarios.cache import SECRET, Subject, _in_turns, _key, _text
+from scenarios.cache import SECRET, _in_turns, _key, _text, subject_of
 
 NO_MEMORY_MB = 1e-6
 
@@ -39,7 +39,7 @@ def run(iterations: int) -> dict[str, float]:
 def _store(folder: Path, url: str, iterations: int) -> dict[str, float]:
     caches = {"disk": ResponseCache(folder / "cache", secret=SECRET, max_size_mb=10_000, memory_mb=NO_MEMORY_MB)}
     caches["server"] = ResponseCache(url=url, secret=SECRET, max_size_mb=10_000, memory_mb=NO_MEMORY_MB)
-    subjects = {name: _subject(cache) for name, cache in caches.items()}
+    subjects = {name: subject_of(cache) for name, cache in caches.items()}
     figures: dict[str, float] = {}
     for size in (4, 64):
         text, keys = _text(size), [_key(number) for number in range(min(iterations * 50, 1_000))]
@@ -51,30 +51,6 @@ def _store(folder: Path, url: str, iterations: int) -> dict[str, float]:
     for cache in caches.values():
         cache.close()
     return figures
-
-
-def _subject(cache: ResponseCache) -> Subject:
-    def get(key: str) -> str:
-        entry = cache.lookup(key, agent_name="linter")
-        if entry is None:
-            raise KeyError(key)
-        return entry.response
-
-    def put(key: str, text: str) -> None:
-        entry = CacheEntry(
-            key=key,
-            agent_name="linter",
-            task="Check it.",
-            model="haiku",
-            response=text,
-            input_tokens=900,
-            output_tokens=800,
-            estimated_cost=None,
-            timestamp=time.time(),
-        )
-        cache.keep(entry)
-
-    return Subject(get, put)
 
 
 def _claims(url: str, iterations: int) -> dict[str, float]:
