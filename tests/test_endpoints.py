@@ -211,7 +211,7 @@ def test_a_key_that_is_missing_is_that_ones_trouble(
 
 def test_a_demand_goes_only_where_it_is_kept(face: Face, project: Path, own: Path, three: dict[str, Simulator]) -> None:
     """By call, agent or config; the API is told, trouble leads nowhere else, and the price is that of the place."""
-    configure(own, three, b={"inference_geo": "us"})
+    configure(own, three, {"defaults": {"max_retries": 1}}, b={"inference_geo": "us"})
     with face(enable_cache=False) as subject:
         plain = [subject.execute_agent("reviewer", f"{number}") for number in range(9)]
         results = [subject.execute_agent("reviewer", f"{number}", inference_geo="us") for number in range(9)]
@@ -221,9 +221,9 @@ def test_a_demand_goes_only_where_it_is_kept(face: Face, project: Path, own: Pat
         dear, cheap = results[0], next(each for each in plain if each.endpoint != "b")
         assert dear.usage.inference_geo == "us"
         assert dear.cost_usd / dear.usage.total_tokens > cheap.cost_usd / cheap.usage.total_tokens
-        three["b"].script(*[ApiFault(529)] * 9)
+        three["b"].script(*[ApiFault(529)] * 2)
         with pytest.raises(Exception, match="at the endpoint 'b'"):
-            subject.execute_agent("reviewer", "x", inference_geo="us", timeout_seconds=0.5)
+            subject.execute_agent("reviewer", "x", inference_geo="us")
         asked = calls(three)
         with pytest.raises(TaskError, match=r"no endpoint has the inference_geo 'eu'.*a none, b us, c none"):
             subject.execute_agent("reviewer", "x", inference_geo="eu")
