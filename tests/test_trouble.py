@@ -381,8 +381,9 @@ def test_absurd_limits_hold_back_nobody(face: Face, limit: str, remaining: str) 
 def test_an_attempt_that_hangs_is_made_again(face: Face) -> None:
     """`attempt_timeout_seconds` ends an attempt and not the turn."""
     with Simulator(answer="Fine.", faults=[Hang()]) as simulator, asking(face, simulator) as subject:
-        result = subject.execute_agent("reviewer", "x", attempt_timeout_seconds=0.3)
-    assert (result, result.attempts) == ("Fine.", 2)
+        result = subject.execute_agent("reviewer", "x", attempt_timeout_seconds=0.5)
+    assert result == "Fine."
+    assert result.attempts >= 2  # more on a machine that is busy
 
 
 def test_the_config_may_bound_attempts(face: Face, project: Path) -> None:
