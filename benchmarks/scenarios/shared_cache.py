@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -73,14 +73,25 @@ def _turns(folder: Path, url: str) -> dict[str, float]:
     agent = folder / ".claude/agents/a.md"
     agent.write_text("---\nname: a\ndescription: d\nmodel: haiku\n---\nBe kind.\n")
     os.utime(agent, (0, 0))
-    os.environ["CLAUDE_CACHE_SECRET"] = SECRET
     figures = {}
-    with Simulator(answer="x" * 4096) as simulator:
+    with _as_it_was(os.environ), Simulator(answer="x" * 4096) as simulator:
+        os.environ["CLAUDE_CACHE_SECRET"] = SECRET
         for place in ("disk", "server"):
             os.environ["CLAUDE_CACHE_URL"] = url if place == "server" else ""
             figures[f"hit through execute_agent, sync, us: {place}"] = _sync(folder, simulator.base_url)
             figures[f"hit through execute_agent, async, us: {place}"] = asyncio.run(_async(folder, simulator.base_url))
     return figures
+
+
+@contextmanager
+def _as_it_was(environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Afterwards: other scenarios must not ask a server that is gone."""
+    before = dict(environment)
+    try:
+        yield
+    finally:
+        environment.clear()
+        environment.update(before)
 
 
 TASKS = [f"task {number}" for number in range(200)]
