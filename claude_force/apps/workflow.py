@@ -102,7 +102,7 @@ def run_workflow(
         *(("--config", config_path) if config_path else ()),
         *(("--offline",) if offline else ()),
         *(("--no-cache",) if options.get("use_cache") is False else ()),
-        *(("--max-usd", f"{limit_usd:g}") if (limit_usd := options.get("max_cost_usd")) else ()),
+        *(("--max-usd", str(limit_usd)) if (limit_usd := options.get("max_cost_usd")) else ()),
         *(("--batch",) if options.get("batch") else ()),
         *(("--live-fallback",) if options.get("live_fallback") else ()),
         *(("--engine", "durable") if options.get("engine") == "durable" else ()),

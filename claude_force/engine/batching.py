@@ -21,6 +21,7 @@ How it is sent once, and never over a limit, is told in `sending`.
 """
 
 import copy
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -298,9 +299,9 @@ class Batching(Sending, frozen=True, kw_only=True):
     async def _results(self, outside: "Outside", record: BatchRecord, watch: BatchWatch) -> "Results":
         """What became of each entry; what the server leaves out again and again has no answer."""
         batch_id, server = record.batch_id or "", self.server(record)
-        for _ in range(MOST_LOOKS):
+        for looks in itertools.count(1):
             results = await self.heard(outside, lambda: server.results(batch_id), batch_id, watch)
-            if len(results) >= record.entries:
+            if len(results) >= record.entries or looks == MOST_LOOKS:
                 break
             await outside.pause(FIRST_POLL_S)
         return results

@@ -350,10 +350,10 @@ def test_a_failure_for_a_machine(run: Run, simulator: Simulator) -> None:
 @pytest.mark.usefixtures("write")
 def test_a_budget_that_is_too_small(run: Run, simulator: Simulator) -> None:
     """`--max-usd` is never passed: what could do so is not sent, and the exit code is 4."""
-    done = run(*REVIEW, "--max-usd", "0.000001")
+    done = run(*REVIEW, "--max-usd", "0.00000123456789")
     assert (done.returncode, done.stdout, simulator.stats.calls) == (4, "", {})
     assert "is left" in done.stderr
-    assert " --max-usd 1e-06" in done.stderr.partition("to go on: ")[2], "who goes on as is said has no limit"
+    assert " --max-usd 1.23456789e-06" in done.stderr.partition("to go on: ")[2], "who goes on as is said has no limit"
 
 
 @pytest.mark.usefixtures("write")
