@@ -1,5 +1,6 @@
 """`claude-force serve`, as a process of its own, asked over a real port."""
 
+import itertools
 import json
 import os
 import re
@@ -234,24 +235,29 @@ def test_nothing_without_the_token(serve: Serve) -> None:
     server = serve("--host", ANYWHERE, "--allow-runs", CLAUDE_FORCE_TOKEN=TOKEN)
     paths = {re.sub(r"{\w+}", "x", route.path) for route in ROUTES}
     paths |= {"/", "/favicon.ico", "/page/index.html", "/page/../server.py", "/login/x", "/nothing"}
-    for wrong in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {TOKEN}"}, {"Cookie": "a=b; " + TOKEN}):
-        for path in sorted(paths):
-            for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
-                response = server.client.request(method, path, headers=wrong)
-                assert response.status_code == 401, (method, path)
+    bearer, basic, cookie = (
+        {"Authorization": "Bearer x"},
+        {"Authorization": f"Basic {TOKEN}"},
+        {"Cookie": "a=b; " + TOKEN},
+    )
+    wrong = itertools.cycle(({}, bearer, basic, cookie))  # 7 methods: each path is asked with each of them
+    for path in sorted(paths):
+        for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+            response = server.client.request(method, path, headers=next(wrong))
+            assert response.status_code == 401, (method, path)
     assert server.client.get("/api/runs", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
 
     response = server.client.get(server.link)
-    cookie = response.headers["set-cookie"]
+    given = response.headers["set-cookie"]
     assert (response.status_code, response.headers["location"]) == (303, "/")
-    assert {"httponly", "samesite=strict"} <= set(cookie.lower().split("; "))
-    assert TOKEN not in cookie
+    assert {"httponly", "samesite=strict"} <= set(given.lower().split("; "))
+    assert TOKEN not in given
     assert server.client.get("/").status_code == 200  # the client has the cookie now
     server.client.cookies.clear()
     assert server.client.get(server.link).status_code == 401
 
     other = serve("--token", TOKEN)  # another server, with the same token: a restart
-    name, _, value = cookie.partition(";")[0].partition("=")
+    name, _, value = given.partition(";")[0].partition("=")
     own = name.replace(str(server.client.base_url.port), str(other.client.base_url.port))
     jar = f'a={{"x":1}}; {own}=old; {own}={value}'  # what else runs on this host has put things there, too
     assert other.client.get("/", headers={"Cookie": jar}).status_code == 200
