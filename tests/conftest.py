@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import logging
+import math
 import os
 import signal
 import socket
@@ -36,6 +37,12 @@ settings.load_profile("shared machine")
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three processes for two cores: tests wait as well, for answers and for somebody's patience."""
+    return math.ceil((os.cpu_count() or 1) * 1.5)
+
 
 FOREIGN = ("ANTHROPIC_", "CLAUDE_", "HF_", "OTEL_", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
