@@ -18,14 +18,14 @@ $(VENV)/.ready: pyproject.toml
 	touch $@
 
 # Cheapest first: a misplaced blank line should not cost a test run.
-check: format lint types imports site test bare ## everything a change has to pass
+check: format lint types imports test bare ## everything a change has to pass
 
 fix: $(VENV)/.ready ## repair formatting, and what lint can repair
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
 # Without coverage, because measuring takes nearly as long again: CI measures, by PYTEST_ADDOPTS=--cov.
-test: $(VENV)/.ready ## the tests, documentation examples included
+test: $(VENV)/.ready ## the tests, those of the documentation and its site included
 	$(BIN)/python -m pytest
 
 docs: site ## the documentation site, and the code blocks and examples of its pages

@@ -1,6 +1,7 @@
 """What all tests share: nothing of this machine reaches them, and nothing real is called."""
 
 import asyncio
+import gc
 import importlib.util
 import logging
 import math
@@ -28,8 +29,13 @@ if TYPE_CHECKING:
     from claude_force.base.results import WorkflowResult
     from claude_force.testing import Simulator
 
-# Two tests share a core here: how long one example takes says nothing.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Two tests share a core here: how long one example takes says nothing. CI tries more of them, as nobody waits for it.
+settings.register_profile(
+    "shared machine",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=100 if os.environ.get("CI") else 30,
+)
 settings.load_profile("shared machine")
 
 # A background job of a shell ignores Ctrl-C, and one of nohup its terminal's end; so would every program that a test
@@ -42,6 +48,11 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 def pytest_xdist_auto_num_workers() -> int:
     """Three processes for two cores: tests wait as well, for answers and for somebody's patience."""
     return math.ceil((os.cpu_count() or 1) * 1.5)
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of tests are made of is not looked through for garbage again and again."""
+    gc.freeze()
 
 
 FOREIGN = ("ANTHROPIC_", "CLAUDE_", "HF_", "OTEL_", "NO_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")

@@ -3,8 +3,8 @@
 `nursery.py ADDRESS` waits at a socket. `nursery.py ADDRESS claude-force ARGUMENTS...`, or `-c CODE ARGUMENTS...` as for
 Python, stands for the program: it hands arguments, folder, environment and standard streams to the process that is
 forked for it, passes signals on, and ends as that one ends; killed, it takes that one along. What runs there is the
-program as ever, up to Python's own end, but that its modules are there already and are not taken apart. Not handed on
-are resource limits, closed streams and what the environment tells Python itself but for an encoding: tests of these
+program as ever, up to what is done at exit, but that its modules are there already and are not taken apart. Not handed
+on are resource limits, closed streams and what the environment tells Python itself but for an encoding: tests of these
 start Python.
 """
 
@@ -44,44 +44,66 @@ def run(address: str, arguments: list[str]) -> int:
     return code
 
 
-def serve(address: str) -> socket.socket:
-    """Wait until somebody asks, or whoever started this is gone; in a fork for each, its line."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
+Asked = tuple[list[int], list[str], str, dict[str, str]]
+"""Standard streams, arguments, folder and environment."""
+
+
+def serve(address: str) -> Asked:
+    """Wait until somebody asks, or whoever started this is gone; in a fork for each, what it is to be.
+
+    Who has asked is told the program's number, and then how it ended.
+    """
+    woken, wakes = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests
+    running: dict[int, socket.socket] = {}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
         os.write(1, b"ready\n")
-        while listener in select.select([listener, sys.stdin], [], [])[0]:
-            line, _ = listener.accept()
-            if os.fork() == 0:
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-                return line
-            line.close()
+        while sys.stdin not in (ready := select.select([listener, sys.stdin, woken, *running.values()], [], [])[0]):
+            if listener in ready:
+                line, _ = listener.accept()
+                _, streams, _, _ = socket.recv_fds(line, 1, 3)
+                asked = (streams, *marshal.load(line.makefile("rb")))  # noqa: S302 - of our own other half
+                if not (child := os.fork()):
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
+                    for file in (woken, wakes, line.detach(), *(other.detach() for other in running.values())):
+                        os.close(file)
+                    return asked
+                for file in streams:
+                    os.close(file)
+                running[child] = line
+                tell(line, child)
+            with suppress(BlockingIOError):
+                os.read(woken, 512)
+            for child, line in list(running.items()):
+                if line in ready:  # which says nothing more: as it was done to the one that stands for it
+                    os.kill(child, signal.SIGKILL)
+                ended, status = os.waitpid(child, 0 if line in ready else os.WNOHANG)
+                if ended:
+                    tell(line, os.waitstatus_to_exitcode(status))
+                    running.pop(child).close()
     sys.exit()
 
 
-def become(line: socket.socket) -> None:
-    """Fork once more: one stays and watches; the other one comes back, and is what was asked for."""
-    _, streams, _, _ = socket.recv_fds(line, 1, 3)
-    arguments, folder, environment = marshal.load(line.makefile("rb"))  # noqa: S302 - of our own other half
-    alive, end = os.pipe()
-    if child := os.fork():
-        for file in (*streams, end):
-            os.close(file)
-        line.sendall(b"%d\n" % child)
-        if alive not in select.select([line.fileno(), alive], [], [])[0]:
-            os.kill(child, signal.SIGKILL)  # as it was done to the one that stands for it
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        with suppress(BrokenPipeError):
-            line.sendall(b"%d\n" % code)
-        os._exit(0)
+def tell(line: socket.socket, number: int) -> None:
+    """Say a number to who may be gone."""
+    with suppress(BrokenPipeError):
+        line.sendall(b"%d\n" % number)
+
+
+def become(asked: Asked) -> None:
+    """Be that."""
+    streams, arguments, folder, environment = asked
     for number, file in enumerate(streams):
         os.dup2(file, number)
         os.close(file)
-    os.close(alive)
-    line.close()
     # New ones, as Python makes them at its start: whether a stream can seek or is a terminal is found out only then.
     for number, (name, mode, buffering) in enumerate((("stdin", "r", -1), ("stdout", "w", -1), ("stderr", "w", 1))):
         encoding = environment.get("PYTHONIOENCODING")
@@ -98,19 +120,36 @@ def become(line: socket.socket) -> None:
 if __name__ == "__main__":
     if sys.argv[2:]:
         sys.exit(run(sys.argv[1], sys.argv[2:]))
-    standing = set(sys.modules)
     import atexit
     import gc
     import pkgutil
     from importlib import import_module
 
+    code: object = None
+
+    def leave() -> None:
+        """End before Python takes all apart: to touch what is shared with the nursery costs more than a program."""
+        if isinstance(code, int):
+            try:
+                for stream in filter(None, (sys.stdout, sys.stderr)):  # which our own command lets go of
+                    stream.flush()
+            except (OSError, ValueError):  # then Python says so
+                return
+            os._exit(code)
+
+    atexit.register(leave)  # first of all, so that it is the last to be called
+
     import aiohttp  # noqa: F401
     import anthropic  # noqa: F401
     import coverage
     import dbos  # noqa: F401
-    import genai_prices.data_snapshot  # noqa: F401
+    import jsonschema  # noqa: F401
+    import platformdirs  # noqa: F401
+    import redis.asyncio  # noqa: F401
     import starlette.applications  # noqa: F401
     import uvicorn  # noqa: F401
+    from genai_prices.data_snapshot import get_snapshot
+    from opentelemetry import propagate  # noqa: F401
 
     import claude_force
 
@@ -118,20 +157,19 @@ if __name__ == "__main__":
         # One is the program, and the others import numpy, which starts threads: a fork would not get them.
         if not found.name.startswith(("claude_force.__main__", "claude_force.selection.")):
             import_module(found.name)
-
-    def let_go() -> None:
-        """Leave nothing to take apart at the end: touching all that is shared with the nursery took 0.1 s of CPU."""
-        for name in set(sys.modules) - standing:
-            del sys.modules[name]
-
-    atexit.register(let_go)
+    get_snapshot()  # the prices, which are 30,000 lines of Python
     if measured := coverage.Coverage.current():
         measured.save()  # once, or each program would write down again what was run here
     gc.freeze()  # nor is it looked through for garbage
     become(serve(sys.argv[1]))
-    if sys.argv[0] == "-c":
-        exec(sys.argv.pop(1), {"__name__": "__main__"})  # noqa: S102 - as `python -c`
-    else:
-        from claude_force.cli import main
+    try:
+        if sys.argv[0] == "-c":
+            exec(sys.argv.pop(1), {"__name__": "__main__"})  # noqa: S102 - as `python -c`
+        else:
+            from claude_force.cli import main
 
-        main()
+            main()
+        code = 0
+    except SystemExit as error:
+        code = error.code or 0
+        raise
