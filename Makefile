@@ -68,8 +68,8 @@ imports: $(VENV)/.ready ## do imports only point down?
 bare: $(VENV)/.ready ## does the wheel work by itself?
 	rm -rf build/wheel build/bare
 	$(BIN)/python -m pip wheel -q . --no-deps -w build/wheel
-	$(BIN)/python -m venv build/bare
-	build/bare/bin/python -m pip install -q build/wheel/*.whl
+	$(BIN)/python -m venv --without-pip build/bare
+	$(BIN)/python -m pip --python build/bare install -q --no-compile build/wheel/*.whl
 	set -e; bin='$(CURDIR)/build/bare/bin'; home=$$(mktemp -d); trap 'rm -rf "$$home"' EXIT; cd "$$home"; \
 	  unset PYTHONPATH; export HOME="$$home"; \
 	  "$$bin/python" -c 'import claude_force'; \

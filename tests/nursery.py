@@ -143,7 +143,6 @@ if __name__ == "__main__":
     import anthropic  # noqa: F401
     import coverage
     import dbos  # noqa: F401
-    import jsonschema  # noqa: F401
     import platformdirs  # noqa: F401
     import redis.asyncio  # noqa: F401
     import starlette.applications  # noqa: F401

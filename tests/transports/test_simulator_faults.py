@@ -4,6 +4,7 @@ import asyncio
 import http.client
 import itertools
 import json
+import ssl
 import time
 from contextlib import closing
 from typing import Any
@@ -37,22 +38,23 @@ ASK: dict[str, Any] = {
 TEXT = "A text of some length, so that it comes in a few pieces."
 
 
-def plain(simulator: Simulator, **more: Any) -> Any:
-    """Ask by the SDK, without retries; a stalled server is given up soon."""
-    with anthropic.Anthropic(
-        base_url=simulator.base_url, api_key="k", max_retries=0, timeout=more.pop("wait_s", 10)
-    ) as c:
-        return c.messages.create(**{**ASK, **more})
+def sdk(simulator: Simulator, wait_s: float = 10) -> anthropic.Anthropic:
+    """The SDK, without retries; it trusts no certificates, of which reading the machine's would be most of a test."""
+    http_client = anthropic.DefaultHttpxClient(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    return anthropic.Anthropic(
+        base_url=simulator.base_url, api_key="k", max_retries=0, timeout=wait_s, http_client=http_client
+    )
 
 
-def stream(simulator: Simulator, **more: Any) -> Any:
+def plain(simulator: Simulator, *, wait_s: float = 10, **more: Any) -> Any:
+    """Ask; a stalled server is given up soon."""
+    with sdk(simulator, wait_s) as client:
+        return client.messages.create(**{**ASK, **more})
+
+
+def stream(simulator: Simulator, *, wait_s: float = 10, **more: Any) -> Any:
     """As `plain`, as a stream."""
-    with (
-        anthropic.Anthropic(
-            base_url=simulator.base_url, api_key="k", max_retries=0, timeout=more.pop("wait_s", 10)
-        ) as c,
-        c.messages.stream(**{**ASK, **more}) as events,
-    ):
+    with sdk(simulator, wait_s) as client, client.messages.stream(**{**ASK, **more}) as events:
         return events.get_final_message()
 
 
