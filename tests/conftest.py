@@ -4,7 +4,6 @@ import asyncio
 import gc
 import importlib.util
 import logging
-import math
 import os
 import signal
 import socket
@@ -46,8 +45,8 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Three processes for two cores: tests wait as well, for answers and for somebody's patience."""
-    return math.ceil((os.cpu_count() or 1) * 1.5)
+    """Four processes for two cores: tests wait as well, for answers and for somebody's patience."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_finish() -> None:
