@@ -1,6 +1,7 @@
 """Seals: what was signed for one key opens under that key, with that secret, and not otherwise."""
 
 import hmac
+import sys
 import zlib
 
 import pytest
@@ -51,3 +52,23 @@ def test_what_is_ours_and_cannot_be_read_is_no_forgery(body: bytes) -> None:
     """It is left for the version that wrote it; and what is packed too well is not unpacked to its end."""
     with pytest.raises(UnreadableError):
         SEALER.unseal("key", signed(body))
+
+
+@pytest.mark.parametrize("plain", [b"text", b"much text" * 10_000])
+def test_what_an_older_secret_has_encrypted(plain: bytes) -> None:
+    """It is read as long as the secret is one of ours, by who encrypts and by who does not."""
+    old, new = Sealer([b"old"], encrypt=True), Sealer([b"new", b"old"])
+    sealed = old.seal("key", plain)
+    assert len(sealed) < len(plain) + 100
+    assert plain[:4] not in sealed
+    assert sealed != old.seal("key", plain)
+    assert new.unseal("key", sealed) == plain
+    assert Sealer([b"old"]).unseal("key", sealed) == plain
+
+
+def test_what_is_encrypted_stays_where_the_library_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no forgery, which would be moved away: whoever has the library reads it."""
+    sealed = Sealer([SECRET], encrypt=True).seal("key", b"text")
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+    with pytest.raises(UnreadableError, match="encryption"):
+        SEALER.unseal("key", sealed)
