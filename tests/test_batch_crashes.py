@@ -383,8 +383,10 @@ def test_an_answer_is_taken_before_its_batch_is_forgotten(served: Any) -> None:
     for _ in range(2):
         with pytest.raises(OSError, match="No space"):
             outside.execute("one", "two", use_cache=False, watch=BatchWatch(on_outcome=full))
-    # Nor does who wants something else forget it.
-    assert outside.execute("three") == ["ok"]
+    # Nor does who wants something else forget it, and is told so.
+    said: list[str] = []
+    assert outside.execute("three", watch=BatchWatch(on_warning=said.append)) == ["ok"]
+    assert ["is not collected to its end" in text for text in said] == [True]
     assert outside.execute("one", "two", use_cache=False) == ["ok", "ok"]
     assert len(posted(simulator)) == 3
     assert len(ledger(outside.batching.parts.ledger.path.parents[2])) == 3
