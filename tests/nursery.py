@@ -135,6 +135,9 @@ if __name__ == "__main__":
                     stream.flush()
             except (OSError, ValueError):  # then Python says so
                 return
+            if measured:  # which would write it down after this
+                measured.stop()
+                measured.save()
             os._exit(code)
 
     atexit.register(leave)  # first of all, so that it is the last to be called

@@ -16,8 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import anthropic  # noqa: F401 - a second that no time limit of a test is to pay
 import msgspec
@@ -131,16 +133,30 @@ class Life(NamedTuple):
 
 def live(simulator: Simulator, *lives: Life) -> list[int]:
     """Have these processes live one after the other; gives their exit codes."""
-    done = subprocess.run(
-        ["quick-python", "-c", NURSERY, simulator.base_url],
-        input="".join(f"{life.project} {life.entries} {life.steps} {life.seconds}\n" for life in lives),
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=240,
-    )
-    assert done.stderr == ""
-    return [int(code) for code in done.stdout.split()]
+    codes = []
+    command = ["quick-python", "-c", NURSERY, simulator.base_url]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as it:
+        assert it.stdin
+        assert it.stdout
+        for life in lives:
+            if codes:
+                has_heard_all(simulator)
+            it.stdin.write(f"{life.project} {life.entries} {life.steps} {life.seconds}\n")
+            it.stdin.flush()
+            codes.append(int(it.stdout.readline()))
+        assert it.communicate() == ("", "")
+    return codes
+
+
+def has_heard_all(simulator: Simulator) -> None:
+    """Wait until the server has read all that the dead have sent: the minutes it has for that pass at once here."""
+    line = HTTPConnection(urlsplit(simulator.base_url).netloc)
+    line.request("GET", "/")
+    line.getresponse().read()  # whoever has called before is let in by now
+    line.close()
+    simulator.wait_until(lambda stats: stats.connections_open == 0)
 
 
 def posted(simulator: Simulator) -> list[str]:
