@@ -133,7 +133,7 @@ class Life(NamedTuple):
 
 def live(simulator: Simulator, *lives: Life) -> list[int]:
     """Have these processes live one after the other; gives their exit codes."""
-    codes = []
+    codes: list[int] = []
     command = ["quick-python", "-c", NURSERY, simulator.base_url]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
