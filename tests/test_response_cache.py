@@ -29,6 +29,7 @@ from claude_force.base.records import Reply
 from claude_force.base.usage import Usage
 from claude_force.response_cache import FILE_NAME, MB, CacheEntry, ResponseCache, cache_folder, entry_of, key_of
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES
+from claude_force.stores.seal import Sealer
 
 # More, where somebody has the time: the tests themselves see no variable that begins like these.
 CRASH_ROUNDS = int(os.environ.get("CLAUDE_FORCE_CRASH_ROUNDS", "3"))
@@ -615,6 +616,16 @@ def test_verify_and_repair(tmp_path: Path) -> None:
     assert cache.verify().is_clean
     assert is_exact(tmp_path)
     assert tasks_kept(cache) == ["good", "better", "best"]
+
+
+def test_what_another_version_signed_is_left_alone(tmp_path: Path) -> None:
+    """Nobody forged it, so it is named for what it is, and a repair keeps it for who can read it."""
+    with make(tmp_path) as cache:
+        put(cache)
+    sql(tmp_path, "UPDATE entries SET sealed = ?", Sealer([SECRET.encode()]).seal(KEY, b'{"of": "another version"}'))
+    for repair in (False, True):
+        check = cache.verify(repair=repair)
+        assert (check.checked, check.forged, check.unreadable) == (1, (), (KEY,))
 
 
 def test_another_process_is_noticed(tmp_path: Path) -> None:

@@ -127,6 +127,18 @@ def test_machines_share_answers_and_figures(make: Callable[..., ResponseCache], 
     assert got(other) == "Fine."
 
 
+def test_an_answer_stays_for_what_is_left_of_its_time(make: Callable[..., ResponseCache], client: redis.Redis) -> None:
+    """One that was brought along from elsewhere is as old on the server as it was there."""
+    clock = Clock()
+    cache = make(clock=clock, ttl_hours=3)
+    put(cache)
+    entry = cache.peek(KEY, agent_name="linter")
+    assert entry
+    clock.seconds = 3600
+    cache.keep(entry)
+    assert 2 * 3600 - 60 < client.ttl(NAME) <= 2 * 3600
+
+
 def test_both_faces_share(face: Face, shared: Path) -> None:
     """Another machine's call is answered by the first one's, at no cost; nothing is kept on the disk."""
     with Simulator(answer=counted) as simulator:
