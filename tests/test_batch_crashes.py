@@ -5,6 +5,7 @@ Time is a clock that a pause moves on, so that nobody waits; processes, server, 
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -55,7 +56,7 @@ from .conftest import bill
 # Forks a child for each line that it reads; says how each ended.
 NURSERY = """
 import os, signal, sys
-from datetime import timedelta
+from datetime import datetime, timedelta
 import msgspec
 from claude_force.base.clock import SystemClock
 from claude_force.engine.sending import BatchWatch
@@ -63,19 +64,18 @@ from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
 from claude_force.orchestrator import Project
 
-url = sys.argv[1]
+url, hand, noon = sys.argv[1:]
 
 class Clock(SystemClock):
-    ahead = timedelta()
-
     def now(self):
-        return super().now() + self.ahead
+        return datetime.fromisoformat(noon) + timedelta(seconds=os.stat(hand).st_mtime)
 
 class Deadly(Blocking):
     clock, left = Clock(), 0
 
     async def pause(self, seconds):
-        self.clock.ahead += timedelta(seconds=seconds)
+        later = os.stat(hand).st_mtime + seconds
+        os.utime(hand, (later, later))
 
     def step(self):
         self.left -= 1
@@ -118,6 +118,19 @@ for line in sys.stdin:
 """
 
 ENTRIES = 1000
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+class Sundial(SystemClock):
+    """One for the server and for all processes, which moves where one of them would wait: a file's time is its hand."""
+
+    def __init__(self, hand: Path) -> None:
+        self.hand = hand
+        hand.touch()
+        os.utime(hand, (0, 0))
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.hand.stat().st_mtime)
 
 
 class Life(NamedTuple):
@@ -131,10 +144,10 @@ class Life(NamedTuple):
     """After how long; 0 is never."""
 
 
-def live(simulator: Simulator, *lives: Life) -> list[int]:
+def live(simulator: Simulator, clock: Sundial, *lives: Life) -> list[int]:
     """Have these processes live one after the other; gives their exit codes."""
     codes: list[int] = []
-    command = ["quick-python", "-c", NURSERY, simulator.base_url]
+    command = ["quick-python", "-c", NURSERY, simulator.base_url, str(clock.hand), str(NOON)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as it:
@@ -178,7 +191,7 @@ def check(simulator: Simulator, project: Path, entries: int) -> None:
     calls = simulator.stats.calls
     with AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
         again = subject.execute_batch([("reviewer", f"task {number}") for number in range(entries)])
-        (standing,) = subject._project.budgets.standing(datetime.now(UTC))
+        (standing,) = subject._project.budgets.standing(NOON)
     assert again == [f"task {number}" for number in range(entries)]
     assert all(result.cached for result in again)  # type: ignore[union-attr] # no errors: they are the texts
     assert simulator.stats.calls == calls
@@ -193,16 +206,22 @@ def project(project: Path) -> Path:
     return project
 
 
+@pytest.fixture
+def clock(tmp_path: Path) -> Sundial:
+    """It says noon."""
+    return Sundial(tmp_path / "hand")
+
+
 @pytest.mark.usefixtures("_from_nursery")
-def test_a_thousand_entries_and_kills_at_random_moments(project: Path) -> None:
+def test_a_thousand_entries_and_kills_at_random_moments(project: Path, clock: Sundial) -> None:
     """Each entry is sent once, each answer is kept, and ledger and budget are the server's bill to the picodollar."""
     chance = random.Random(6)  # noqa: S311 - the same kills in every run
     # Half of the kills hit the moments between two acts, the early ones as often as the late; half of them any moment.
     lives = [Life(project, ENTRIES, steps=round(2 ** chance.uniform(0, 10))) for _ in range(8)]
     lives += [Life(project, ENTRIES, seconds=chance.uniform(0.05, 1.5)) for _ in range(8)]
     chance.shuffle(lives)
-    with Simulator(lambda request: request.prompt, batch_polls=3, max_recorded=100_000) as simulator:
-        codes = live(simulator, *lives, Life(project, ENTRIES))
+    with Simulator(lambda request: request.prompt, batch_polls=3, clock=clock, max_recorded=100_000) as simulator:
+        codes = live(simulator, clock, *lives, Life(project, ENTRIES))
         assert codes[-1] == 0
         assert -9 in codes  # how many depends on how fast they are; of those by steps, the early ones always
         ids = posted(simulator)
@@ -212,7 +231,7 @@ def test_a_thousand_entries_and_kills_at_random_moments(project: Path) -> None:
 
 
 @pytest.mark.usefixtures("_from_nursery")
-def test_a_kill_after_each_act(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_after_each_act(tmp_path: Path, project: Path, clock: Sundial, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever it was, the next process goes on from there; batches of others, of the same size, are left alone."""
     steps = range(1, 19)
     projects = [tmp_path / f"{number}" for number in steps]
@@ -222,8 +241,8 @@ def test_a_kill_after_each_act(tmp_path: Path, project: Path, monkeypatch: pytes
     lives = [
         life for copy, number in zip(projects, steps, strict=True) for life in (Life(copy, 1, number), Life(copy, 1))
     ]
-    with Simulator(lambda request: request.prompt, batch_polls=2, max_recorded=100_000) as simulator:
-        codes = live(simulator, *lives)
+    with Simulator(lambda request: request.prompt, batch_polls=2, clock=clock, max_recorded=100_000) as simulator:
+        codes = live(simulator, clock, *lives)
         assert (codes[0], codes[-2]) == (-9, 0)  # the last one came to its end before
         assert set(codes[1::2]) == {0}
         assert len(posted(simulator)) == len(set(posted(simulator))) == len(projects)
@@ -233,11 +252,11 @@ def test_a_kill_after_each_act(tmp_path: Path, project: Path, monkeypatch: pytes
 
 
 @pytest.mark.usefixtures("_from_nursery")
-def test_two_processes_at_once(project: Path) -> None:
+def test_two_processes_at_once(project: Path, clock: Sundial) -> None:
     """Whoever comes first sends; both have the answers, and one of them accounts for it."""
-    with Simulator(lambda request: request.prompt, batch_polls=3, max_recorded=100_000) as simulator:
+    with Simulator(lambda request: request.prompt, batch_polls=3, clock=clock, max_recorded=100_000) as simulator:
         with ThreadPoolExecutor() as threads:
-            codes = list(threads.map(lambda _: live(simulator, Life(project, 20)), range(3)))
+            codes = list(threads.map(lambda _: live(simulator, clock, Life(project, 20)), range(3)))
         assert codes == [[0]] * 3
         assert len(posted(simulator)) == 20
         lines = ledger(project)
