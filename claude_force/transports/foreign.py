@@ -227,7 +227,10 @@ def _class_of(status: int, kind: str | None, code: object, said: str) -> type[Ap
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What the server asks us to wait: milliseconds, seconds or a date. Nonsense, and 0, count as nothing said."""
+    """What the server asks us to wait: milliseconds, seconds or a date. Nonsense, 0 and the past count as nothing said.
+
+    By a clock that runs ahead every date is past, and to try again without a pause at all is never meant.
+    """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -248,4 +251,5 @@ def _seconds_until(date: str | None) -> float | None:
         then = parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    return max((then - datetime.now(UTC)).total_seconds(), 0.0)
+    seconds = (then - datetime.now(UTC)).total_seconds()
+    return seconds if seconds > 0 else None
