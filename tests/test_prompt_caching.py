@@ -344,11 +344,21 @@ async def test_a_thread_never_waits_for_itself() -> None:
 # ---------------------------------------------------------------- for how long
 
 
-@pytest.mark.parametrize(("options", "ttl"), [({}, "1h"), ({"max_cost_usd": 100}, "5m")], ids=["free", "limited"])
+@pytest.mark.parametrize(
+    ("options", "budgets", "ttl"),
+    [
+        ({}, {}, "1h"),
+        ({"max_cost_usd": 100}, {}, "5m"),
+        ({"engine": "durable"}, {}, "1h"),
+        ({"engine": "durable"}, {"per_day_usd": 100}, "5m"),
+    ],
+    ids=["free", "limited", "handed over", "to a worker with a limit"],
+)
 def test_a_run_that_takes_long_keeps_it_for_an_hour(
-    face: Any, project: Path, options: dict[str, Any], ttl: str
+    face: Any, project: Path, options: dict[str, Any], budgets: dict[str, Any], ttl: str
 ) -> None:
     """As it took more than five minutes the last time; but a limit in dollars reckons with what five minutes cost."""
+    (project / ".claude/claude.json").write_text(json.dumps({"budgets": budgets}))
     now = datetime.now(UTC)
     with closing(RunStore(project / ".claude/runs.db")) as store:
         store.begin(RunRecord(id="1", workflow="w", status="running", started_at=now))

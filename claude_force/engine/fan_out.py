@@ -42,7 +42,8 @@ async def _wait(turn: "Turn", place: "Place", warmth: "Warmth") -> None:
     can_wait = turn.parts.config.cache.warm_fan_out
     now_s = monotonic()
     until_s = now_s + min(MOST_WAIT_S, turn.left_s * MOST_WAIT_SHARE)
-    ttl: CacheTtl = "1h" if task.run_s > SHORT_RUN_S else "5m"
+    # A prefix that is kept for an hour costs more to write than a limit in dollars reckons with (`spending`).
+    ttl: CacheTtl = "1h" if task.run_s > SHORT_RUN_S and turn.parts.budget is None else "5m"
     while not warmth.try_send(place, others=others, ttl=ttl, can_wait=can_wait, is_late=now_s >= until_s):
         asked_s = now_s
         with turn.spans.span("wait", "prompt cache"):

@@ -470,8 +470,7 @@ class Run:
             run_id=self._journal.run_id,
             step_id=unit.name,
             others=lambda: self._others(unit, agent, model),
-            # A prefix that is kept for an hour costs more to write than a limit in dollars reckons with.
-            run_s=self._expected_s if self._parts.budget is None else 0.0,
+            run_s=self._expected_s,
         )
 
         async def turn() -> "AgentResult":
