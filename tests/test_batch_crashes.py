@@ -383,11 +383,18 @@ def test_what_the_server_says_is_asked_for_again(served: Any) -> None:
     assert simulator.stats.calls["/v1/messages/batches/{id}/results"] == 1 + 2 + 1
 
 
-def test_what_the_server_leaves_out_has_no_answer(served: Any) -> None:
-    """It is believed where it says the same again and again, or the batch would never end."""
-    _, outside = served(Rule(NotMessages(body=""), when=at("GET", "/results")))
+def test_what_the_server_leaves_out_has_no_answer(served: Any, project: Path) -> None:
+    """It is believed where it says the same again and again, or the batch would never end.
+
+    But nobody knows what it has cost: here it was answered and billed.
+    """
+    simulator, outside = served(Rule(NotMessages(body=""), when=at("GET", "/results")))
     (outcome,) = outside.execute("one")
     assert isinstance(outcome, BatchEntryError)
+    assert [line["estimated_cost"] for line in ledger(project)] == [None]
+    (standing,) = outside.batching.budget.standing(datetime.now(UTC))
+    assert standing.held_usd == 0
+    assert standing.spent_usd >= bill(simulator) > 0
 
 
 def test_no_batch_waits_for_a_year_to_be_sent(served: Any) -> None:

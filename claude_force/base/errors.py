@@ -325,10 +325,10 @@ class BatchError(ClaudeForceError):
 
 
 class BatchEntryError(BatchError):
-    """The batch ended before this request was answered; it costs nothing."""
+    """The batch ended before this request was answered; it costs nothing, unless it is `"missing"`."""
 
     end: str = ""
-    """`"expired"`, `"canceled"`, or `"missing"` where the server says nothing of it."""
+    """`"expired"`, `"canceled"`, or `"missing"` where the server says nothing of it, so what it costs is not known."""
 
 
 class BudgetError(ClaudeForceError):

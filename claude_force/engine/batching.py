@@ -338,7 +338,7 @@ class Batching(Sending, frozen=True, kw_only=True):
             (see_booked or _unseen) if entry.custom_id in booked else parts.ledger.record,
             batch_id=record.batch_id,
             custom_id=entry.custom_id,
-            is_free=not isinstance(result, Reply),
+            is_free=_is_unbilled(result),
         )
         prepared = msgspec.structs.replace(turn.prepared, fallbacks=()) if turn else ask.prepared
         config, endpoint = self.parts.config, self.endpoint(record)
@@ -413,7 +413,7 @@ class _Book:
         self._facts = {"batch_id": batch_id, "request_id": custom_id}
 
     def record(self, execution: Execution) -> None:
-        """See `Ledger.record`. What was not answered is not billed."""
+        """See `Ledger.record`."""
         execution = msgspec.structs.replace(execution, **self._facts, **(_UNBILLED if self._is_free else {}))
         self.cost_usd = execution.cost_usd
         self._record(execution)
@@ -443,6 +443,11 @@ class _Replaying:
         if isinstance(self._result, Reply):
             return self._result
         raise copy.copy(self._result)  # a raised error collects tracebacks
+
+
+def _is_unbilled(result: "Reply | ClaudeForceError") -> bool:
+    """Whether the server says that there is no answer; of what it leaves out nobody knows whether there was one."""
+    return not (isinstance(result, Reply) or (isinstance(result, BatchEntryError) and result.end == "missing"))
 
 
 def _unseen(_: Execution) -> None:
