@@ -229,13 +229,13 @@ def _class_of(status: int, kind: str | None, code: object, said: str) -> type[Ap
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """What the server asks us to wait: milliseconds, seconds or a date. Nonsense, 0 and the past count as nothing said.
 
-    By a clock that runs ahead every date is past, and to try again without a pause at all is never meant.
+    A date is meant by the server's clock, which it tells with it; ours may be an hour off.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    return _number(value) or _seconds_until(value)
+    return _number(value) or _seconds_until(value, headers.get("date"))
 
 
 def _number(text: str | None) -> float | None:
@@ -246,10 +246,14 @@ def _number(text: str | None) -> float | None:
     return number if 0 < number < math.inf else None
 
 
-def _seconds_until(date: str | None) -> float | None:
+def _seconds_until(date: str | None, said_at: str | None) -> float | None:
+    then, now = _moment(date), _moment(said_at) or datetime.now(UTC)
+    seconds = (then - now).total_seconds() if then else 0.0
+    return seconds if seconds > 0 else None
+
+
+def _moment(date: str | None) -> datetime | None:
     try:
-        then = parsedate_to_datetime(date or "").astimezone(UTC)
+        return parsedate_to_datetime(date or "").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-    seconds = (then - datetime.now(UTC)).total_seconds()
-    return seconds if seconds > 0 else None

@@ -258,6 +258,10 @@ def test_a_status_is_the_right_error(ask: Ask, fault: ApiFault, kind: type[ApiEr
         ({"retry-after": "0.5"}, 0.5),
         ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
         ({"retry-after": "Fri, 20 Nov 2020 00:00:00 GMT"}, None),
+        ({"retry-after": "Fri, 20 Nov 2020 00:00:07 GMT", "date": "Fri, 20 Nov 2020 00:00:00 GMT"}, 7.0),
+        ({"retry-after": "Wed, 20 Nov 2199 00:00:07 GMT", "date": "Wed, 20 Nov 2199 00:00:00 GMT"}, 7.0),
+        ({"retry-after": "Fri, 20 Nov 2020 00:00:00 GMT", "date": "Fri, 20 Nov 2020 00:00:00 GMT"}, None),
+        ({"retry-after": "Fri, 20 Nov 2020 00:00:00 GMT", "date": "today"}, None),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "0"}, None),
         ({"retry-after-ms": "abc", "retry-after": "5"}, 5.0),
@@ -270,7 +274,10 @@ def test_a_status_is_the_right_error(ask: Ask, fault: ApiFault, kind: type[ApiEr
     ids=str,
 )
 def test_retry_after_is_read(ask: Ask, headers: dict[str, str], seconds: float | None) -> None:
-    """Seconds, milliseconds and dates are understood; nonsense, and a moment that has passed, count as nothing."""
+    """Seconds, milliseconds and dates are understood; nonsense, and a moment that has passed, count as nothing.
+
+    A date is read by the clock of the server that gives it, whatever ours says.
+    """
     with Simulator(faults=[ApiFault(429, headers=headers)]) as simulator, pytest.raises(RateLimitError) as caught:
         ask(simulator.base_url)
     assert caught.value.retry_after_s == seconds
