@@ -28,6 +28,7 @@ import pytest
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator
 from claude_force.base.clock import SystemClock
+from claude_force.base.endpoints import DEFAULT_ENDPOINT
 from claude_force.base.errors import (
     BatchEntryError,
     BatchError,
@@ -39,7 +40,7 @@ from claude_force.base.errors import (
 )
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
-from claude_force.engine.sending import BatchWatch
+from claude_force.engine.sending import BatchWatch, as_asked, entry_of
 from claude_force.orchestrator import Project
 from claude_force.testing import (
     ApiFault,
@@ -59,6 +60,7 @@ import os, signal, sys
 from datetime import datetime, timedelta
 import msgspec
 from claude_force.base.clock import SystemClock
+from claude_force.base.endpoints import DEFAULT_ENDPOINT
 from claude_force.engine.sending import BatchWatch
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.request import Task
@@ -338,6 +340,24 @@ def test_a_lost_connection_is_doubt(served: Any) -> None:
     assert simulator.stats.calls["/v1/messages/batches"] > 4  # sent twice, and looked for
     assert len(posted(simulator)) == 2
     assert "not known whether the server has taken the batch" in outside.warnings[0]
+
+
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_clock_that_was_set_back(served: Any, *, is_taken: bool) -> None:
+    """A sender with a wrong clock dies, and the clock is set right: its batch is found, or soon sent again."""
+    simulator, outside = served()
+    outside.clock.ahead = timedelta(hours=1)
+    batching = outside.batching
+    (turn,) = batching.prepare([Task(agent_name="reviewer", text="one")])
+    where: Any = {"server": batching.parts.server, "endpoint": "", "split": lambda entries: [entries]}
+    ((id_, release),) = batching.store.join([entry_of(turn)], at=outside.clock.now(), **where).added.items()
+    if is_taken:
+        batching.servers(DEFAULT_ENDPOINT).create(as_asked(batching.store.entries(id_), DEFAULT_ENDPOINT))
+    release()
+    outside.clock.ahead = timedelta()
+    assert outside.execute("one") == ["ok"]
+    assert len(posted(simulator)) == 1
+    assert outside.clock.ahead < timedelta(minutes=10)
 
 
 def test_overload_is_no_doubt(served: Any) -> None:

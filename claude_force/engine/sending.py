@@ -66,6 +66,8 @@ MOST_FAILURES, LAST_SEND_S = 12, 600.0
 GRACE = timedelta(minutes=2)
 # By so much the server's clock may be off ours.
 SKEW = timedelta(minutes=5)
+# Where our clock was set back since it was sent, nobody knows how old it is; but no batch runs for longer.
+LONGEST = timedelta(days=1)
 # Who shares the beginning of a prompt in a batch reads it from the prompt cache now and then, not always: writing it
 # for an hour costs as much again as the prompt, so it pays where more than half of them do.
 LEAST_SHARING = 10
@@ -306,8 +308,10 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
         record = next((record for record in records if record.id == id_), None)
         if record is None or record.batch_id is not None:
             return
-        server = self.server(record)
-        listed = await self.heard(outside, lambda: server.list_since(record.sent_at - SKEW), id_, watch)
+        server, looked_at = self.server(record), self.parts.clock.now()
+        is_set_back = record.sent_at > looked_at
+        since = (looked_at - LONGEST if is_set_back else record.sent_at) - SKEW
+        listed = await self.heard(outside, lambda: server.list_since(since), id_, watch)
         known = {each.batch_id for each in records}
         may_be_it = [status for status in listed if status.id not in known and status.entries == record.entries]
         for status in may_be_it:
@@ -315,9 +319,10 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
                 await outside.finish(partial(self.store.sent, id_, status.id))
                 return
         now = self.parts.clock.now()
-        if now - record.sent_at > GRACE and all(status.ended_at is not None for status in may_be_it):
+        if (is_set_back or now - record.sent_at > GRACE) and all(status.ended_at is not None for status in may_be_it):
             await outside.finish(lambda: self.store.renew(id_, now))
-            await self._send_one(outside, id_, self.endpoint(record), watch)
+            if not is_set_back:  # else its age can be told from now on
+                await self._send_one(outside, id_, self.endpoint(record), watch)
 
     async def _is_ours(
         self, outside: "Outside", server: "BatchServer", status: BatchStatus, id_: str, watch: BatchWatch
