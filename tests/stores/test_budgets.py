@@ -225,6 +225,24 @@ def test_a_batch_is_held_as_a_whole(accounts: Accounts) -> None:
         ]
 
 
+def test_a_server_that_forgets_counts_nothing(valkey: str) -> None:
+    """It could throw away what was spent, so nothing is, under its limits, until that is mended."""
+    import redis
+
+    accounts = SharedAccounts(shared_documents(valkey, named="shared.url"))
+    with redis.Redis.from_url(valkey) as client:
+        try:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+            client.config_set("maxmemory", "100mb")
+            with pytest.raises(StoreError, match="forgets what it has no room for"):
+                accounts.hold(limits(3, "day"), ONE, lease_s=60)
+        finally:
+            client.config_set("maxmemory", "0")
+            client.config_set("maxmemory-policy", "noeviction")
+    assert not isinstance(accounts.hold(limits(3, "day"), ONE, lease_s=60), Shortage)
+    accounts.close()
+
+
 def test_to_look_makes_no_file(file: BudgetFile) -> None:
     """Who has no budget gets no file."""
     assert figures(file, "day") == [(Decimal(0), Decimal(0))]
