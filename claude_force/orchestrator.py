@@ -1,4 +1,4 @@
-"""The sync face: `AgentOrchestrator`, and `assemble`, which puts the house together for both faces.
+"""The sync face: `AgentOrchestrator`, and `Project`, which puts the house together for both faces.
 
 The logic of a turn is in `engine.turn`; here parts are built, called, and their results returned.
 """
@@ -78,37 +78,6 @@ T = TypeVar("T")
 EngineName = Literal["built-in", "durable"]
 """Who makes the turns of a run: this process, or workers that are given them through a database."""
 DEFAULT_ENGINE = "sqlite:///.claude/engine.db"
-
-
-def assemble(
-    settings: Settings,
-    *,
-    start: Path,
-    ledger: PerformanceTracker,
-    environment: "Mapping[str, str]" = os.environ,
-    shared: "SharedDocuments | None" = None,
-    server: str = "",
-) -> Parts:
-    """The parts of a turn for these settings, seen from the folder `start`. The environment is read here, once."""
-    config, clock = settings.config, SystemClock()
-    model = config.defaults.model or environment.get("ANTHROPIC_MODEL") or None
-    return Parts(
-        agents=briefed_agents(settings, start=start),
-        prices=Prices(config.prices()),
-        ledger=ledger,
-        clock=clock,
-        traffic=Traffic(
-            clock,
-            failure_threshold=config.breaker.failure_threshold,
-            timeout_s=config.breaker.timeout_seconds,
-            shared=shared,
-            server=server,
-        ),
-        config=msgspec.structs.replace(config, defaults=msgspec.structs.replace(config.defaults, model=model)),
-        server=server,
-        aliases=aliases_of(environment),
-        find_spans=find_spans,
-    )
 
 
 def aliases_of(environment: Mapping[str, str]) -> dict[str, str]:
@@ -408,31 +377,35 @@ class Project:
 
     @_MadeOnce
     def parts(self) -> Parts:
-        """The parts of a turn."""
-        parts = assemble(
-            self.settings,
-            start=self.start,
-            ledger=self.tracker,
-            environment=self._environment,
-            shared=self.shared,
-            server=self._server,
+        """The parts of a turn; the environment is read here, once."""
+        config, clock, environment = self.settings.config, SystemClock(), self._environment
+        defaults = config.defaults
+        defaults = msgspec.structs.replace(
+            defaults,
+            model=defaults.model or environment.get("ANTHROPIC_MODEL") or None,
+            timeout_seconds=defaults.timeout_seconds if self._timeout_seconds is None else self._timeout_seconds,
+            max_retries=defaults.max_retries if self._max_retries is None else self._max_retries,
         )
-        defaults = parts.config.defaults
-        if self._timeout_seconds is not None:
-            defaults = msgspec.structs.replace(defaults, timeout_seconds=self._timeout_seconds)
-        if self._max_retries is not None:
-            defaults = msgspec.structs.replace(defaults, max_retries=self._max_retries)
-        config = msgspec.structs.replace(parts.config, defaults=defaults, endpoints=self.endpoints)
-        cache = KeptReplies(self.cache, takes_simulated=self._takes_simulated) if self.cache.enabled else None
-        budget = self.budgets if self._has_budget else None
-        choose = self.chooser.choose if self.auto_model else None
-        return msgspec.structs.replace(
-            parts,
-            config=config,
-            cache=cache,
-            budget=budget,
-            choose=choose,
+        return Parts(
+            agents=briefed_agents(self.settings, start=self.start),
+            prices=Prices(config.prices()),
+            ledger=self.tracker,
+            clock=clock,
+            traffic=Traffic(
+                clock,
+                failure_threshold=config.breaker.failure_threshold,
+                timeout_s=config.breaker.timeout_seconds,
+                shared=self.shared,
+                server=self._server,
+            ),
+            config=msgspec.structs.replace(config, defaults=defaults, endpoints=self.endpoints),
+            cache=KeptReplies(self.cache, takes_simulated=self._takes_simulated) if self.cache.enabled else None,
+            budget=self.budgets if self._has_budget else None,
             memory=lambda: self.recollection,
+            choose=self.chooser.choose if self.auto_model else None,
+            server=self._server,
+            aliases=aliases_of(environment),
+            find_spans=find_spans,
         )
 
     @property

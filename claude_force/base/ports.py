@@ -1,6 +1,6 @@
 """The few things that the engine asks of the rest of the house, as small protocols.
 
-The engine imports these and nothing behind them; `orchestrator.assemble` plugs the real ones in.
+The engine imports these and nothing behind them; `orchestrator.Project` plugs the real ones in.
 """
 
 from collections.abc import Callable

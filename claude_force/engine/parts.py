@@ -26,7 +26,7 @@ Seen = TypeVar("Seen")
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a turn works with; `orchestrator.assemble` makes one and both faces share it."""
+    """What a turn works with; `orchestrator.Project` makes one and both faces share it."""
 
     agents: "AgentFinder"
     prices: "Pricer"
