@@ -90,12 +90,11 @@ class AgentMemory:
         *,
         secret: Secret | None = None,
         max_cached_queries: int = 256,
-        environment: Mapping[str, str] = os.environ,
     ) -> None:
         if max_cached_queries < 0:
             raise InputError(f"max_cached_queries is {max_cached_queries!r}; give 0 for none, or more")
         self.path = Path(path)
-        self._secrets = given_secrets(secret, environment.get(VARIABLE))
+        self._secrets = given_secrets(secret, os.environ.get(VARIABLE))
         self._file = SessionFile(self.path)
         self._queries = _Queries(max_cached_queries)
 
@@ -170,9 +169,9 @@ class AgentMemory:
             )
         return session
 
-    def sessions(self, *, agent_name: str | None = None, success: bool | None = None) -> Iterator[Session]:
+    def sessions(self, *, agent_name: str | None = None) -> Iterator[Session]:
         """All that we have signed, oldest first."""
-        for row in self._each(Filter(agent_name, success)):
+        for row in self._each(Filter(agent_name)):
             if session := self._believed(row):
                 yield session
 

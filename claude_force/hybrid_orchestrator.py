@@ -203,7 +203,3 @@ class HybridOrchestrator(AgentOrchestrator):
     def _find(self, agent: str) -> "AgentDefinition":
         agents = self._project.parts.agents
         return agents.recall(agent) or agents.find(agent)
-
-    @property
-    def _is_offline(self) -> bool:
-        return self._project.parts.server == "simulator"

@@ -80,7 +80,6 @@ def check_health(
     breakers: "Sequence[Snapshot]" = (),
     credentials: bool = False,
     live: bool = False,
-    clock: Clock | None = None,
 ) -> Health:
     """How things are in the project of the folder `start`, by default that of the config. Never raises for what is ill.
 
@@ -88,7 +87,7 @@ def check_health(
     the SDK; without any, nothing can run. `live` asks the API for its list of models:
     no tokens, no cost, at most ten seconds.
     """
-    clock = clock or SystemClock()
+    clock = SystemClock()
     start = start or project_of(config_path)
     configured = check_config(config_path, start=start)
     checks = [configured.check, _agents(configured.settings, start), check_folder("metrics", metrics_folder(start))]

@@ -46,11 +46,6 @@ class LiveTransport:
         self._ending: weakref.finalize[..., LiveTransport] | None = None
         _ALIVE.add(self)
 
-    @property
-    def client(self) -> "anthropic.Anthropic":
-        """The SDK's client where there is one way, made at the first use."""
-        return self.client_of(DEFAULT_ENDPOINT)
-
     def client_of(self, endpoint: "Endpoint") -> "anthropic.Anthropic":
         """The SDK's client of this way, made at the first use. Raises `CredentialsError`, `ConnectionFailedError`."""
         if endpoint.name not in self._clients:
@@ -151,11 +146,6 @@ class AsyncLiveTransport:
         self._base_url = base_url
         self._clients: dict[str, anthropic.AsyncAnthropic] = {}
         """By the name of their endpoint."""
-
-    @property
-    def client(self) -> "anthropic.AsyncAnthropic":
-        """The SDK's client where there is one way, made at the first use, for the loop that runs then."""
-        return self.client_of(DEFAULT_ENDPOINT)
 
     def client_of(self, endpoint: "Endpoint") -> "anthropic.AsyncAnthropic":
         """The SDK's client of this way, made at the first use, for the loop that runs then."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from claude_force.base.endpoints import DEFAULT_ENDPOINT
 from claude_force.base.errors import (
     AccountLimitError,
     ApiError,
@@ -507,7 +508,7 @@ async def test_plain_loopback_reads_no_certificates() -> None:
     """They take longer to read than many such calls; who speaks TLS, or to another machine, trusts whom it should."""
     url = "http://127.0.0.1:9"
     blocking, awaited = LiveTransport(api_key="k", base_url=url), AsyncLiveTransport(api_key="k", base_url=url)
-    pools: list[Any] = [blocking.client._client._transport, awaited.client._client._transport]
+    pools: list[Any] = [each.client_of(DEFAULT_ENDPOINT)._client._transport for each in (blocking, awaited)]
     assert pools[0]._pool._ssl_context.cert_store_stats()["x509"] == 0
     assert pools[1].ssl_context.cert_store_stats()["x509"] == 0
     assert [_certificates(url) for url in ("https://localhost", "http://gateway.example", None)] == [True] * 3
@@ -662,7 +663,9 @@ def test_two_threads_share_one_client() -> None:
     with Simulator() as simulator:
         transport = LiveTransport(api_key="k", base_url=simulator.base_url)
         clients: list[object] = []
-        threads = [threading.Thread(target=lambda: clients.append(transport.client)) for _ in range(8)]
+        threads = [
+            threading.Thread(target=lambda: clients.append(transport.client_of(DEFAULT_ENDPOINT))) for _ in range(8)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

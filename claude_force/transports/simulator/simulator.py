@@ -157,9 +157,7 @@ class Simulator:
         self.stop()
 
 
-def serve(
-    port: int = 0, *, on_ready: "Callable[[str], None]", latency: Latency | float = 0.0, seed: int = 0
-) -> signal.Signals:
+def serve(port: int = 0, *, on_ready: "Callable[[str], None]", seed: int = 0) -> signal.Signals:
     """Run a simulator until SIGINT or SIGTERM, and return which it was. For the main thread of a program only.
 
     `on_ready` is called with the base URL once requests can come.
@@ -171,7 +169,7 @@ def serve(
 
     previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with Simulator(port=port, latency=latency, seed=seed, max_recorded=0) as simulator:
+        with Simulator(port=port, seed=seed, max_recorded=0) as simulator:
             on_ready(simulator.base_url)
             return signal.Signals(arrived.get())
     finally:
