@@ -12,7 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -147,6 +147,25 @@ def unobserved() -> Iterator[None]:
     reset()
     yield
     reset()
+
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+class MovedClock:
+    """A clock whose seconds a test moves."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def roll(self) -> float:
+        return 0.5
 
 
 def bill(simulator: "Simulator") -> Decimal:

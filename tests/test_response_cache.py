@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -31,38 +31,31 @@ from claude_force.response_cache import FILE_NAME, MB, CacheEntry, ResponseCache
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES
 from claude_force.stores.seal import Sealer
 
+from .conftest import NOON, MovedClock
+
 # More, where somebody has the time: the tests themselves see no variable that begins like these.
 CRASH_ROUNDS = int(os.environ.get("CLAUDE_FORCE_CRASH_ROUNDS", "3"))
 EXAMPLES = int(os.environ.get("CLAUDE_FORCE_CACHE_EXAMPLES", "20"))  # of 40 steps each
 
 SECRET = "a secret for tests: long enough"
-NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 KEY = key_of("linter", "Check it.", "haiku", "")
 
 
-class Clock:
-    """A clock that tests set; both of its times go together unless it jumps."""
+class Clock(MovedClock):
+    """Both of its times go together unless it jumps."""
 
-    def __init__(self) -> None:
-        self.wall, self.seconds = NOON, 0.0
+    ahead = timedelta()
 
     def now(self) -> datetime:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def roll(self) -> float:
-        return 0.5
+        return super().now() + self.ahead
 
     def pass_time(self, seconds: float) -> None:
         """Time goes by."""
-        self.wall += timedelta(seconds=seconds)
         self.seconds += seconds
 
     def jump(self, seconds: float) -> None:
         """Somebody sets the wall clock."""
-        self.wall += timedelta(seconds=seconds)
+        self.ahead += timedelta(seconds=seconds)
 
 
 def make(folder: Path, **options: Any) -> ResponseCache:

@@ -42,7 +42,7 @@ from claude_force.stores.documents import SharedDocuments, shared_documents
 from claude_force.stores.shared_budgets import Account, SharedAccounts
 from claude_force.testing import Answer, ApiFault, ApiLimits, Simulator
 
-from .conftest import bill
+from .conftest import MovedClock, bill
 
 ONE = Decimal(1)
 # Of haiku, 1,000 tokens of output cost $0.0005; a prompt here is at most 300 bytes.
@@ -50,34 +50,18 @@ TOKENS = 1000
 WORST = Decimal("0.00055")
 
 
-class Time:
-    """A clock that stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.now_s, UTC)
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-    def roll(self) -> float:
-        return 0.5
-
-
 class Memory:
     """A server whose documents lie here, by a clock of its own, and whose word of a change may get lost."""
 
     AHEAD_S = 4096.0
 
-    def __init__(self, clock: Time) -> None:
+    def __init__(self, clock: MovedClock) -> None:
         self.clock = clock
         self.bodies: dict[str, str] = {}
         self.loses_answers = False
 
     def read(self, names: Sequence[str]) -> tuple[list[str], float]:
-        return [self.bodies.get(name, "") for name in names], self.clock.now_s + self.AHEAD_S
+        return [self.bodies.get(name, "") for name in names], self.clock.seconds + self.AHEAD_S
 
     def swap(self, names: Sequence[str], old: Sequence[str], new: Sequence[str]) -> bool:
         assert self.read(names)[0] == list(old)
@@ -111,7 +95,7 @@ class AsAlone(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.time = Time()
+        self.time = MovedClock(1000)
         documents = SharedDocuments(Memory(self.time), "memory")
         self.limits = Limits(self.time), SharedLimits(documents, "limits", clock=self.time)
         self.breakers = (
@@ -145,7 +129,7 @@ class AsAlone(RuleBasedStateMachine):
     @rule(number=st.integers(0, 3), remaining=st.integers(0, 3), how=st.sampled_from(["told", "busy", "lost", "done"]))
     def end(self, number: int, remaining: int, how: str) -> None:
         tickets = self.under_way.pop(number % len(self.under_way))
-        known = RateLimits(seen_at_s=self.time.now_s - remaining, requests=Allowance(60, remaining))
+        known = RateLimits(seen_at_s=self.time.seconds - remaining, requests=Allowance(60, remaining))
         busy = RateLimitError("slow down", retry_after_s=2.0)
         outcomes: dict[str, Reply | RateLimitError | None] = {
             "told": reply(known),
@@ -171,7 +155,7 @@ class AsAlone(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, 5))
     def tick(self, seconds: float) -> None:
-        self.time.now_s += seconds
+        self.time.seconds += seconds
 
     @invariant()
     def they_are_alike(self) -> None:
@@ -195,7 +179,7 @@ def entry(enter: Callable[[], Permit]) -> Permit | None:
 
 def test_limits_that_somebody_planted(caplog: pytest.LogCaptureFixture) -> None:
     """What no process of ours can have written costs the shared limits, with a warning, and no call."""
-    clock = Time()
+    clock = MovedClock(1000)
     server = Memory(clock)
     server.bodies["limits"] = '{"format":"limits 1","mean_chars":0}'
     limits = SharedLimits(SharedDocuments(server, "memory"), "limits", clock=clock)
@@ -205,19 +189,19 @@ def test_limits_that_somebody_planted(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_failure_in_another_circuit_says_nothing() -> None:
     """Where the server has forgotten, periods are counted anew, and a late failure may be of an open one's number."""
-    clock = Time()
+    clock = MovedClock(1000)
     server = Memory(clock)
     breaker = SharedBreaker(SharedDocuments(server, "memory"), "breaker", 1, 7, name="m", clock=clock)
     breaker.enter().failed()
-    clock.now_s += 7
+    clock.seconds += 7
     breaker.enter().failed()
-    clock.now_s += 7
+    clock.seconds += 7
     probe = breaker.enter()
     probe.succeeded()
     late = breaker.enter()
     server.bodies.clear()
     for _ in range(3):
-        clock.now_s += 7
+        clock.seconds += 7
         breaker.enter().failed()
     before = breaker.snapshot()
     late.failed()
@@ -232,7 +216,7 @@ class Accounting(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.time = Time()
+        self.time = MovedClock(1000)
         self.memory = Memory(self.time)
         self.processes = [SharedAccounts(SharedDocuments(self.memory, "memory")) for _ in range(2)]
         self.spent = Decimal(0)
@@ -240,7 +224,7 @@ class Accounting(RuleBasedStateMachine):
         self.batches: dict[str, list[Decimal]] = {}
 
     def figures(self) -> tuple[Decimal, Decimal]:
-        lost = sum((usd for usd, until_s in self.holds.values() if until_s <= self.time.now_s), Decimal(0))
+        lost = sum((usd for usd, until_s in self.holds.values() if until_s <= self.time.seconds), Decimal(0))
         held = (*(usd for usd, _ in self.holds.values()), *itertools.chain(*self.batches.values()))
         return self.spent + lost, sum(held, Decimal(0)) - lost
 
@@ -250,7 +234,7 @@ class Accounting(RuleBasedStateMachine):
         held = self.processes[number].hold([Ceiling("x", 3 * ONE, "x")], usd, lease_s=lease_s)
         assert isinstance(held, Shortage) is (sum(self.figures()) + usd > 3)
         if not isinstance(held, Shortage):
-            self.holds[held] = usd, self.time.now_s + lease_s
+            self.holds[held] = usd, self.time.seconds + lease_s
 
     @precondition(lambda self: self.holds)
     @rule(number=st.integers(0, 3), share=st.decimals(0, 1, places=3), loses=st.booleans())
@@ -280,7 +264,7 @@ class Accounting(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(0, 5))
     def tick(self, seconds: int) -> None:
-        self.time.now_s += seconds
+        self.time.seconds += seconds
 
     @invariant()
     def all_is_there(self) -> None:
@@ -305,7 +289,7 @@ class Contended(Memory):
 @pytest.mark.parametrize("is_forgotten", [False, True], ids=["kept", "forgotten"])
 def test_a_cost_is_counted_once_whoever_is_faster(*, is_forgotten: bool) -> None:
     """Also where the server has lost what was set aside: many settle at once after a restart, and none may be lost."""
-    server = Contended(Time())
+    server = Contended(MovedClock(1000))
     accounts = SharedAccounts(SharedDocuments(server, "memory"))
     held = accounts.hold([Ceiling("a", ONE, "a")], ONE / 2, lease_s=60)
     assert not isinstance(held, Shortage)
@@ -319,13 +303,13 @@ def test_a_cost_is_counted_once_whoever_is_faster(*, is_forgotten: bool) -> None
 
 def test_a_document_does_not_grow_for_ever() -> None:
     """What nobody will ever settle becomes one sum; and what the server forgot still counts when it is settled."""
-    clock = Time()
+    clock = MovedClock(1000)
     memory = Memory(clock)
     accounts = SharedAccounts(SharedDocuments(memory, "memory"))
     ceilings = [Ceiling("x", 100 * ONE, "x")]
     for _ in range(50):
         held = accounts.hold(ceilings, ONE, lease_s=1)
-        clock.now_s += 3700
+        clock.seconds += 3700
     assert len(memory.bodies["budget x"]) < 300
     assert accounts.standing(ceilings)[0].spent_usd == 50 * ONE
     assert not isinstance(held, Shortage)

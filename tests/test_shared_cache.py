@@ -6,7 +6,6 @@ import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,28 +19,12 @@ from claude_force.response_cache import key_of
 from claude_force.stores.redis import AWAY_S, PREFIX
 from claude_force.testing import SeenRequest, Simulator
 
+from .conftest import MovedClock
+
 Face = Callable[..., Any]
 SECRET = "a secret for tests: long enough"
 KEY = key_of("linter", "Check it.", "haiku", "")
 NAME = f"{PREFIX}entry:{KEY}"
-
-
-class Clock:
-    """A clock that tests set."""
-
-    seconds = 0.0
-
-    def now(self) -> datetime:
-        """Wall time."""
-        return datetime(2026, 11, 21, 12, 0, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    def monotonic(self) -> float:
-        """The other one."""
-        return self.seconds
-
-    def roll(self) -> float:
-        """No dice."""
-        return 0.5
 
 
 @pytest.fixture
@@ -57,7 +40,7 @@ def make(valkey: str) -> Iterator[Callable[..., ResponseCache]]:
     made = []
 
     def make(**options: Any) -> ResponseCache:
-        defaults: dict[str, Any] = {"url": valkey, "secret": SECRET, "memory_mb": 1e-6, "clock": Clock()}
+        defaults: dict[str, Any] = {"url": valkey, "secret": SECRET, "memory_mb": 1e-6, "clock": MovedClock()}
         made.append(ResponseCache(**(defaults | options)))
         return made[-1]
 
@@ -156,7 +139,7 @@ def test_another_machine_is_noticed(make: Callable[..., ResponseCache]) -> None:
 
     Who must not wait is given nothing when it is time to look.
     """
-    clock = Clock()
+    clock = MovedClock()
     mine, other = make(memory_mb=16, clock=clock), make(clock=clock)
 
     def remembered() -> bool:
@@ -188,7 +171,7 @@ def test_another_machine_is_noticed_whatever_becomes_of_figures(
     make: Callable[..., ResponseCache], client: redis.Redis
 ) -> None:
     """Where somebody has put something else in their place, they are not written down, and that is all."""
-    clock = Clock()
+    clock = MovedClock()
     mine, other = make(memory_mb=16, clock=clock), make(clock=clock)
     put(mine)
     assert got(mine) == "Fine."
@@ -222,7 +205,7 @@ def copy(client: redis.Redis, cache: ResponseCache) -> None:
 
 def sign_otherwise(_: redis.Redis, cache: ResponseCache) -> None:
     """By who has another secret."""
-    with ResponseCache(url=cache._server._url, secret="another secret, as long", clock=Clock()) as other:  # type: ignore[union-attr] # it has one
+    with ResponseCache(url=cache._server._url, secret="another secret, as long", clock=MovedClock()) as other:  # type: ignore[union-attr] # it has one
         put(other, response="Wrong.")
 
 
@@ -259,7 +242,7 @@ def test_an_outage_costs_the_cache_and_ends_by_itself(
     make: Callable[..., ResponseCache], valkey_server: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning for each; what is in memory is served meanwhile, figures are kept for later, and hits come back."""
-    clock = Clock()
+    clock = MovedClock()
     cache = make(memory_mb=16, clock=clock)
     put(cache, "before")
     for outage in (1, 2):

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from claude_force import CircuitBreaker, CircuitOpenError
-from claude_force.base.clock import SystemClock
 from claude_force.base.errors import (
     AccountLimitError,
     AgentNotFoundError,
@@ -39,25 +38,15 @@ from claude_force.base.errors import (
 )
 from claude_force.engine.breaker import PROBE_WAIT_S, TRANSITIONS, Event, Permit, Snapshot, State, is_outage
 from claude_force.engine.faces import run_now
+from tests.conftest import MovedClock
 
 TIMEOUT_S = 60
-
-
-class MovedClock(SystemClock):
-    """A clock whose seconds a test moves."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def monotonic(self) -> float:
-        """What the test says."""
-        return self.seconds
 
 
 @pytest.fixture
 def clock() -> MovedClock:
     """A clock that stands still."""
-    return MovedClock()
+    return MovedClock(1000)
 
 
 @pytest.fixture
@@ -317,7 +306,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = MovedClock()
+        self.clock = MovedClock(1000)
         self.breaker = CircuitBreaker(3, 10, clock=self.clock)
         self.state, self.period, self.failures = State.CLOSED, 0, 0
         self.opened_s = 0.0
@@ -424,7 +413,7 @@ def in_threads(function: Callable[[], None], number: int = 16) -> None:
 
 def test_many_threads_one_probe() -> None:
     """However many threads ask at the same moment, one gets the permit."""
-    clock = SlowClock()
+    clock = SlowClock(1000)
     breaker = CircuitBreaker(1, TIMEOUT_S, clock=clock)
     breaker.enter().failed()
     clock.seconds += TIMEOUT_S
@@ -440,7 +429,7 @@ def test_many_threads_one_probe() -> None:
 
 def test_many_threads_one_transition() -> None:
     """Of many calls that fail at the same moment the first opens it; the others belong to the time before."""
-    breaker = CircuitBreaker(1, TIMEOUT_S, clock=SlowClock())
+    breaker = CircuitBreaker(1, TIMEOUT_S, clock=SlowClock(1000))
     permits = [breaker.enter() for _ in range(16)]
     in_threads(lambda: permits.pop().failed())
     assert breaker.snapshot().failures == 1

@@ -1,9 +1,7 @@
 """Which of several ways a request goes: by laws that need no server, and a clock that the test moves."""
 
 from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -25,20 +23,19 @@ from claude_force.base.errors import (
     TimedOutError,
 )
 from claude_force.base.pricing import Prices
-from claude_force.base.records import AgentDefinition, AgentResult, Execution, Reply, Request
+from claude_force.base.records import AgentResult, Reply, Request
 from claude_force.base.usage import Usage
 from claude_force.engine.endpoints import in_order
 from claude_force.engine.faces import run_now
-from claude_force.engine.outside import Signal
 from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
+from tests.engine.conftest import StillWorld
 
 if TYPE_CHECKING:
     from claude_force.base.records import Retry
 
-T = TypeVar("T")
 LONG = "A rule that all keep to. " * 400
 REPLY = Reply(model="claude-haiku-5-5", text="yes", stop_reason="end_turn", usage=Usage(input_tokens=1))
 A, B, C = (Endpoint(name=name) for name in "abc")
@@ -89,21 +86,19 @@ def test_one_that_comes_or_goes_moves_only_what_is_its() -> None:
 # ---------------------------------------------------------------- one turn and another, with a clock of ours
 
 
-class World:
-    """Clock, agents, ledger and outside in one; each endpoint and model does as it was told last."""
+class World(StillWorld):
+    """Each endpoint and model does as it was told last."""
 
-    is_blocking = True
+    prompt = LONG
 
     def __init__(self, *endpoints: Endpoint, max_retries: int = 3, failure_threshold: int = 100) -> None:
+        super().__init__()
         self.says: dict[str, Reply | ClaudeForceError] = {}
         """By endpoint, or by endpoint and model; else there is an answer."""
         self.takes_s = 0.0
-        self.time_s = 0.0
         self.sent: list[str] = []
         self.timeouts: list[float] = []
-        self.pauses: list[float] = []
         self.retries: list[Retry] = []
-        self.entries: list[Execution] = []
         breaker = Breaker(failure_threshold=failure_threshold)
         defaults = Defaults(max_retries=max_retries)
         self.parts = Parts(
@@ -115,56 +110,23 @@ class World:
             traffic=Traffic(self, failure_threshold=failure_threshold),
         )
 
-    def now(self) -> datetime:
-        return datetime(2026, 11, 20, tzinfo=UTC) + timedelta(seconds=self.time_s)
-
-    def monotonic(self) -> float:
-        return self.time_s
-
-    def roll(self) -> float:
-        return 0.5
-
-    def find(self, name: str) -> AgentDefinition:
-        return AgentDefinition(name=name, description="d", prompt=LONG)
-
-    def recall(self, name: str) -> None:
-        """Nothing is known without a look."""
-
-    def record(self, execution: Execution) -> None:
-        self.entries.append(execution)
-
     async def send(
         self, request: Request, *, timeout_s: float, on_text: object, caching: object, endpoint: Endpoint
     ) -> Reply:
         place = f"{endpoint.name} {request.model.split('-')[1]}"
         self.sent.append(place)
         self.timeouts.append(timeout_s)
-        self.time_s += self.takes_s
+        self.seconds += self.takes_s
         outcome = self.says.get(place) or self.says.get(endpoint.name) or REPLY
         if isinstance(outcome, ClaudeForceError):
             raise type(outcome)(*outcome.args, **outcome.__dict__)
         return outcome
 
-    async def pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.time_s += seconds
-
-    async def wait(self, signal: Signal, *, timeout_s: float) -> None:
-        await self.pause(timeout_s)
-
-    async def call(self, function: Callable[[], T]) -> T:
-        return function()
-
-    finish = finish_apart = apart = call
-
-    def later(self, function: Callable[[], object]) -> None:
-        function()
-
     def run(self, *, timeout_s: float = 100, fallback_models: tuple[str, ...] = ()) -> AgentResult:
         """One turn in this world; `sent` and `pauses` are its own."""
         self.sent, self.pauses, self.retries = [], [], []
         task = Task(
-            agent_name="a", text=f"{self.time_s}", model="haiku", timeout_s=timeout_s, fallback_models=fallback_models
+            agent_name="a", text=f"{self.seconds}", model="haiku", timeout_s=timeout_s, fallback_models=fallback_models
         )
         return run_now(run_turn(self, self.parts, task, Watch(on_retry=self.retries.append)))
 
@@ -263,7 +225,7 @@ def test_back_to_the_first_when_its_breaker_closes() -> None:
     del world.says[one]
     result = world.run()
     assert (result.endpoint, result.attempts, world.sent) == (two, 1, [f"{two} haiku"])
-    world.time_s += 61
+    world.seconds += 61
     assert [world.run().endpoint for _ in range(3)] == [one] * 3
 
 
@@ -275,16 +237,16 @@ def test_one_that_is_held_back_by_its_limits_is_passed_over() -> None:
     world.run()
     del world.says[one]
     assert world.run().endpoint == two
-    world.time_s += 61
+    world.seconds += 61
     assert world.run().endpoint == one
     # Where both are held back, it is the one that may go first that is waited for.
     world.says = {one: RateLimitError("429", retry_after_s=50), two: RateLimitError("429", retry_after_s=20)}
     with pytest.raises(RateLimitError):
         world.run(timeout_s=10)
     world.says = {}
-    started_s = world.time_s
+    started_s = world.seconds
     assert world.run().endpoint == two
-    assert world.time_s - started_s == pytest.approx(20)
+    assert world.seconds - started_s == pytest.approx(20)
 
 
 def test_there_is_one_deadline() -> None:

@@ -1,10 +1,8 @@
 """A turn's own time: with a clock that the test moves, and a world that answers as it is told."""
 
-from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
-from typing import TypeVar
 
 import pytest
 from hypothesis import given
@@ -23,80 +21,37 @@ from claude_force.base.errors import (
     TimedOutError,
 )
 from claude_force.base.pricing import Prices
-from claude_force.base.records import AgentDefinition, AgentResult, Execution, Reply, Request
+from claude_force.base.records import AgentResult, Reply, Request
 from claude_force.base.usage import Usage
 from claude_force.engine.faces import run_now
-from claude_force.engine.outside import Signal
 from claude_force.engine.parts import Parts, Watch
 from claude_force.engine.request import Task
 from claude_force.engine.traffic import Traffic
 from claude_force.engine.turn import run_turn
+from tests.engine.conftest import StillWorld
 
-T = TypeVar("T")
 REPLY = Reply(model="claude-haiku-5-5", text="yes", stop_reason="end_turn", usage=Usage(input_tokens=1_000_000))
 
 
-class World:
-    """Clock, agents, ledger and outside in one: it notes what is asked of it, and nothing takes real time."""
-
-    is_blocking = True
+class World(StillWorld):
+    """It answers as it is told, one answer after the other."""
 
     def __init__(self, *script: tuple[float, Reply | ClaudeForceError]) -> None:
+        super().__init__()
         self.script = list(script)
-        self.time_s = 0.0
         self.sent_with: list[float] = []
         self.sent_at_s: list[float] = []
-        self.pauses: list[float] = []
-        self.paused_until_s: list[float] = []
-        self.entries: list[Execution] = []
-
-    def now(self) -> datetime:
-        return datetime(2026, 11, 20, tzinfo=UTC) + timedelta(seconds=self.time_s)
-
-    def monotonic(self) -> float:
-        return self.time_s
-
-    def roll(self) -> float:
-        return 0.5
-
-    def find(self, name: str) -> AgentDefinition:
-        return AgentDefinition(name=name, description="d", prompt="p")
-
-    def recall(self, name: str) -> None:
-        """Nothing is known without a look."""
-
-    def record(self, execution: Execution) -> None:
-        self.entries.append(execution)
 
     async def send(
         self, request: Request, *, timeout_s: float, on_text: object, caching: object, endpoint: Endpoint
     ) -> Reply:
         self.sent_with.append(timeout_s)
-        self.sent_at_s.append(self.time_s)
+        self.sent_at_s.append(self.seconds)
         seconds, outcome = self.script.pop(0)
-        self.time_s += seconds
+        self.seconds += seconds
         if isinstance(outcome, ClaudeForceError):
             raise outcome
         return outcome
-
-    async def apart(self, function: Callable[[], T]) -> T:
-        return function()
-
-    async def pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.time_s += seconds
-        self.paused_until_s.append(self.time_s)
-
-    async def wait(self, signal: Signal, *, timeout_s: float) -> None:
-        await self.pause(timeout_s)
-
-    async def call(self, function: Callable[[], T]) -> T:
-        return function()
-
-    finish = finish_apart = call
-
-    def later(self, function: Callable[[], object]) -> None:
-        function()
 
     def run(self, *, timeout_s: float = 100, max_retries: int = 5) -> AgentResult:
         """One turn in this world."""
@@ -177,7 +132,7 @@ def test_the_ledger_has_every_fact() -> None:
     """Its line is the turn's: times from the clock, the model and ids of the answer."""
     reply = Reply(model="m-2026", text="yes", stop_reason="end_turn", usage=Usage(input_tokens=1), request_id="req_1")
     world = World((2, reply))
-    world.time_s = 1000
+    world.seconds = 1000
     world.run()
     (entry,) = world.entries
     assert (entry.duration_ms, entry.model, entry.request_id, entry.stop_reason) == (

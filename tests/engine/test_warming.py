@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from claude_force.base.clock import SystemClock
 from claude_force.base.records import Request
 from claude_force.engine.warming import MOST_PREFIXES, Place, Warmth, prefixes
+from tests.conftest import MovedClock
 
 LONG = "word " * 4_000  # 5,000 tokens
 REQUEST = Request(model="claude-opus-5-5", system=("shared", LONG), prompt=("a file", "a task"), max_tokens=100)
@@ -63,15 +64,6 @@ def send(warmth: Warmth, request: Request) -> Place:
     return place
 
 
-class Time(SystemClock):
-    """A clock that stands still until it is moved."""
-
-    now_s = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
 def joined(warmth: Warmth, count: int) -> list[Place]:
     """So many that share all but the task."""
     places = [warmth.join(REQUEST, is_blocking=False) for _ in range(count)]
@@ -85,7 +77,7 @@ def may_go(warmth: Warmth, place: Place, *, is_late: bool = False) -> bool:
 
 def test_one_goes_first_and_calls_the_others() -> None:
     """It alone is marked to be kept; at its first event all others go, and read. Then nothing is left of them."""
-    warmth = Warmth(Time())
+    warmth = Warmth(MovedClock(1000))
     places, called = joined(warmth, 3), list[int]()
     assert [may_go(warmth, place) for place in places] == [True, False, False]
     for number, place in enumerate(places[1:], 1):
@@ -106,7 +98,7 @@ def test_one_goes_first_and_calls_the_others() -> None:
 
 def test_who_has_waited_in_vain_goes_in_the_firsts_stead() -> None:
     """Only one of them does: the others then wait for that one."""
-    warmth = Warmth(Time())
+    warmth = Warmth(MovedClock(1000))
     _, second, third = places = joined(warmth, 3)
     assert [may_go(warmth, place) for place in places] == [True, False, False]
     assert may_go(warmth, second, is_late=True)
@@ -121,10 +113,10 @@ def test_who_has_waited_in_vain_goes_in_the_firsts_stead() -> None:
 @pytest.mark.parametrize(("seconds", "is_kept"), [(299.9, True), (300, False)])
 def test_what_was_used_is_worth_keeping_for_five_minutes(seconds: float, is_kept: bool) -> None:  # noqa: FBT001 - a row
     """As long as the prompt cache itself would have had it."""
-    time = Time()
+    time = MovedClock(1000)
     warmth = Warmth(time)
     send(warmth, REQUEST)
-    time.now_s += seconds
+    time.seconds += seconds
     assert (send(warmth, REQUEST).caching is not None) is is_kept
 
 

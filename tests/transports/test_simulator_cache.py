@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_force.base.clock import SystemClock
 from claude_force.base.usage import Usage
 from claude_force.transports.simulator import Simulator
 from claude_force.transports.simulator.prompt import PromptCache, blocks, count_tokens, prompt_tokens
+from tests.conftest import MovedClock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,16 +30,6 @@ def text(value: str, ttl: str | None = None) -> dict[str, Any]:
 def request(*system: dict[str, Any], task: str = "Do it.", **more: Any) -> dict[str, Any]:
     """A request with these system blocks."""
     return {"system": list(system), "messages": [{"role": "user", "content": task}], **more}
-
-
-class MovedClock(SystemClock):
-    """A clock whose seconds a test moves."""
-
-    seconds = 0.0
-
-    def monotonic(self) -> float:
-        """What the test says."""
-        return self.seconds
 
 
 class Workspace:

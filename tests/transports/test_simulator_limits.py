@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import anthropic
@@ -13,31 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_force.base.clock import SystemClock
 from claude_force.base.errors import InputError
 from claude_force.base.usage import Usage
 from claude_force.testing import Answer, ApiFault, ApiLimits, CutStream, Disconnect, Simulator
 from claude_force.transports.simulator.limits import Allowance
 from claude_force.transports.simulator.script import RejectedError
+from tests.conftest import NOON, MovedClock
 
-START = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MODEL = "claude-sonnet-5-5"
 KINDS = ("requests", "input-tokens", "output-tokens", "tokens")
 SHARED = "shared " * 600  # 4,200 characters: 1,050 tokens, enough to be cached
-
-
-class MovedClock(SystemClock):
-    """A clock whose seconds a test moves."""
-
-    seconds = 0.0
-
-    def now(self) -> datetime:
-        """The start, and what the test says."""
-        return START + timedelta(seconds=self.seconds)
-
-    def monotonic(self) -> float:
-        """What the test says."""
-        return self.seconds
 
 
 class Reply(NamedTuple):
@@ -56,7 +41,7 @@ class Reply(NamedTuple):
     def resets_s(self) -> tuple[float, ...]:
         """When the headers say that each is full again, in seconds since the start."""
         resets = (self.headers[f"anthropic-ratelimit-{kind}-reset"] for kind in KINDS)
-        return tuple((datetime.fromisoformat(reset) - START).total_seconds() for reset in resets)
+        return tuple((datetime.fromisoformat(reset) - NOON).total_seconds() for reset in resets)
 
 
 def call(simulator: Simulator, body: Any, path: str = "/v1/messages") -> Reply:
