@@ -128,15 +128,7 @@ class Reader:
     def cache(self) -> CacheFigures:
         """What the response cache has done, in all processes."""
         found = self._project.cache.get_stats()
-        return CacheFigures(
-            enabled=found["enabled"],
-            hits=found["hits"],
-            misses=found["misses"],
-            evictions=found["evictions"],
-            entries=found["entries"],
-            size_bytes=round(found["size_mb"] * MB),
-            saved_usd=found["saved_usd"],
-        )
+        return msgspec.convert(found | {"size_bytes": round(found["size_mb"] * MB)}, CacheFigures)
 
     # ------------------------------------------------------------ runs
 
@@ -197,19 +189,10 @@ class Reader:
     def agents(self) -> Agents:
         """The agents that can be called, and the files that cannot be used."""
         library = agent_library(self._project.settings, start=self._project.start)
-        found = [
-            AgentFacts(
-                name=agent.name,
-                description=agent.description,
-                model=agent.model,
-                effort=agent.effort,
-                source=agent.source,
-                warnings=list(agent.warnings),
-            )
-            for agent in library.load_all()
-        ]
-        problems = [AgentProblem(path=one.path, line=one.line, reason=one.reason) for one in library.problems()]
-        return Agents(agents=found, problems=problems)
+        found = msgspec.convert(library.load_all(), list[AgentFacts], from_attributes=True)
+        return Agents(
+            agents=found, problems=msgspec.convert(library.problems(), list[AgentProblem], from_attributes=True)
+        )
 
     def workflows(self) -> Workflows:
         """The workflows that can be run, and what is wrong with the others."""
@@ -218,12 +201,9 @@ class Reader:
                 WorkflowFacts(
                     name=found.name,
                     description=found.description,
-                    inputs={
-                        name: InputFacts(
-                            type=spec.type, required=spec.required, default=spec.default, description=spec.description
-                        )
-                        for name, spec in (found.plan.workflow.inputs if found.plan else {}).items()
-                    },
+                    inputs=msgspec.convert(
+                        found.plan.workflow.inputs if found.plan else {}, dict[str, InputFacts], from_attributes=True
+                    ),
                     steps=[
                         StepOutline(id=step.id, agent=step.agent, depends_on=step.dependencies)
                         for step in (found.plan.steps if found.plan else {}).values()

@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from claude_force.apps.dashboard.shapes import RunFacts, StepFacts, StepState
+from claude_force.stores.runs import RunRecord
 from claude_force.workflows.history import duration_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from claude_force.apps.dashboard.shapes import Status
-    from claude_force.stores.runs import RunRecord, StepRecord
+    from claude_force.stores.runs import StepRecord
     from claude_force.workflows.definition import WorkflowStep
 
 
@@ -40,20 +41,8 @@ def run_facts(run: "RunRecord", *, is_here: bool) -> RunFacts:
 
 def unwritten_run(run_id: str, workflow: str, *, at: datetime) -> RunFacts:
     """One that has begun here, and that the journal does not have."""
-    return RunFacts(
-        id=run_id,
-        workflow=workflow,
-        status="running",
-        started_at=at,
-        ended_at=None,
-        duration_s=None,
-        cost_usd=None,
-        saved_usd=0.0,
-        resumed=0,
-        error=None,
-        simulated=False,
-        is_here=True,
-    )
+    run = RunRecord(id=run_id, workflow=workflow, status="running", started_at=at, cost_usd=None)
+    return run_facts(run, is_here=True)
 
 
 def step_facts(
