@@ -17,8 +17,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -107,32 +107,29 @@ class Database:
 
     def _transact(self, work: Callable[[sqlite3.Connection], Outcome], *, wait_s: float = WRITE_WAIT_S) -> Outcome:
         """What the work gives, done as a whole or not at all; raises `StoreError`."""
+        with self._own_writer(wait_s) as writer:
+            _execute(writer, "BEGIN IMMEDIATE", wait_s=wait_s)
+            try:
+                outcome = work(writer)
+                writer.execute("COMMIT")
+                return outcome
+            finally:
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+
+    def _change(self, statement: str, *values: object) -> int:
+        """One statement, which is a transaction of its own; how many rows it changed. Raises `StoreError`."""
+        with self._own_writer(WRITE_WAIT_S) as writer:
+            return _execute(writer, statement, values, wait_s=WRITE_WAIT_S).rowcount
+
+    @contextmanager
+    def _own_writer(self, wait_s: float) -> Iterator[sqlite3.Connection]:
+        """The connection that writes, for this thread alone. Raises `StoreError`, for what happens inside as well."""
         try:
             if not self._writing.acquire(timeout=wait_s):
                 raise StoreBusyError(f"{str(self.path)!r}: another thread is writing")
             try:
-                writer = self._writer or self._opened()[1]  # not before it is ours: another thread may close it
-                _execute(writer, "BEGIN IMMEDIATE", wait_s=wait_s)
-                try:
-                    outcome = work(writer)
-                    writer.execute("COMMIT")
-                    return outcome
-                finally:
-                    if writer.in_transaction:
-                        writer.execute("ROLLBACK")
-            finally:
-                self._writing.release()
-        except _FAULTS as error:
-            raise _explained(error, self.path) from error
-
-    def _change(self, statement: str, *values: object) -> int:
-        """One statement, which is a transaction of its own; how many rows it changed. Raises `StoreError`."""
-        try:
-            if not self._writing.acquire(timeout=WRITE_WAIT_S):
-                raise StoreBusyError(f"{str(self.path)!r}: another thread is writing")
-            try:
-                writer = self._writer or self._opened()[1]  # not before it is ours: another thread may close it
-                return _execute(writer, statement, values, wait_s=WRITE_WAIT_S).rowcount
+                yield self._writer or self._opened()[1]  # not before it is ours: another thread may close it
             finally:
                 self._writing.release()
         except _FAULTS as error:
