@@ -99,7 +99,7 @@ def print_json(value: object) -> None:
     import msgspec  # noqa: PLC0415 - not for --help
 
     plain = msgspec.to_builtins(value, enc_hook=str)
-    click.echo(_escaped(json.dumps(plain, indent=2, ensure_ascii=not _takes_unicode())))
+    click.echo(_escaped(json.dumps(plain, indent=2, ensure_ascii=not takes_unicode())))
 
 
 def print_json_line(line: bytes) -> None:
@@ -149,7 +149,7 @@ def is_terminal(stream: Any) -> bool:  # noqa: ANN401 - sys.stdout or sys.stderr
     return stream is not None and stream.isatty()
 
 
-def _takes_unicode() -> bool:
+def takes_unicode() -> bool:
     """Whether stdout has every character."""
     return "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
 
@@ -189,7 +189,7 @@ def bars(values: Sequence[float], *, headers: Sequence[str], rows: Sequence[Sequ
 
 def _bar(length: float) -> str:
     """Block characters, the last one an eighth part or more; plain ones where the terminal has no others."""
-    if not _takes_unicode():
+    if not takes_unicode():
         return "#" * max(round(length), 1)
     eighths = max(round(length * 8), 1)
     rest = eighths % 8

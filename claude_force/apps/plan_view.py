@@ -1,13 +1,12 @@
 """How a forecast is shown: a table of its steps, the sum, what is saved, what a limit would do, the longest way."""
 
-import sys
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
-from claude_force.apps.console import harmless, note, price, priced, print_json, print_table, say_choice
+from claude_force.apps.console import harmless, note, price, priced, print_json, print_table, say_choice, takes_unicode
 from claude_force.apps.inputs import piped_input, typed_inputs
 from claude_force.insight.estimate import estimated_tokens
 from claude_force.workflows.definition import refuse
@@ -120,8 +119,7 @@ def say_unsent(*, exact: bool) -> None:
 def show_graph(plan: "Plan") -> None:
     """The plan as text, in letters that the terminal has."""
     drawn = harmless(text(plan, {}))
-    takes_all = "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()
-    click.echo(drawn if takes_all else drawn.translate(_ASCII), nl=False)
+    click.echo(drawn if takes_unicode() else drawn.translate(_ASCII), nl=False)
 
 
 def _rows(steps: "list[StepForecast]") -> list[tuple[str, ...]]:
