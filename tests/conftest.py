@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib.util
+import json
 import logging
 import os
 import signal
@@ -10,7 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -24,9 +27,11 @@ from claude_force import AgentOrchestrator
 from claude_force.base.pricing import Prices
 
 if TYPE_CHECKING:
+    import redis
+
     from claude_force import AgentMatch, AgentResult, ClaudeForceError
     from claude_force.base.results import WorkflowResult
-    from claude_force.testing import Simulator
+    from claude_force.testing import SeenRequest, Simulator
 
 # Two tests share a core here: how long one example takes says nothing. CI tries more of them, as nobody waits for it.
 settings.register_profile(
@@ -149,6 +154,19 @@ def unobserved() -> Iterator[None]:
     reset()
 
 
+def in_threads(function: Callable[[], None], number: int = 16) -> None:
+    """Call it in as many threads at once; raise what they raise."""
+    start = threading.Barrier(number)
+
+    def together() -> None:
+        start.wait()
+        function()
+
+    with ThreadPoolExecutor(number) as pool:
+        for future in [pool.submit(together) for _ in range(number)]:
+            future.result()
+
+
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
@@ -168,6 +186,56 @@ class MovedClock:
         return 0.5
 
 
+def asking(face: Callable[..., Any], simulator: "Simulator", **options: Any) -> Any:
+    """An orchestrator of that face which asks this simulator."""
+    return face(api_key="k", base_url=simulator.base_url, **options)
+
+
+def calls(simulator: "Simulator") -> int:
+    """How many messages it was sent."""
+    return simulator.stats.calls.get("/v1/messages", 0)
+
+
+async def until(simulator: "Simulator", predicate: Any) -> None:
+    """Let the loop run until the simulator's counts are as wanted."""
+    await asyncio.to_thread(simulator.wait_until, predicate)
+
+
+def counted(request: "SeenRequest") -> str:
+    """Each answer is another one."""
+    return f"answer {request.number}"
+
+
+def echo(request: "SeenRequest") -> str:
+    """The task's last word."""
+    return request.prompt.split()[-1]
+
+
+def ledger(project: Path) -> list[dict[str, Any]]:
+    """The lines of the project's ledger; money is exact."""
+    path = project / ".claude/metrics/executions.jsonl"
+    return [json.loads(line, parse_float=Decimal) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def spent(project: Path) -> Decimal:
+    """The sum of the ledger."""
+    return sum((Decimal(line["estimated_cost"] or 0) for line in ledger(project)), Decimal(0))
+
+
+def asker(simulator: "Simulator") -> "subprocess.Popen[str]":
+    """A process that asks; to be found in the nursery."""
+    command = ["quick-python", "-c", _ASK, simulator.base_url]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+_ASK = """
+import sys
+from claude_force import AgentOrchestrator
+with AgentOrchestrator(api_key="k", base_url=sys.argv[1]) as subject:
+    print(subject.execute_agent("reviewer", "same"), flush=True)
+"""
+
+
 def bill(simulator: "Simulator") -> Decimal:
     """What the simulator has billed, batches at half the price."""
     prices, now, stats = Prices({}), datetime.now(UTC), simulator.stats
@@ -176,6 +244,20 @@ def bill(simulator: "Simulator") -> Decimal:
         for usage in (stats.usage, stats.batch_usage)
     )
     return live + batched / 2
+
+
+@pytest.fixture
+def skilled(project: Path) -> Path:
+    """The project, with a CLAUDE.md, and skills that the agent lists."""
+    (project / "CLAUDE.md").write_text("Be kind. " * 300)
+    for name, about in (("main", "What it always does."), ("sql", "Queries and indexes."), ("tests", "pytest.")):
+        skill = project / f".claude/skills/{name}/SKILL.md"
+        skill.parent.mkdir(parents=True)
+        skill.write_text(f"---\nname: {name}\ndescription: {about}\n---\n{name}: do it well.\n{'Really. ' * 400}\n")
+    (project / ".claude/skills/sql/locks.md").write_text("All about locks.")
+    agent = project / ".claude/agents/reviewer.md"
+    agent.write_text(agent.read_text().replace("model:", "skills: [main, sql, tests]\nmodel:"))
+    return project
 
 
 @pytest.fixture
@@ -274,6 +356,15 @@ def valkey(valkey_server: RealServer) -> str:
     return valkey_server.url
 
 
+@pytest.fixture
+def client(valkey: str) -> "Iterator[redis.Redis]":
+    """Whoever else can reach the Valkey."""
+    import redis
+
+    with redis.Redis.from_url(valkey) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
 def postgres_server(_folder_for_servers: Path) -> Iterator[RealServer]:
     """A Postgres of this worker's own, by TCP as in production, that does not wait for the disk."""
@@ -318,3 +409,10 @@ def postgres(postgres_server: RealServer) -> Iterator[str]:
     do(f"CREATE DATABASE {name}")
     yield postgres_server.url.removesuffix("postgres") + name
     do(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["valkey", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """An empty server of each kind that documents can be shared through."""
+    address: str = request.getfixturevalue(request.param)
+    return address

@@ -23,7 +23,9 @@ from claude_force import (
     NotRunError,
     OverloadedError,
 )
-from claude_force.testing import Answer, ApiFault, Hang, Rule, SeenRequest, Simulator, Stall
+from claude_force.testing import Answer, ApiFault, Hang, Rule, Simulator, Stall
+
+from .conftest import echo, until
 
 SOON = {"retry-after-ms": "1"}
 
@@ -46,11 +48,6 @@ async def no_leak() -> AsyncIterator[None]:
     assert unseen == []
 
 
-def echo(request: SeenRequest) -> str:
-    """The task's last word."""
-    return request.prompt.split()[-1]
-
-
 def orchestrator(simulator: Simulator, **options: Any) -> AsyncAgentOrchestrator:
     """One that asks this simulator."""
     return AsyncAgentOrchestrator(api_key="k", base_url=simulator.base_url, **options)
@@ -59,11 +56,6 @@ def orchestrator(simulator: Simulator, **options: Any) -> AsyncAgentOrchestrator
 def tasks(count: int) -> Iterator[tuple[str, str]]:
     """As many tasks, each with its own answer."""
     return (("reviewer", f"task {number}") for number in range(count))
-
-
-async def until(simulator: Simulator, predicate: Any) -> None:
-    """Let the loop run until the simulator's counts are as wanted."""
-    await asyncio.to_thread(simulator.wait_until, predicate)
 
 
 # ---------------------------------------------------------------- many at once

@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +27,9 @@ from claude_force.insight.costs import read_costs
 from claude_force.insight.counting import Selection
 from claude_force.testing import Answer, ApiFault, Hang, Refusal, Rule, SeenRequest, Simulator
 
-from .conftest import bill
+from .conftest import bill, ledger, spent
 
 Face = Callable[..., Any]
-
-
-def ledger(project: Path) -> list[dict[str, Any]]:
-    """Its lines; money is exact."""
-    lines = (project / ".claude/metrics/executions.jsonl").read_text().splitlines()
-    return [json.loads(line, parse_float=Decimal) for line in lines]
-
-
-def spent(project: Path) -> Decimal:
-    """The sum of the ledger."""
-    return sum((Decimal(line["estimated_cost"] or 0) for line in ledger(project)), Decimal(0))
 
 
 def sent(simulator: Simulator) -> Counter[str]:

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ import pytest
 from claude_force import AsyncAgentOrchestrator, ClaudeForceError, OverloadedError, TaskError
 from claude_force.testing import Answer, ApiFault, Refusal, Rule, SeenRequest, Simulator
 
+from .conftest import asker, asking, calls, counted, ledger
+
 Face = Callable[..., Any]
 
 
@@ -26,27 +27,6 @@ Face = Callable[..., Any]
 def _file(project: Path) -> None:
     """Something to ask about."""
     (project / "a.py").write_text("x = 1\n")
-
-
-def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
-    """An orchestrator of that face which asks this simulator."""
-    return face(api_key="k", base_url=simulator.base_url, **options)
-
-
-def calls(simulator: Simulator) -> int:
-    """How many requests there were."""
-    return simulator.stats.calls.get("/v1/messages", 0)
-
-
-def counted(request: SeenRequest) -> str:
-    """Each answer is another one."""
-    return f"answer {request.number}"
-
-
-def lines(project: Path) -> list[dict[str, Any]]:
-    """The ledger."""
-    text = (project / ".claude/metrics/executions.jsonl").read_text()
-    return [json.loads(line, parse_float=Decimal) for line in text.splitlines()]
 
 
 def test_the_same_again_costs_nothing(face: Face, project: Path) -> None:
@@ -61,7 +41,7 @@ def test_the_same_again_costs_nothing(face: Face, project: Path) -> None:
     assert second.usage.total_tokens == 0
     assert 0 <= second.cache_age_seconds < 60
     assert (second.model, second.request_id, second.simulated) == (first.model, first.request_id, True)
-    paid, free = lines(project)
+    paid, free = ledger(project)
     assert (free["cached"], free["estimated_cost"], free["total_tokens"]) == (True, 0, 0)
     assert free["saved_cost"] == paid["estimated_cost"]
 
@@ -248,19 +228,6 @@ def test_a_cache_that_cannot_be_used_costs_nothing(face: Face, project: Path) ->
 
 # ---------------------------------------------------------------- many processes
 
-ASK = """
-import sys
-from claude_force import AgentOrchestrator
-with AgentOrchestrator(api_key="k", base_url=sys.argv[1]) as subject:
-    print(subject.execute_agent("reviewer", "same"), flush=True)
-"""
-
-
-def asker(simulator: Simulator) -> "subprocess.Popen[str]":
-    """A process that asks."""
-    command = ["quick-python", "-c", ASK, simulator.base_url]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
 
 @pytest.mark.usefixtures("_from_nursery")
 def test_eight_processes_pay_once() -> None:
@@ -446,4 +413,4 @@ async def test_a_hit_is_in_the_ledger_when_the_loop_has_ended(project: Path) -> 
             results = await asyncio.gather(*(subject.execute_agent("reviewer", "x") for _ in range(20)))
             results += [await subject.execute_agent("reviewer", "x") for _ in range(20)]
     assert results == ["answer 1"] * 40
-    assert len(lines(project)) == 40
+    assert len(ledger(project)) == 40

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from claude_force import AgentResult, AsyncAgentOrchestrator
-from claude_force.testing import ApiFault, ApiLimits, CutStream, Rule, SeenRequest, Simulator, Stall
+from claude_force.testing import ApiFault, ApiLimits, CutStream, Rule, Simulator, Stall
+
+from .conftest import echo, ledger
 
 if TYPE_CHECKING:
     from claude_force import ClaudeForceError
@@ -32,16 +34,6 @@ def project(project: Path) -> Path:
     }
     (project / ".claude/claude.json").write_text(json.dumps(settings))
     return project
-
-
-def echo(request: SeenRequest) -> str:
-    """The task's last word."""
-    return request.prompt.split()[-1]
-
-
-def lines(project: Path) -> list[dict[str, object]]:
-    """The ledger."""
-    return [json.loads(line) for line in (project / ".claude/metrics/executions.jsonl").read_text().splitlines()]
 
 
 def attempts(entries: list[dict[str, object]]) -> int:
@@ -74,13 +66,13 @@ async def test_a_bad_day_loses_nothing(project: Path) -> None:
                 await batch
             await asyncio.to_thread(simulator.wait_until, lambda stats: stats.in_flight == 0)
             assert 0 < len(ended) < COUNT
-            sent, counted = simulator.stats.calls["/v1/messages"], attempts(lines(project))
+            sent, counted = simulator.stats.calls["/v1/messages"], attempts(ledger(project))
             await run([number for number in range(COUNT) if number not in ended])
         stats = simulator.stats
     assert sorted(ended) == list(range(COUNT))
     wrong = {number: result for number, result in ended.items() if result != str(number)}
     assert not wrong
-    entries = lines(project)
+    entries = ledger(project)
     states = Counter(entry.get("error_type", "done") for entry in entries)
     assert states["done"] == COUNT
     assert set(states) <= {"done", "Interrupted"}

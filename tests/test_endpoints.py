@@ -30,6 +30,8 @@ from claude_force import (
 from claude_force.base.config import load_settings
 from claude_force.testing import ApiFault, Disconnect, Hang, Simulator
 
+from .conftest import ledger
+
 Face = Callable[..., Any]
 LONG = "A rule that all keep to. " * 400
 SECRET = "sk-ant-canary"
@@ -78,11 +80,6 @@ def agent(project: Path, prompt: str, front: str = "") -> None:
     (project / ".claude/agents/reviewer.md").write_text(text)
 
 
-def lines(project: Path) -> list[dict[str, Any]]:
-    """The ledger."""
-    return [json.loads(line) for line in (project / ".claude/metrics/executions.jsonl").read_text().splitlines()]
-
-
 # ---------------------------------------------------------------- where a request goes
 
 
@@ -99,7 +96,7 @@ def test_one_agent_has_one_way_and_its_prompt_cache(
     assert results == [f"from {where}"] * 4
     assert results[-1].usage.cache_read_tokens > 1000
     assert {request.headers["authorization"] for request in three[where].requests} == {f"Bearer {SECRET}-{where}"}
-    assert [(line["endpoint"], line["region"]) for line in lines(project)] == [(where, "Paris")] * 4
+    assert [(line["endpoint"], line["region"]) for line in ledger(project)] == [(where, "Paris")] * 4
     assert (results[0].to_dict()["endpoint"], results[0].region) == (where, "Paris")
 
 
@@ -147,8 +144,8 @@ def test_many_at_once_survive_the_end_of_one(project: Path, own: Path, three: di
 
     found = asyncio.run(main())
     assert {str(result) for result in found} <= {"from a", "from b", "from c"}
-    assert len(found) == len(lines(project)) == 100
-    assert all(line["success"] for line in lines(project))
+    assert len(found) == len(ledger(project)) == 100
+    assert all(line["success"] for line in ledger(project))
 
 
 def test_machines_share_what_they_know_of_each(
@@ -248,7 +245,7 @@ def test_a_demand_needs_no_endpoints(face: Face, project: Path, three: dict[str,
         assert (usage.inference_geo, result.endpoint) == ("us", None)
         exact = (Decimal("0.1") * usage.input_tokens + Decimal("0.5") * usage.output_tokens) / 1_000_000
         assert result.cost_usd == exact * Decimal("1.1")
-        assert lines(project)[0]["inference_geo"] == "us"
+        assert ledger(project)[0]["inference_geo"] == "us"
         # 1,800 tokens of output are $0.0009; a tenth more, and what was spent, pass the limit.
         assert subject.execute_agent("reviewer", "y", max_tokens=1_500) == "from a"
         with pytest.raises(BudgetError):
@@ -328,7 +325,7 @@ def test_a_batch_belongs_to_the_endpoint_that_took_it(
     assert [(result, result.endpoint) for result in results] == [("from a", "a")] * 2
     (body,) = [request.body for request in three["a"].requests if request.path == "/v1/messages/batches"]
     assert {one["params"]["inference_geo"] for one in body["requests"]} == {"us"}
-    assert {(line["endpoint"], line["region"], line["inference_geo"]) for line in lines(project)} == {
+    assert {(line["endpoint"], line["region"], line["inference_geo"]) for line in ledger(project)} == {
         ("a", "Paris", "us")
     }
     assert [server.stats.calls for name, server in three.items() if name != "a"] == [{}, {}]
@@ -357,7 +354,7 @@ def test_a_batch_waits_for_its_endpoint(project: Path, own: Path, three: dict[st
     configure(own, {name: three[name] for name in "cba"})
     found = command("batch", "collect", batch["id"])
     assert found.returncode == 0, found.stderr
-    assert [line["endpoint"] for line in lines(project)] == ["a"]
+    assert [line["endpoint"] for line in ledger(project)] == ["a"]
 
 
 # ---------------------------------------------------------------- who may say so

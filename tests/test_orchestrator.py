@@ -3,7 +3,6 @@
 import asyncio
 import json
 import socket
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -46,6 +45,8 @@ from claude_force.testing import (
     Simulator,
 )
 
+from .conftest import asking, in_threads, ledger
+
 if TYPE_CHECKING:
     from claude_force.base.records import Retry
 
@@ -79,17 +80,6 @@ def caller(request: pytest.FixtureRequest) -> Callable[[Callable[[], Any]], Any]
     """The sync face works with and without a running event loop."""
     call: Callable[[Callable[[], Any]], Any] = request.param
     return call
-
-
-def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
-    """An orchestrator of that face which asks this simulator."""
-    return face(api_key="k", base_url=simulator.base_url, **options)
-
-
-def ledger(project: Path) -> list[dict[str, Any]]:
-    """The lines of the project's ledger."""
-    path = project / ".claude/metrics/executions.jsonl"
-    return [json.loads(line, parse_float=Decimal) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_an_agent_does_a_task(project: Path, caller: Callable[[Callable[[], Any]], Any]) -> None:
@@ -508,10 +498,6 @@ def test_first_calls_of_many_threads_start_one_simulator() -> None:
     """The offline server is made once, whoever comes first."""
     with AgentOrchestrator(offline=True) as subject:
         ports: list[object] = []
-        threads = [threading.Thread(target=lambda: ports.append(subject.client.base_url.port)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda: ports.append(subject.client.base_url.port), 8)
     assert len(ports) == 8
     assert len(set(ports)) == 1

@@ -29,6 +29,8 @@ from claude_force.base.usage import Usage
 from claude_force.stores.runs import RunRecord, RunStore, StepRecord
 from claude_force.testing import ApiFault, Hang, SeenRequest, Simulator, Stall
 
+from .conftest import until
+
 LONG_TOKENS = 20_000
 MODEL = "claude-haiku-5-5"
 
@@ -67,11 +69,6 @@ def tasks(count: int, agent: str = "expert") -> list[tuple[str, str]]:
 def billed(simulator: Simulator) -> Usage:
     """What was billed to the model of all agents here."""
     return simulator.stats.usage[MODEL]
-
-
-async def until(simulator: Simulator, predicate: Any) -> None:
-    """Let the loop run until the simulator's counts are as wanted."""
-    await asyncio.to_thread(simulator.wait_until, predicate)
 
 
 # ---------------------------------------------------------------- what is marked

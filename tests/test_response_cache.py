@@ -31,7 +31,7 @@ from claude_force.response_cache import FILE_NAME, MB, CacheEntry, ResponseCache
 from claude_force.stores.entries import ENTRY_OVERHEAD_BYTES
 from claude_force.stores.seal import Sealer
 
-from .conftest import NOON, MovedClock
+from .conftest import NOON, MovedClock, in_threads
 
 # More, where somebody has the time: the tests themselves see no variable that begins like these.
 CRASH_ROUNDS = int(os.environ.get("CLAUDE_FORCE_CRASH_ROUNDS", "3"))
@@ -844,17 +844,14 @@ def test_many_threads_share_one_cache(tmp_path: Path) -> None:
     cache = make(tmp_path, memory_mb=0.02)
     wrong: list[str] = []
 
-    def work(name: str) -> None:
+    def work() -> None:
+        name = threading.current_thread().name
         for number in range(40):
             put(cache, f"{name} {number}", f"answer {name} {number}")
             if got(cache, f"{name} {number}") != f"answer {name} {number}":
                 wrong.append(f"{name} {number}")
 
-    threads = [threading.Thread(target=work, args=(str(n),)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, 8)
     stats = cache.get_stats()
     assert (wrong, stats["entries"], stats["hits"], stats["session_hits"]) == ([], 320, 320, 320)
     assert is_exact(tmp_path)

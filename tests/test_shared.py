@@ -321,13 +321,6 @@ def test_a_document_does_not_grow_for_ever() -> None:
 # ---------------------------------------------------------------- on real servers
 
 
-@pytest.fixture(params=["valkey", "postgres"])
-def url(request: pytest.FixtureRequest) -> str:
-    """An empty server of each kind."""
-    address: str = request.getfixturevalue(request.param)
-    return address
-
-
 @pytest.fixture
 def hosts(url: str) -> Iterator[list[SharedDocuments]]:
     """Four that share it, each by a connection of its own."""

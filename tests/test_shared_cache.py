@@ -17,21 +17,14 @@ import redis
 from claude_force import AsyncAgentOrchestrator, CacheError, ConfigError, ResponseCache
 from claude_force.response_cache import key_of
 from claude_force.stores.redis import AWAY_S, PREFIX
-from claude_force.testing import SeenRequest, Simulator
+from claude_force.testing import Simulator
 
-from .conftest import MovedClock
+from .conftest import MovedClock, asker, asking, calls, counted
 
 Face = Callable[..., Any]
 SECRET = "a secret for tests: long enough"
 KEY = key_of("linter", "Check it.", "haiku", "")
 NAME = f"{PREFIX}entry:{KEY}"
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[redis.Redis]:
-    """Whoever else can reach the server."""
-    with redis.Redis.from_url(valkey) as client:
-        yield client
 
 
 @pytest.fixture
@@ -66,21 +59,6 @@ def got(cache: ResponseCache, task: str = "Check it.") -> str | None:
     """The answer that is served."""
     hit = cache.get("linter", task, "haiku")
     return None if hit is None else str(hit["response"])
-
-
-def asking(face: Face, simulator: Simulator) -> Any:
-    """An orchestrator of that face, as on a machine of its own: what one has in memory the others have not."""
-    return face(api_key="k", base_url=simulator.base_url)
-
-
-def calls(simulator: Simulator) -> int:
-    """How many requests there were."""
-    return simulator.stats.calls.get("/v1/messages", 0)
-
-
-def counted(request: SeenRequest) -> str:
-    """Each answer is another one."""
-    return f"answer {request.number}"
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -331,19 +309,6 @@ def test_the_server_makes_room(make: Callable[..., ResponseCache], client: redis
 
 
 # ---------------------------------------------------------------- many machines at once
-
-ASK = """
-import sys
-from claude_force import AgentOrchestrator
-with AgentOrchestrator(api_key="k", base_url=sys.argv[1]) as subject:
-    print(subject.execute_agent("reviewer", "same"), flush=True)
-"""
-
-
-def asker(simulator: Simulator) -> "subprocess.Popen[str]":
-    """A process that asks."""
-    command = ["quick-python", "-c", ASK, simulator.base_url]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def claimed(client: redis.Redis) -> int:

@@ -19,17 +19,9 @@ Face = type[AgentOrchestrator]
 
 
 @pytest.fixture
-def project(project: Path) -> Path:
+def project(skilled: Path) -> Path:
     """With a CLAUDE.md, and skills that the agent lists."""
-    (project / "CLAUDE.md").write_text("Be kind.")
-    for name, about in (("main", "What it always does."), ("sql", "Queries and indexes."), ("tests", "pytest.")):
-        skill = project / f".claude/skills/{name}/SKILL.md"
-        skill.parent.mkdir(parents=True)
-        skill.write_text(f"---\nname: {name}\ndescription: {about}\n---\n{name}: do it well.\n{'Really. ' * 400}\n")
-    (project / ".claude/skills/sql/locks.md").write_text("All about locks.")
-    agent = project / ".claude/agents/reviewer.md"
-    agent.write_text(agent.read_text().replace("model:", "skills: [main, sql, tests]\nmodel:"))
-    return project
+    return skilled
 
 
 QUESTION = "Which index does this query need?"

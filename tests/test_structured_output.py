@@ -16,6 +16,8 @@ from claude_force.engine.key import request_key
 from claude_force.engine.request import Task, build_request
 from claude_force.testing import Answer, Simulator
 
+from .conftest import asking, calls
+
 if TYPE_CHECKING:
     from claude_force.base.records import Retry
 
@@ -41,16 +43,6 @@ TOO_HIGH = '{"verdict": "merge", "score": 9}'
 def _no_waiting(project: Path) -> None:
     """Three retries, which wait for nothing that a test could not give at once."""
     (project / ".claude/claude.json").write_text('{"defaults": {"max_retries": 2}}')
-
-
-def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
-    """An orchestrator of that face which asks this simulator."""
-    return face(api_key="k", base_url=simulator.base_url, **options)
-
-
-def calls(simulator: Simulator) -> int:
-    """How many requests there were."""
-    return simulator.stats.calls.get("/v1/messages", 0)
 
 
 def test_the_answer_is_data(face: Face) -> None:

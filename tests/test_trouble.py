@@ -28,6 +28,8 @@ from claude_force import (
 )
 from claude_force.testing import Answer, ApiFault, Hang, Rule, SeenRequest, Simulator
 
+from .conftest import asking, ledger
+
 SOON = {"retry-after-ms": "1"}
 Face = Callable[..., Any]
 
@@ -40,22 +42,12 @@ def configure(project: Path, **sections: dict[str, Any]) -> None:
     (project / ".claude/claude.json").write_text(json.dumps(sections))
 
 
-def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
-    """An orchestrator of that face which asks this simulator."""
-    return face(api_key="k", base_url=simulator.base_url, **options)
-
-
 def outcome(call: Callable[[], AgentResult]) -> AgentResult | ClaudeForceError:
     """What it gives, or what it raises."""
     try:
         return call()
     except ClaudeForceError as error:
         return error
-
-
-def lines(project: Path) -> list[dict[str, Any]]:
-    """The ledger."""
-    return [json.loads(line) for line in (project / ".claude/metrics/executions.jsonl").read_text().splitlines()]
 
 
 def model_of(request: SeenRequest) -> str:
@@ -88,10 +80,10 @@ def test_identical_requests_share_one_call(face: Face, project: Path) -> None:
     assert results == ["Fine."] * 8
     assert sorted(result.attempts for result in results) == [0] * 7 + [1]
     assert sorted(result.cached for result in results) == [False] + [True] * 7
-    paid = [line for line in lines(project) if not line.get("cached")]
+    paid = [line for line in ledger(project) if not line.get("cached")]
     assert len(paid) == 1
-    assert sum(line["estimated_cost"] for line in lines(project)) == paid[0]["estimated_cost"]
-    assert sum(line["total_tokens"] for line in lines(project)) == paid[0]["total_tokens"]
+    assert sum(line["estimated_cost"] for line in ledger(project)) == paid[0]["estimated_cost"]
+    assert sum(line["total_tokens"] for line in ledger(project)) == paid[0]["total_tokens"]
 
 
 def test_different_requests_do_not(face: Face) -> None:

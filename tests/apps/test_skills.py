@@ -11,17 +11,9 @@ from .conftest import Run
 
 
 @pytest.fixture
-def project(project: Path) -> Path:
+def project(skilled: Path) -> Path:
     """With a CLAUDE.md, and skills that the agent lists."""
-    (project / "CLAUDE.md").write_text("Be kind. " * 300)
-    for name, about in (("main", "What it always does."), ("sql", "Queries and indexes."), ("tests", "pytest.")):
-        skill = project / f".claude/skills/{name}/SKILL.md"
-        skill.parent.mkdir(parents=True)
-        skill.write_text(f"---\nname: {name}\ndescription: {about}\n---\n{name}: do it well.\n{'Really. ' * 400}\n")
-    (project / ".claude/skills/sql/locks.md").write_text("All about locks.\n")
-    agent = project / ".claude/agents/reviewer.md"
-    agent.write_text(agent.read_text().replace("model:", "skills: [main, sql, tests]\nmodel:"))
-    return project
+    return skilled
 
 
 def test_list_and_show(run: Run) -> None:

@@ -5,7 +5,6 @@ import functools
 import inspect
 import math
 import pickle
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +37,7 @@ from claude_force.base.errors import (
 )
 from claude_force.engine.breaker import PROBE_WAIT_S, TRANSITIONS, Event, Permit, Snapshot, State, is_outage
 from claude_force.engine.faces import run_now
-from tests.conftest import MovedClock
+from tests.conftest import MovedClock, in_threads
 
 TIMEOUT_S = 60
 
@@ -396,19 +395,6 @@ class SlowClock(MovedClock):
     def monotonic(self) -> float:
         """What the test says."""
         return Moment(super().monotonic())
-
-
-def in_threads(function: Callable[[], None], number: int = 16) -> None:
-    """Call it in as many threads at once; raise what they raise."""
-    start = threading.Barrier(number)
-
-    def together() -> None:
-        start.wait()
-        function()
-
-    with ThreadPoolExecutor(number) as pool:
-        for future in [pool.submit(together) for _ in range(number)]:
-            future.result()
 
 
 def test_many_threads_one_probe() -> None:

@@ -3,7 +3,6 @@
 import io
 import os
 import pickle
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from claude_force.selection.minilm import MiniLm
 from claude_force.selection.threads import _switch, one_thread
 from claude_force.selection.vectors import TextVectors
 from claude_force.stores.seal import Sealer
+from tests.conftest import in_threads
 
 from .conftest import write_model
 
@@ -170,11 +170,7 @@ def test_numpy_has_its_threads_back(model: Path) -> None:
                     found.vector("the code")
                     inside.append(switch(1))
 
-        threads = [threading.Thread(target=read) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(read, 4)
         with pytest.raises(ZeroDivisionError), one_thread():
             _ = 1 / 0
         assert set(inside) == {1}

@@ -37,13 +37,6 @@ def look(tallies: Sequence[Tally], _: float) -> list[int]:
     return [tally.count for tally in tallies]
 
 
-@pytest.fixture(params=SERVERS)
-def url(request: pytest.FixtureRequest) -> str:
-    """An empty server of each kind."""
-    address: str = request.getfixturevalue(request.param)
-    return address
-
-
 @pytest.fixture
 def documents(url: str) -> Iterator[SharedDocuments]:
     """Its documents."""

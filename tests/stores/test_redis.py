@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from typing import Any
@@ -16,15 +15,9 @@ from claude_force.stores.contract import check_entry_store
 from claude_force.stores.entries import StoreAwayError, Stored, StoreError
 from claude_force.stores.redis import AWAY_S, MOST_CONNECTIONS, PREFIX, RedisEntries, RedisServer
 from claude_force.stores.redis_claims import TTL_S, RedisClaims
+from tests.conftest import in_threads
 
 ROOM = 1_000_000
-
-
-@pytest.fixture
-def client(valkey: str) -> Iterator[redis.Redis]:
-    """Whoever else can reach the server."""
-    with redis.Redis.from_url(valkey) as client:
-        yield client
 
 
 @pytest.fixture
@@ -218,18 +211,8 @@ def test_more_threads_than_connections(store: RedisEntries) -> None:
     """They take turns; redis-py's own pool would raise."""
     store.write("a", b"kept" * 1000, max_bytes=ROOM)
     read: list[Stored | None] = []
-    start = threading.Barrier(6 * MOST_CONNECTIONS)
-
-    def work() -> None:
-        start.wait()
-        read.extend(store.read("a") for _ in range(5))
-
-    threads = [threading.Thread(target=work) for _ in range(start.parties)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert read == [Stored(0, "a", b"kept" * 1000)] * 5 * start.parties
+    in_threads(lambda: read.extend(store.read("a") for _ in range(5)), 6 * MOST_CONNECTIONS)
+    assert read == [Stored(0, "a", b"kept" * 1000)] * 5 * 6 * MOST_CONNECTIONS
 
 
 def test_a_full_server(store: RedisEntries, client: redis.Redis) -> None:

@@ -43,6 +43,7 @@ from claude_force.testing import (
     Stall,
 )
 from claude_force.transports.live import AsyncLiveTransport, LiveTransport, _certificates
+from tests.conftest import in_threads
 
 MESSAGE: dict[str, Any] = {
     "type": "message",
@@ -663,13 +664,7 @@ def test_two_threads_share_one_client() -> None:
     with Simulator() as simulator:
         transport = LiveTransport(api_key="k", base_url=simulator.base_url)
         clients: list[object] = []
-        threads = [
-            threading.Thread(target=lambda: clients.append(transport.client_of(DEFAULT_ENDPOINT))) for _ in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_threads(lambda: clients.append(transport.client_of(DEFAULT_ENDPOINT)), 8)
         assert len({id(client) for client in clients}) == 1
         for _ in range(5):
             transport.send(QUESTION, timeout_s=20)

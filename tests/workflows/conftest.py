@@ -1,11 +1,13 @@
 """What tests of workflows share: a project with two agents, which is the current folder, and the ledger's lines."""
 
-import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.conftest import ledger
 
 Lines = Callable[[], list[dict[str, Any]]]
 
@@ -22,8 +24,4 @@ def project(project: Path) -> Path:
 @pytest.fixture
 def lines(project: Path) -> Lines:
     """Reads the ledger."""
-
-    def read() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (project / ".claude/metrics/executions.jsonl").read_text().splitlines()]
-
-    return read
+    return partial(ledger, project)

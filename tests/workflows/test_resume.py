@@ -40,6 +40,7 @@ from claude_force.stores.runs import RunRecord, RunStore
 from claude_force.testing import ApiFault, Rule, SeenRequest, Simulator, Stats
 from claude_force.workflows.history import History
 from claude_force.workflows.journal import Journal, RunCache
+from tests.conftest import calls
 
 Face = Callable[..., Any]
 Steps = list[dict[str, Any]]
@@ -58,11 +59,6 @@ def step(name: str, *dependencies: str, **more: Any) -> dict[str, Any]:
 
 
 CHAIN: Steps = [step("a"), step("b", "a"), step("c", "b"), step("d")]
-
-
-def calls(simulator: Simulator) -> int:
-    """What was sent so far."""
-    return simulator.stats.calls.get("/v1/messages", 0)
 
 
 def without_cache(face: Face, simulator: Simulator) -> Any:

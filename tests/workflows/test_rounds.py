@@ -19,7 +19,7 @@ from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.sending import BatchWatch
 from claude_force.orchestrator import Project
 from claude_force.testing import ApiFault, Hang, Rule, SeenRequest, Simulator
-from tests.conftest import bill
+from tests.conftest import bill, calls, ledger, spent
 
 Face = Callable[..., Any]
 
@@ -119,22 +119,6 @@ def batches(simulator: Simulator) -> list[list[str]]:
     bodies = [each.body for each in simulator.requests if each.path == "/v1/messages/batches" and each.body]
     texts = [[one["params"]["messages"][0]["content"][-1]["text"] for one in body["requests"]] for body in bodies]
     return [[text.splitlines()[0] for text in batch] for batch in texts]
-
-
-def calls(simulator: Simulator) -> int:
-    """What was sent by itself."""
-    return simulator.stats.calls.get("/v1/messages", 0)
-
-
-def ledger(project: Path) -> list[dict[str, Any]]:
-    """Its lines; money is exact."""
-    lines = (project / ".claude/metrics/executions.jsonl").read_text().splitlines()
-    return [json.loads(line, parse_float=Decimal) for line in lines]
-
-
-def spent(project: Path) -> Decimal:
-    """The sum of the ledger."""
-    return sum((Decimal(line["estimated_cost"] or 0) for line in ledger(project)), Decimal(0))
 
 
 def run(face: Face, simulator: Simulator, steps: list[dict[str, Any]], **options: Any) -> WorkflowResult:

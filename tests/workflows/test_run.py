@@ -22,6 +22,7 @@ from claude_force import (
 from claude_force.base.pricing import Prices
 from claude_force.stores.runs import RunStore
 from claude_force.testing import ApiFault, Fault, Hang, Rule, SeenRequest, Simulator
+from tests.conftest import calls
 
 Face = Callable[..., Any]
 Lines = Callable[[], list[dict[str, Any]]]
@@ -63,11 +64,6 @@ def prompt_of(simulator: Simulator, name: str) -> str:
     return next(request.prompt for request in simulator.requests if about(name)(request))
 
 
-def calls(simulator: Simulator) -> int:
-    """What was sent."""
-    return simulator.stats.calls.get("/v1/messages", 0)
-
-
 # ---------------------------------------------------------------- a good day
 
 
@@ -85,7 +81,7 @@ def test_a_run_its_answers_and_the_ledger(face: Face, lines: Lines) -> None:
     }
     ((model, billed),) = usage.items()
     assert result.cost_usd == sum((one.cost_usd or Decimal(0) for one in result.steps.values()), Decimal(0))
-    assert float(result.cost_usd) == pytest.approx(sum(line["estimated_cost"] for line in lines()))
+    assert result.cost_usd == sum(line["estimated_cost"] for line in lines())
     assert sum(one.usage.output_tokens for one in result.steps.values() if one.usage) == billed.output_tokens
     assert model.startswith("claude-haiku")
 
