@@ -5,6 +5,7 @@ only then the script. So a request that the API would refuse never uses up a scr
 """
 
 from collections import deque
+from collections.abc import Callable
 from json import JSONDecoder
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs
@@ -39,7 +40,7 @@ from claude_force.transports.simulator.script import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from claude_force.base.clock import Clock
     from claude_force.transports.simulator.catalogue import SimulatedModel
@@ -80,6 +81,10 @@ class Call(NamedTuple):
     """The part of the path that stands for an object; empty where there is none."""
 
 
+Handler = Callable[[Call], Plan | dict[str, Any]]
+"""What answers a route: with a plan, or with JSON."""
+
+
 class MessagesApi:
     """Answers requests. State: script, prompt cache, limits, batches, and the last requests seen."""
 
@@ -102,19 +107,27 @@ class MessagesApi:
         self._cache = PromptCache()
         self._allowances = {model: Allowance(model, limits, clock) for model in MODELS}
         self._untouched = Allowance("", limits, clock)
-        self._batches = Batches(clock, self._batch_result, polls=batch_polls)
+        batches = Batches(clock, self._batch_result, polls=batch_polls)
         self.batch_usage: Mapping[str, Usage] = {}
         """What was billed for batches, by model; replaced and never changed, so that any thread may read it."""
         self._count = 0
-        self._routes: Mapping[str, Mapping[str, Callable[[Call], Plan]]] = {
+        self._routes: Mapping[str, Mapping[str, Handler]] = {
             "/v1/messages": {"POST": self._create_message},
-            "/v1/messages/count_tokens": {"POST": self._count_tokens},
-            "/v1/models": {"GET": self._list_models},
-            "/v1/models/{id}": {"GET": self._show_model},
-            "/v1/messages/batches": {"POST": self._create_batch, "GET": self._list_batches},
-            "/v1/messages/batches/{id}": {"GET": self._show_batch, "DELETE": self._delete_batch},
-            "/v1/messages/batches/{id}/cancel": {"POST": self._cancel_batch},
-            "/v1/messages/batches/{id}/results": {"GET": self._show_results},
+            "/v1/messages/count_tokens": {"POST": _count_tokens},
+            "/v1/models": {"GET": _list_models},
+            "/v1/models/{id}": {"GET": lambda call: check_model(call.id).to_json()},
+            "/v1/messages/batches": {
+                "POST": lambda call: batches.create(call.seen.body, call.dice.name("msgbatch")),
+                "GET": lambda call: _page(batches.show_all(), parse_qs(call.http.query)),
+            },
+            "/v1/messages/batches/{id}": {
+                "GET": lambda call: batches.show(call.id),
+                "DELETE": lambda call: batches.delete(call.id),
+            },
+            "/v1/messages/batches/{id}/cancel": {"POST": lambda call: batches.cancel(call.id)},
+            "/v1/messages/batches/{id}/results": {
+                "GET": lambda call: text_plan(200, batches.results(call.id), "application/x-jsonl", call.headers)
+            },
         }
 
     def route_of(self, path: str) -> tuple[str, str]:
@@ -145,7 +158,8 @@ class MessagesApi:
                 rule = self.script.rule_for(seen, dice.roll)
                 if rule and isinstance(rule.then, Fault):
                     return fault_plan(rule.then, headers)
-            return handler(Call(seen, http, dice, headers, id_))
+            found = handler(Call(seen, http, dice, headers, id_))
+            return found if isinstance(found, Plan) else json_plan(200, found, headers)
         except RejectedError as rejected:
             fault = rejected.fault
         except RecursionError:
@@ -203,37 +217,6 @@ class MessagesApi:
         now_s = self._clock.monotonic()
         return self._cache.read(request, model=model.id, min_tokens=model.min_cacheable_tokens, now_s=now_s)
 
-    def _count_tokens(self, call: Call) -> Plan:
-        check_request(call.seen.body, is_count=True)
-        return json_plan(200, {"input_tokens": prompt_tokens(call.seen.body)}, call.headers)
-
-    def _list_models(self, call: Call) -> Plan:
-        query = parse_qs(call.http.query)
-        stages = {*query.get("lifecycle", ()), *query.get("lifecycle[]", ())} or {"active", "deprecated"}
-        found = [body for model in MODELS.values() if (body := model.to_json())["lifecycle"] in stages]
-        return json_plan(200, _page(found, query), call.headers)
-
-    def _show_model(self, call: Call) -> Plan:
-        return json_plan(200, check_model(call.id).to_json(), call.headers)
-
-    def _create_batch(self, call: Call) -> Plan:
-        return json_plan(200, self._batches.create(call.seen.body, call.dice.name("msgbatch")), call.headers)
-
-    def _list_batches(self, call: Call) -> Plan:
-        return json_plan(200, _page(self._batches.show_all(), parse_qs(call.http.query)), call.headers)
-
-    def _show_batch(self, call: Call) -> Plan:
-        return json_plan(200, self._batches.show(call.id), call.headers)
-
-    def _delete_batch(self, call: Call) -> Plan:
-        return json_plan(200, self._batches.delete(call.id), call.headers)
-
-    def _cancel_batch(self, call: Call) -> Plan:
-        return json_plan(200, self._batches.cancel(call.id), call.headers)
-
-    def _show_results(self, call: Call) -> Plan:
-        return text_plan(200, self._batches.results(call.id), "application/x-jsonl", call.headers)
-
     def _batch_result(self, request: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         """The result of one request of a batch."""
         dice = self._dice_box.dice_for("POST", "/v1/messages", _what_decides(request))
@@ -258,6 +241,17 @@ class MessagesApi:
         return {"type": "succeeded", "message": message.to_json()}
 
 
+def _count_tokens(call: Call) -> dict[str, Any]:
+    check_request(call.seen.body, is_count=True)
+    return {"input_tokens": prompt_tokens(call.seen.body)}
+
+
+def _list_models(call: Call) -> dict[str, Any]:
+    query = parse_qs(call.http.query)
+    stages = {*query.get("lifecycle", ()), *query.get("lifecycle[]", ())} or {"active", "deprecated"}
+    return _page([body for model in MODELS.values() if (body := model.to_json())["lifecycle"] in stages], query)
+
+
 def _read_json(data: bytes) -> Body:
     if not data:
         return Body(None)
@@ -278,9 +272,7 @@ def _what_decides(request: Any) -> bytes:  # noqa: ANN401 - JSON
     return encode(request).encode()
 
 
-def _admit(
-    http: "HttpRequest", methods: "Mapping[str, Callable[[Call], Plan]] | None", problem: str | None
-) -> "Callable[[Call], Plan]":
+def _admit(http: "HttpRequest", methods: "Mapping[str, Handler] | None", problem: str | None) -> "Handler":
     """What answers this request, if it may ask at all; `problem` is what is wrong with its body."""
     if methods is None:
         raise RejectedError(ApiFault(404, message=f"Not found: {http.path}"))
