@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, settings
 
 from claude_force import AgentOrchestrator
 from claude_force.base.pricing import Prices
+from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
     import redis
@@ -201,6 +202,16 @@ async def until(simulator: "Simulator", predicate: Any) -> None:
     await asyncio.to_thread(simulator.wait_until, predicate)
 
 
+def step(name: str, *dependencies: str, **more: Any) -> dict[str, Any]:
+    """A step of a workflow whose task names it."""
+    return {"id": name, "agent": "reviewer", "task": f"Do {name}.", "dependencies": list(dependencies), **more}
+
+
+def about(name: str) -> "Callable[[SeenRequest], bool]":
+    """Requests of this step, in a batch or by themselves."""
+    return lambda request: request.path == "/v1/messages" and f"Do {name}." in request.prompt
+
+
 def counted(request: "SeenRequest") -> str:
     """Each answer is another one."""
     return f"answer {request.number}"
@@ -234,6 +245,24 @@ from claude_force import AgentOrchestrator
 with AgentOrchestrator(api_key="k", base_url=sys.argv[1]) as subject:
     print(subject.execute_agent("reviewer", "same"), flush=True)
 """
+
+
+# Of haiku, 1,000 tokens of output cost $0.0005; a prompt of these tests is at most 300 bytes.
+TOKENS = 1000
+WORST = Decimal("0.00055")
+
+
+def spender(**options: Any) -> "Simulator":
+    """A server that uses all of the output that it may."""
+    from claude_force.testing import Answer, Simulator
+
+    usage = Usage(input_tokens=10, output_tokens=TOKENS)
+    return Simulator(answer=lambda request: Answer(request.prompt, usage=usage), **options)
+
+
+def configure(project: Path, **config: Any) -> None:
+    """The project's config, without retries."""
+    (project / ".claude/claude.json").write_text(json.dumps({"defaults": {"max_retries": 0}} | config))
 
 
 def bill(simulator: "Simulator") -> Decimal:

@@ -13,34 +13,19 @@ from typing import Any
 import pytest
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator, BudgetError, ClaudeForceError
-from claude_force.base.usage import Usage
-from claude_force.testing import Answer, ApiFault, CutStream, Hang, Simulator
+from claude_force.testing import ApiFault, CutStream, Hang
 
-from .conftest import bill
+from .conftest import TOKENS, WORST, bill, configure, spender
 
 Face = Callable[..., Any]
 
-# Of haiku, 1,000 tokens of output cost $0.0005; a prompt here is at most 300 bytes.
-TOKENS = 1000
-WORST = Decimal("0.00055")
 OUTPUT = Decimal("0.0005")
-
-
-def server(**options: Any) -> Simulator:
-    """It uses all of the output that it may."""
-    usage = Usage(input_tokens=10, output_tokens=TOKENS)
-    return Simulator(answer=lambda request: Answer(request.prompt, usage=usage), **options)
-
-
-def configure(project: Path, **config: Any) -> None:
-    """The project's config."""
-    (project / ".claude/claude.json").write_text(json.dumps({"defaults": {"max_retries": 0}} | config))
 
 
 def test_one_more_is_not_sent(face: Face, project: Path) -> None:
     """The message says what it could have cost, what is left, and of which limit."""
     configure(project, budgets={"per_day_usd": float(2 * WORST)})
-    with server() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
+    with spender() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
         for task in ("one", "two"):
             assert subject.execute_agent("reviewer", task, max_tokens=TOKENS) == task
         assert subject.execute_agent("reviewer", "one", max_tokens=TOKENS).cached  # and needs no room
@@ -58,7 +43,7 @@ def test_one_more_is_not_sent(face: Face, project: Path) -> None:
 @pytest.mark.usefixtures("project")
 def test_a_limit_of_ones_own(face: Face) -> None:
     """`max_cost_usd` is for all calls of one orchestrator, and nobody else's."""
-    with server() as simulator:
+    with spender() as simulator:
         for _ in range(2):
             with face(
                 api_key="k", base_url=simulator.base_url, max_cost_usd=float(WORST), enable_cache=False
@@ -91,7 +76,7 @@ def test_what_a_failure_counts(face: Face, project: Path, fault: Any, is_free: o
     """A refusal is free; what may have been billed counts as the worst case."""
     configure(project, budgets={"per_day_usd": float(WORST)})
     seconds = 1 if isinstance(fault, Hang) else 60
-    with server(faults=[fault]) as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
+    with spender(faults=[fault]) as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
         with pytest.raises(ClaudeForceError):
             subject.execute_agent("reviewer", "one", max_tokens=TOKENS, timeout_seconds=seconds, on_text=lambda _: None)
         if is_free:
@@ -104,7 +89,7 @@ def test_what_a_failure_counts(face: Face, project: Path, fault: Any, is_free: o
 def test_where_nobody_answers_nothing_is_spent(face: Face, project: Path) -> None:
     """A laptop without a network must not eat the budget of its day."""
     configure(project, budgets={"per_day_usd": float(WORST)})
-    with server() as simulator:
+    with spender() as simulator:
         url = simulator.base_url
     with face(api_key="k", base_url=url) as subject:
         for _ in range(3):
@@ -115,7 +100,7 @@ def test_where_nobody_answers_nothing_is_spent(face: Face, project: Path) -> Non
 def test_what_has_no_price_is_not_sent(face: Face, project: Path) -> None:
     """Nobody could say that it keeps the limit."""
     configure(project, budgets={"per_day_usd": 100})
-    with server() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
+    with spender() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
         with pytest.raises(BudgetError, match="the price of 'llama' is not known"):
             subject.execute_agent("reviewer", "one", model="llama")
         assert simulator.stats.calls == {}
@@ -139,7 +124,7 @@ async def main():
 
 asyncio.run(main())
 """
-    with server(latency=0.02) as simulator:
+    with spender(latency=0.02) as simulator:
         command = ["quick-python", "-c", script, simulator.base_url]
 
         def ask(number: int) -> list[int]:
@@ -163,7 +148,7 @@ asyncio.run(main())
 @pytest.mark.usefixtures("project")
 async def test_a_cancelled_call_counts_as_its_worst_case() -> None:
     """It is not known what it has cost; and nothing stays held."""
-    with server(faults=[Hang()]) as simulator:
+    with spender(faults=[Hang()]) as simulator:
         async with AsyncAgentOrchestrator(
             None, "k", base_url=simulator.base_url, max_cost_usd=float(WORST), enable_cache=False
         ) as subject:
@@ -189,7 +174,7 @@ def test_a_run_has_one_limit_however_often_it_is_taken_up(face: Face, project: P
         }
         for name, dependencies in (("a", []), ("b", ["a"]), ("c", ["b"]))
     ]
-    with server() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
+    with spender() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
         workflow = {"name": "w", "inputs": {"x": {"type": "string"}}, "steps": steps}
         first = subject.execute_workflow(workflow, {"x": "x"}, on_error="return")
         second = subject.execute_workflow(workflow, {"x": "x"}, resume=first.run_id, on_error="return")
@@ -201,6 +186,6 @@ def test_a_run_has_one_limit_however_often_it_is_taken_up(face: Face, project: P
         third = subject.execute_workflow(workflow, {"x": "x"}, resume=first.run_id, max_cost_usd=9, on_error="return")
         assert third.exit_code == 4  # the limit of the config stands
     configure(project)
-    with server() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
+    with spender() as simulator, face(api_key="k", base_url=simulator.base_url) as subject:
         last = subject.execute_workflow(workflow, {"x": "x"}, resume=first.run_id, on_error="return")
     assert last.status == "completed"

@@ -40,14 +40,11 @@ from claude_force.insight.health import check_health
 from claude_force.stores.budgets import Ceiling
 from claude_force.stores.documents import SharedDocuments, shared_documents
 from claude_force.stores.shared_budgets import Account, SharedAccounts
-from claude_force.testing import Answer, ApiFault, ApiLimits, Simulator
+from claude_force.testing import ApiFault, ApiLimits
 
-from .conftest import MovedClock, bill
+from .conftest import TOKENS, WORST, MovedClock, bill, configure, spender
 
 ONE = Decimal(1)
-# Of haiku, 1,000 tokens of output cost $0.0005; a prompt here is at most 300 bytes.
-TOKENS = 1000
-WORST = Decimal("0.00055")
 
 
 class Memory:
@@ -414,22 +411,11 @@ def test_what_a_killed_process_had_under_way(hosts: list[SharedDocuments], url: 
 # ---------------------------------------------------------------- whole calls, against the simulator's own counts
 
 
-def server(**options: Any) -> Simulator:
-    """It uses all of the output that it may."""
-    usage = Usage(input_tokens=10, output_tokens=TOKENS)
-    return Simulator(answer=lambda asked: Answer(asked.prompt, usage=usage), **options)
-
-
 @pytest.fixture
 def project(project: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose limits are shared."""
     monkeypatch.setenv("CLAUDE_SHARED_URL", url)
     return project
-
-
-def configure(project: Path, **config: Any) -> None:
-    """The project's config."""
-    (project / ".claude/claude.json").write_text(json.dumps({"defaults": {"max_retries": 0}} | config))
 
 
 def copies(project: Path, count: int) -> list[Path]:
@@ -478,7 +464,7 @@ def test_a_budget_over_four_processes_on_two_hosts(project: Path) -> None:
     """It is never passed, used as far as it goes, and in the end what the server has billed."""
     limit = 20 * WORST
     configure(project, budgets={"per_day_usd": float(limit)})
-    with server(latency=0.02) as simulator:
+    with spender(latency=0.02) as simulator:
         answered, refused = at_once(copies(project, 2) * 2, simulator.base_url, 15)
         spent = bill(simulator)
     assert answered + refused == 60
@@ -493,7 +479,7 @@ def test_a_budget_over_four_processes_on_two_hosts(project: Path) -> None:
 def test_a_rate_limit_over_four_processes_on_two_hosts(project: Path, url: str) -> None:
     """What one has heard of the limit holds for all: next to nothing is sent that has no room."""
     limits = ApiLimits(requests_per_minute=240, burst_s=15)  # 60 at once, and the other 12 within 3 s
-    with server(limits=limits, max_recorded=0) as simulator:
+    with spender(limits=limits, max_recorded=0) as simulator:
         with AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
             subject.execute_agent("reviewer", "what is the limit?")
         assert at_once(copies(project, 2) * 2, simulator.base_url, 18) == (72, 0)
@@ -511,7 +497,7 @@ def test_a_breaker_over_two_hosts(project: Path) -> None:
     """What one has found down, the other does not ask."""
     configure(project, breaker={"failure_threshold": 2})
     one, other = copies(project, 2)
-    with server(faults=[ApiFault(500), ApiFault(500)]) as simulator:
+    with spender(faults=[ApiFault(500), ApiFault(500)]) as simulator:
         with AgentOrchestrator(api_key="k", base_url=simulator.base_url, project_dir=one) as subject:
             for _ in range(2):
                 with pytest.raises(ServerError):
@@ -527,7 +513,7 @@ def test_a_breaker_over_two_hosts(project: Path) -> None:
 async def test_who_is_cancelled_holds_nothing(project: Path, url: str) -> None:
     """However far it has come: no money is left set aside, and no place is taken."""
     configure(project, budgets={"per_day_usd": 100})
-    with server() as simulator:
+    with spender() as simulator:
         async with AsyncAgentOrchestrator(None, "k", base_url=simulator.base_url, enable_cache=False) as subject:
             await subject.execute_agent("reviewer", "first", max_tokens=TOKENS)
             for hops in range(0, 100, 2):  # each gets a little further than the one before
@@ -551,7 +537,7 @@ async def test_who_is_cancelled_holds_nothing(project: Path, url: str) -> None:
 def test_what_people_are_shown(project: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Budgets of all hosts, and whether the server answers, without what only says who asks."""
     configure(project, budgets={"per_day_usd": 1})
-    with server() as simulator, AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
+    with spender() as simulator, AgentOrchestrator(api_key="k", base_url=simulator.base_url) as subject:
         subject.execute_agent("reviewer", "one", max_tokens=TOKENS)
         (budget,) = json.loads(subprocess.check_output(["claude-force", "budgets", "--json"]))
         assert budget["spent_usd"] == float(bill(simulator))
@@ -580,7 +566,7 @@ def test_while_the_server_is_away(
     agent.parent.mkdir(parents=True)
     agent.write_text("---\nname: reviewer\ndescription: Reviews.\nmodel: haiku\n---\nYou review.\n")
     monkeypatch.chdir(project)
-    with server() as simulator:
+    with spender() as simulator:
         options: dict[str, Any] = {"api_key": "k", "base_url": simulator.base_url, "enable_cache": False}
         with AgentOrchestrator(**options) as free, AgentOrchestrator(**options, max_cost_usd=1) as bound:
             for subject in (free, bound):

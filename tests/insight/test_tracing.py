@@ -16,7 +16,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from claude_force import AgentOrchestrator, AsyncAgentOrchestrator, RateLimitError
-from claude_force.testing import ApiFault, Hang, Rule, SeenRequest, Simulator
+from claude_force.testing import ApiFault, Hang, Rule, Simulator
+from tests.conftest import about, step
 
 Face = Callable[..., Any]
 Tree = list["str | Tree"]
@@ -49,17 +50,7 @@ def asking(face: Face, simulator: Simulator, **options: Any) -> Any:
     return face(api_key="secret-canary", base_url=simulator.base_url, **options)
 
 
-def step(name: str, *dependencies: str) -> dict[str, Any]:
-    """A step whose task names it."""
-    return {"id": name, "agent": "reviewer", "task": f"Do {name}.", "dependencies": list(dependencies)}
-
-
 DIAMOND = {"name": "w", "steps": [step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c")]}
-
-
-def about(name: str) -> Callable[[SeenRequest], bool]:
-    """Requests of this step."""
-    return lambda request: f"Do {name}." in request.prompt
 
 
 def tree(spans: Sequence[ReadableSpan], parent: int | None = None) -> Tree:

@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
+from claude_force import WorkflowResult
 from tests.conftest import ledger
 
 Lines = Callable[[], list[dict[str, Any]]]
+
+
+def statuses(result: WorkflowResult) -> dict[str, str]:
+    """How each step ended."""
+    return {name: one.status for name, one in result.steps.items()}
 
 
 @pytest.fixture(autouse=True)

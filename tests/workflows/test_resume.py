@@ -40,7 +40,7 @@ from claude_force.stores.runs import RunRecord, RunStore
 from claude_force.testing import ApiFault, Rule, SeenRequest, Simulator, Stats
 from claude_force.workflows.history import History
 from claude_force.workflows.journal import Journal, RunCache
-from tests.conftest import calls
+from tests.conftest import calls, step
 
 Face = Callable[..., Any]
 Steps = list[dict[str, Any]]
@@ -51,11 +51,6 @@ KILLS = 5
 def digest(request: SeenRequest) -> str:
     """An answer that says what was asked."""
     return hashlib.sha256((request.system + request.prompt).encode()).hexdigest()[:8]
-
-
-def step(name: str, *dependencies: str, **more: Any) -> dict[str, Any]:
-    """A step whose task names it."""
-    return {"id": name, "agent": "reviewer", "task": f"Do {name}.", "dependencies": list(dependencies), **more}
 
 
 CHAIN: Steps = [step("a"), step("b", "a"), step("c", "b"), step("d")]

@@ -18,8 +18,9 @@ from claude_force import BatchEntryError, BudgetError, CredentialsError, RunEven
 from claude_force.engine.faces import Blocking, run_now
 from claude_force.engine.sending import BatchWatch
 from claude_force.orchestrator import Project
-from claude_force.testing import ApiFault, Hang, Rule, SeenRequest, Simulator
-from tests.conftest import bill, calls, ledger, spent
+from claude_force.testing import ApiFault, Hang, Rule, Simulator
+from tests.conftest import about, bill, calls, ledger, spent, step
+from tests.workflows.conftest import statuses
 
 Face = Callable[..., Any]
 
@@ -29,11 +30,6 @@ KILLS = sorted({*range(2, 42, 3), 31})
 
 After 31 all answers are in its journal, and the last batch is not settled.
 """
-
-
-def step(name: str, *dependencies: str, **more: Any) -> dict[str, Any]:
-    """A step whose task names it."""
-    return {"id": name, "agent": "reviewer", "task": f"Do {name}.", "dependencies": list(dependencies)} | more
 
 
 # Forks a child for each line that it reads; says how each ended.
@@ -109,11 +105,6 @@ for line in sys.stdin:
 DIAMOND = [step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c")]
 
 
-def on(name: str) -> Callable[[SeenRequest], bool]:
-    """Requests of this step, in a batch or by themselves."""
-    return lambda request: request.path == "/v1/messages" and f"Do {name}." in request.prompt
-
-
 def batches(simulator: Simulator) -> list[list[str]]:
     """The tasks in each batch that the server was sent."""
     bodies = [each.body for each in simulator.requests if each.path == "/v1/messages/batches" and each.body]
@@ -129,11 +120,6 @@ def run(face: Face, simulator: Simulator, steps: list[dict[str, Any]], **options
             {"name": "w", "steps": steps, **keys}, on_error="return", batch=True, **options
         )
     return result
-
-
-def statuses(result: WorkflowResult) -> dict[str, str]:
-    """How each step ended."""
-    return {name: one.status for name, one in result.steps.items()}
 
 
 def test_a_diamond_at_half_the_price(face: Face, project: Path) -> None:
@@ -177,10 +163,10 @@ def test_failures_mean_what_the_step_says(face: Face, project: Path) -> None:
         step("schema", output="json", schema={"type": "integer"}, retries=1),
     ]
     rules = [
-        Rule(ApiFault(400), when=on("told")),
-        Rule(Hang(), when=on("left")),
-        Rule(ApiFault(400), when=lambda request: on("other")(request) and "texts" not in request.system),
-        Rule("no integer", when=on("schema"), times=1),
+        Rule(ApiFault(400), when=about("told")),
+        Rule(Hang(), when=about("left")),
+        Rule(ApiFault(400), when=lambda request: about("other")(request) and "texts" not in request.system),
+        Rule("no integer", when=about("schema"), times=1),
     ]
     with Simulator("7", rules=rules) as simulator:
         result = run(face, simulator, steps)
@@ -204,7 +190,7 @@ def test_failures_mean_what_the_step_says(face: Face, project: Path) -> None:
 
 def test_live_where_that_is_allowed(face: Face, project: Path) -> None:
     """What the batch left unanswered is asked by itself, at the full price, and the run goes on in batches."""
-    with Simulator("ok", rules=[Rule(Hang(), when=on("b"), times=1)]) as simulator:
+    with Simulator("ok", rules=[Rule(Hang(), when=about("b"), times=1)]) as simulator:
         result = run(face, simulator, DIAMOND, live_fallback=True)
         assert (result.status, calls(simulator), len(batches(simulator))) == ("completed", 1, 3)
         assert result.cost_usd == spent(project) == bill(simulator) > 0

@@ -21,21 +21,12 @@ from claude_force import (
 )
 from claude_force.base.pricing import Prices
 from claude_force.stores.runs import RunStore
-from claude_force.testing import ApiFault, Fault, Hang, Rule, SeenRequest, Simulator
-from tests.conftest import calls
+from claude_force.testing import ApiFault, Fault, Hang, Rule, Simulator
+from tests.conftest import about, calls, step
+from tests.workflows.conftest import statuses
 
 Face = Callable[..., Any]
 Lines = Callable[[], list[dict[str, Any]]]
-
-
-def step(name: str, *dependencies: str, **more: Any) -> dict[str, Any]:
-    """A step whose task names it."""
-    return {"id": name, "agent": "reviewer", "task": f"Do {name}.", "dependencies": list(dependencies), **more}
-
-
-def about(name: str) -> Callable[[SeenRequest], bool]:
-    """Requests of this step."""
-    return lambda request: f"Do {name}." in request.prompt
 
 
 def fails(name: str, fault: Fault | None = None) -> Rule:
@@ -52,11 +43,6 @@ def run(face: Face, simulator: Simulator, *steps: dict[str, Any], **more: Any) -
             {"name": "w", "steps": list(steps), **more}, inputs, on_error="return", **options
         )
     return result
-
-
-def statuses(result: WorkflowResult) -> dict[str, str]:
-    """How each step ended."""
-    return {name: one.status for name, one in result.steps.items()}
 
 
 def prompt_of(simulator: Simulator, name: str) -> str:
