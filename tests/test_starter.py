@@ -15,11 +15,12 @@ from claude_force.apps.commands.init import starter_files, starter_folder
 from claude_force.base.config import Config, migrate_config, validate_config
 from claude_force.base.models import CURRENT
 from claude_force.base.records import AgentDefinition
-from claude_force.library.agents import AgentFolder, AgentLibrary
+from claude_force.library.agents import AgentLibrary
+from claude_force.library.disk import Folder
 from claude_force.testing import ApiFault, Simulator
 
 STARTER = starter_folder()
-LIBRARY = AgentLibrary([AgentFolder(path=STARTER / "agents", source="project", root=STARTER)])
+LIBRARY = AgentLibrary([Folder(path=STARTER / "agents", source="project", root=STARTER)])
 AGENTS = LIBRARY.load_all()
 SKILLS = sorted((STARTER / "skills").glob("*/SKILL.md"))
 WORKFLOWS = sorted((STARTER / "workflows").glob("*.json"))

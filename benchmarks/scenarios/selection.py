@@ -14,7 +14,8 @@ import msgspec
 
 from claude_force import AgentMatch, AgentMemory, SemanticSelector
 from claude_force.base.records import AgentDefinition
-from claude_force.library.agents import AgentFolder, AgentLibrary
+from claude_force.library.agents import AgentLibrary
+from claude_force.library.disk import Folder
 from scenarios import medians_in_turn
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +54,7 @@ def run(iterations: int) -> dict[str, float]:
 
 def read_agents() -> list[AgentDefinition]:
     """The 19 that ship, and those of the set."""
-    return AgentLibrary([AgentFolder(path=path, source="project", root=path) for path in FOLDERS]).load_all()
+    return AgentLibrary([Folder(path=path, source="project", root=path) for path in FOLDERS]).load_all()
 
 
 def read_tasks() -> list[LabelledTask]:

@@ -16,9 +16,9 @@ import msgspec
 
 from claude_force.apps.console import Command, harmless, is_terminal, note, print_json, print_table
 from claude_force.base.errors import InputError
-from claude_force.library.agents import AgentFolder, AgentLibrary
+from claude_force.library.agents import AgentLibrary
 from claude_force.library.collection import Examined, Format, Problem, Report, error, examine, kinds, worst_first
-from claude_force.library.disk import resolved
+from claude_force.library.disk import Folder, resolved
 from claude_force.library.repair import Repaired, repair
 from claude_force.library.skills import SkillLibrary
 from claude_force.stores.files import write_atomically, write_once
@@ -214,7 +214,7 @@ def conflicts(files: Sequence[Repaired], target: Path, *, force: bool) -> list[P
     """Which of the files cannot be put into `target`, each as `NAME.md`, because something is in their way."""
     taken = {
         agent.name: agent.path
-        for agent in AgentLibrary([AgentFolder(path=target, source="project", root=target)]).load_all()
+        for agent in AgentLibrary([Folder(path=target, source="project", root=target)]).load_all()
     }
     found, placed = [], dict[str, Path]()
     for file in files:

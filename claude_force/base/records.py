@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 CacheTtl = Literal["5m", "1h"]
-AgentSource = Source
 
 _NOTHING_USD = Decimal(0)
 WHOLE_STOP_REASONS = frozenset({"end_turn", "stop_sequence"})
@@ -34,7 +33,7 @@ class AgentDefinition(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str
     """The body of the file: the system prompt."""
     path: "Path | None" = None
-    source: AgentSource = "project"
+    source: Source = "project"
     model: str | None = None
     """As written: an alias, an id, or `None` for "whatever is the default" (also written `inherit`)."""
     fallback_models: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from claude_force.base.errors import AgentFileError, AgentNameError, AgentNotFoundError
-from claude_force.base.records import AgentDefinition, AgentSource
+from claude_force.base.records import AgentDefinition
 from claude_force.library.definition import (
     MAX_NAME_CHARS,
     Outcome,
@@ -30,21 +30,12 @@ from claude_force.library.definition import (
     name_fault,
     read_definition,
 )
-from claude_force.library.disk import File, Unusable, Walk, resolved
+from claude_force.library.disk import File, Folder, Unusable, Walk, resolved
 from claude_force.library.remarks import Remark, Shadowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
-
-
-class AgentFolder(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree of agent files."""
-
-    path: "Path"
-    source: AgentSource
-    root: "Path"
-    """Where symbolic links must stay inside: a repository must not have its users send other files of theirs."""
 
 
 class ConfiguredAgent(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +62,7 @@ class AgentLibrary:
     """
 
     def __init__(
-        self, folders: Sequence[AgentFolder] = (), *, entries: "Mapping[str, ConfiguredAgent] | None" = None
+        self, folders: Sequence[Folder] = (), *, entries: "Mapping[str, ConfiguredAgent] | None" = None
     ) -> None:
         """`folders` go nearest first, as `agent_folders` gives them; `entries` are the config's agents, by name."""
         self._folders = tuple(folders)
@@ -143,7 +134,7 @@ class AgentLibrary:
         yield self._entries_tree(walk, wanted=wanted)
         for folder in self._folders:
             tree = _Tree()
-            for file in walk.files(folder.path, root=folder.root, source=folder.source):
+            for file in walk.files(folder):
                 tree.add(self._read(file, wanted=wanted))
             yield tree
 
@@ -193,7 +184,7 @@ def not_found(name: str, names: "Iterable[str]") -> AgentNotFoundError:
     )
 
 
-def agent_folders(start: "Path", *, home: "Path") -> list[AgentFolder]:
+def agent_folders(start: "Path", *, home: "Path") -> list[Folder]:
     """The agent folders that count in the folder `start`, nearest first; `home` is the user's Claude folder.
 
     Those of the project are the `.claude/agents` of `base.config.project_folders`: from `start` up to the repository's
@@ -203,10 +194,10 @@ def agent_folders(start: "Path", *, home: "Path") -> list[AgentFolder]:
     from claude_force.base.config import project_folders  # noqa: PLC0415 - it costs msgspec, 20 ms
 
     places = project_folders(start)
-    own = AgentFolder(path=home / "agents", source="user", root=home / "agents")
+    own = Folder(path=home / "agents", source="user", root=home / "agents")
     mine = resolved(own.path)  # the home folder may be a project, too: its `.claude` is the user's own
     project = [
-        AgentFolder(path=path, source="project", root=places[-1])
+        Folder(path=path, source="project", root=places[-1])
         for place in places
         if resolved(path := place / ".claude" / "agents") != mine
     ]

@@ -14,7 +14,7 @@ import msgspec
 
 from claude_force.base.errors import AgentFileError, SkillFileError
 from claude_force.library.definition import KNOWN_KEYS, file_error, name_from, read_definition
-from claude_force.library.disk import File, Unusable, Walk, agents_of_any_tree, resolved, skills_in
+from claude_force.library.disk import File, Folder, Unusable, Walk, agents_of_any_tree, resolved, skills_in
 from claude_force.library.remarks import Remark
 from claude_force.library.skills import KNOWN_KEYS as SKILL_KEYS
 from claude_force.library.skills import read_skill, skill_error
@@ -178,7 +178,8 @@ def examine(paths: Iterable[Path], format_: Format) -> Iterator[Examined]:
     walk = format_.walk()
     for path in paths:
         can_be_walked = os.path.isdir(path) or resolved(path).suffix == ".md"  # noqa: PTH112 - Path.is_dir() may raise
-        found = walk.files(path, root=path, source="project") if can_be_walked else [walk.file(path, root=None)]
+        tree = Folder(path=path, root=path, source="project")
+        found = walk.files(tree) if can_be_walked else [walk.file(path, root=None)]
         yield from (looked_at(file, format_) for file in found)
 
 

@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any, get_args
 
 from claude_force.base.errors import AgentFileError
-from claude_force.base.records import AgentDefinition, AgentSource, Effort
+from claude_force.base.records import AgentDefinition, Effort
 from claude_force.library.fields import (
     USUAL_DESCRIPTION_CHARS,
     Fields,
@@ -21,6 +21,8 @@ from claude_force.library.frontmatter import Document, FrontMatterError, read_do
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from claude_force.base.briefing import Source
 
 MAX_NAME_CHARS = 128  # longer than any file name part needs; the convention ends at 64
 USUAL_NAME_CHARS = 64  # what the agent skills standard allows
@@ -37,7 +39,7 @@ _DOCUMENTATION = frozenset(
 _NAME_LINE = re.compile(rb"^[ \t]*name[ \t]*:([^\r\n]+)", re.MULTILINE)
 
 
-def read_definition(data: bytes, *, path: "Path", source: AgentSource) -> Outcome:
+def read_definition(data: bytes, *, path: "Path", source: "Source") -> Outcome:
     """What the bytes of the file at `path` define."""
     try:
         document = read_document(data, known_keys=KNOWN_KEYS)
@@ -74,7 +76,7 @@ def _is_documentation(path: "Path") -> bool:
     return path.name.partition(".")[0].casefold() in _DOCUMENTATION
 
 
-def _definition(document: Document, *, path: "Path", source: AgentSource) -> Outcome:
+def _definition(document: Document, *, path: "Path", source: "Source") -> Outcome:
     fields = _AgentFields(document)
     name, description = fields.text("name"), fields.text("description")
     if name is None and (_is_documentation(path) or (document.meta and not KNOWN_KEYS & document.meta.keys())):

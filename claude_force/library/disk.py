@@ -19,7 +19,7 @@ from claude_force.library.frontmatter import MAX_FILE_BYTES
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_force.base.records import AgentSource
+    from claude_force.base.briefing import Source
 
 MAX_FILES = 10_000  # agent files in one tree; the largest public collection has a tenth of that
 MAX_FOLDERS = 2_000  # folders in one tree, as the guide for skill clients has it: a stray link must not scan a disk
@@ -31,6 +31,15 @@ Listing = Callable[["list[os.DirEntry[str]]"], "list[os.DirEntry[str]]"]
 """What of a folder may be, or lead to, what is looked for."""
 
 
+class Folder(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree of agent files, or of skills."""
+
+    path: "Path"
+    source: "Source"
+    root: "Path"
+    """Where symbolic links must stay inside: a repository must not have its users send other files of theirs."""
+
+
 class File(msgspec.Struct, frozen=True):
     """A file as it lay there at one moment. Equal ones have the same content, if they are old enough."""
 
@@ -38,7 +47,7 @@ class File(msgspec.Struct, frozen=True):
     """As it was found."""
     real: "Path"
     """Without symbolic links: what was checked is what is opened."""
-    source: "AgentSource"
+    source: "Source"
     modified_ns: int
     size: int
     inode: int
@@ -98,10 +107,10 @@ class Walk:
         self._max_folders = max_folders
         self._seen: set[Path] = set()
 
-    def files(self, folder: "Path", *, root: "Path", source: "AgentSource") -> Iterator[File | Unusable]:
-        """The Markdown files of a tree, in the order of their paths; links must stay inside `root`."""
-        root = resolved(root)
-        pending = [(folder, resolved(folder))]  # the next one is the last
+    def files(self, folder: Folder) -> Iterator[File | Unusable]:
+        """The Markdown files of a tree, in the order of their paths."""
+        root, source = resolved(folder.root), folder.source
+        pending = [(folder.path, resolved(folder.path))]  # the next one is the last
         files = folders = 0
         while pending:
             path, real = pending.pop()
@@ -127,9 +136,9 @@ class Walk:
             yield file
         if files > self._max_files or folders > self._max_folders:
             limits = f"{self._max_files:,} {self._what} files or {self._max_folders:,} folders"
-            yield Unusable(folder, f"it has more than {limits}, and the rest was left out; split it")
+            yield Unusable(folder.path, f"it has more than {limits}, and the rest was left out; split it")
 
-    def file(self, path: "Path", *, root: "Path | None", source: "AgentSource" = "project") -> File | Unusable:
+    def file(self, path: "Path", *, root: "Path | None", source: "Source" = "project") -> File | Unusable:
         """The Markdown file at `path`, which no tree gives again; it must lie inside `root`, if there is one."""
         real = resolved(path)
         if root is not None and not real.is_relative_to(resolved(root)):
@@ -183,7 +192,7 @@ def resolved(path: "Path") -> "Path":
         return path
 
 
-def _file(path: "Path", real: "Path", source: "AgentSource", info: os.stat_result) -> File:
+def _file(path: "Path", real: "Path", source: "Source", info: os.stat_result) -> File:
     if not stat.S_ISREG(info.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
     return File(path, real, source, info.st_mtime_ns, info.st_size, info.st_ino)

@@ -16,7 +16,7 @@ from claude_force.base.config import read_config
 from claude_force.base.errors import ConfigError
 from claude_force.library.collection import AGENTS, Examined, Problem, error, examine, looked_at
 from claude_force.library.definition import name_fault
-from claude_force.library.disk import Unusable, read_text
+from claude_force.library.disk import Folder, Unusable, read_text
 from claude_force.library.frontmatter import MAX_FILE_BYTES
 from claude_force.library.repair import Repaired, convert
 
@@ -62,8 +62,8 @@ def _of_v2(folder: Path) -> Iterator[Repaired | Problem | None]:
             continue
         yield _named(looked_at(walk.file(base / entry.file, root=base), AGENTS), name, entry, base)
     # What lies beside them and is named by nobody comes after them, and what was named is not given twice.
-    rest = walk.files(base / "agents", root=base, source="project") if (base / "agents").exists() else ()
-    for file in rest:
+    beside = Folder(path=base / "agents", root=base, source="project")
+    for file in walk.files(beside) if beside.path.exists() else ():
         yield convert(looked_at(file, AGENTS), AGENTS)
 
 

@@ -9,7 +9,7 @@ A skill *is* its folder's name. Which folder wins, when two have the same name, 
 
 A skill that cannot be used is a `SkillFileError`; if its name is asked for, that is raised, never a farther one taken.
 Nothing of a skill is run: no script, no `` !`command` ``, and no `$ARGUMENTS` is replaced. How front matter is read
-and repaired: `frontmatter`. Any other folder can be read by giving it as a `SkillFolder`.
+and repaired: `frontmatter`. Any other folder can be read by giving it as a `Folder`.
 """
 
 import copy
@@ -26,7 +26,7 @@ from claude_force.base.config import home_folder, project_folders
 from claude_force.base.errors import SkillError, SkillFileError, SkillNotFoundError
 from claude_force.library.agents import SETTLED_NS
 from claude_force.library.definition import name_fault, prompt_fault
-from claude_force.library.disk import MAX_FILES, File, Unusable, Walk, read_text, resolved, skills_in
+from claude_force.library.disk import MAX_FILES, File, Folder, Unusable, Walk, read_text, resolved, skills_in
 from claude_force.library.fields import (
     USUAL_DESCRIPTION_CHARS,
     Fields,
@@ -50,15 +50,6 @@ USUAL_NAME_CHARS = 64
 USUAL_COMPATIBILITY_CHARS = 500
 
 
-class SkillFolder(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree of skills."""
-
-    path: Path
-    source: "Source"
-    root: Path
-    """Where symbolic links must stay inside."""
-
-
 class SkillLibrary:
     """Finds skills by name. Every call looks at the disk again, and reads what has changed; threads may share it.
 
@@ -68,7 +59,7 @@ class SkillLibrary:
         True
     """
 
-    def __init__(self, folders: "Sequence[SkillFolder]") -> None:
+    def __init__(self, folders: "Sequence[Folder]") -> None:
         """`folders` go in order of precedence, as `skill_folders` gives them."""
         self._folders = tuple(folders)
         self._kept: dict[Path, tuple[File, Skill | SkillFileError]] = {}
@@ -137,7 +128,7 @@ class SkillLibrary:
     def _files(self) -> "Iterator[File | Unusable]":
         walk = Walk(skills_in, what="skill", max_folders=MAX_SKILL_FOLDERS)
         for folder in self._folders:
-            yield from walk.files(folder.path, root=folder.root, source=folder.source)
+            yield from walk.files(folder)
 
 
 class _Survey(msgspec.Struct):
@@ -168,18 +159,16 @@ def _not_found(name: str, known: "Iterable[str]") -> SkillNotFoundError:
     )
 
 
-def skill_folders(start: Path, *, home: Path) -> list[SkillFolder]:
+def skill_folders(start: Path, *, home: Path) -> list[Folder]:
     """The skill folders that count in the folder `start`, in order of precedence; `home` is the user's Claude folder.
 
     As for agents, those of the project reach up to the repository's root, and outside of one only `start` counts.
     """
     places = project_folders(start)
-    own = [
-        SkillFolder(path=folder, source="user", root=folder) for folder in (home / "skills", home_folder() / _AGENTS)
-    ]
+    own = [Folder(path=folder, source="user", root=folder) for folder in (home / "skills", home_folder() / _AGENTS)]
     mine = {resolved(folder.path) for folder in own}  # the home folder may be a project, too
     project = [
-        SkillFolder(path=path, source="project", root=places[-1])
+        Folder(path=path, source="project", root=places[-1])
         for place in places
         for path in (place / ".claude" / "skills", place / _AGENTS)
         if resolved(path) not in mine

@@ -32,7 +32,8 @@ import pytest
 
 import claude_force
 from claude_force.base.config import validate_config
-from claude_force.library.agents import AgentFolder, AgentLibrary
+from claude_force.library.agents import AgentLibrary
+from claude_force.library.disk import Folder
 from claude_force.testing import Simulator, environment
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +210,7 @@ def test_config(block: Block) -> None:
 def test_agent_file(block: Block, tmp_path: Path) -> None:
     """An agent file that a page shows loads without a warning."""
     (tmp_path / "agent.md").write_text(block.code, encoding="utf-8")
-    library = AgentLibrary([AgentFolder(path=tmp_path, source="project", root=tmp_path)])
+    library = AgentLibrary([Folder(path=tmp_path, source="project", root=tmp_path)])
     assert library.problems() == []
     assert [agent.warnings for agent in library.load_all()] == [()]
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from claude_force.base.config import project_folders
 from claude_force.base.errors import AgentFileError, AgentNameError, AgentNotFoundError, ClaudeForceError
 from claude_force.base.records import AgentDefinition
-from claude_force.library.agents import AgentFolder, AgentLibrary, ConfiguredAgent, agent_folders, check_agent_name
+from claude_force.library.agents import AgentLibrary, ConfiguredAgent, agent_folders, check_agent_name
 from claude_force.library.briefing import BriefedAgents
 from claude_force.library.context import Context
-from claude_force.library.disk import MAX_FILES, MAX_FOLDERS
+from claude_force.library.disk import MAX_FILES, MAX_FOLDERS, Folder
 from claude_force.library.skills import SkillLibrary
 
 OLD = 1_000_000_000  # a time at which a file has long been settled
@@ -33,7 +33,7 @@ def write(path: Path, front: str = "name: scout\ndescription: Looks ahead.", bod
 
 def tree(folder: Path) -> AgentLibrary:
     """A library of one project folder."""
-    return AgentLibrary([AgentFolder(path=folder, source="project", root=folder)])
+    return AgentLibrary([Folder(path=folder, source="project", root=folder)])
 
 
 def configured(
@@ -311,7 +311,7 @@ def test_a_broken_file_is_not_replaced_by_a_farther_one(tmp_path: Path) -> None:
     near.mkdir()
     (near / "scout.md").write_text("---\nname: scout\n")
     write(far / "scout.md")
-    library = AgentLibrary([AgentFolder(path=path, source="project", root=path) for path in (near, far)])
+    library = AgentLibrary([Folder(path=path, source="project", root=path) for path in (near, far)])
     with pytest.raises(AgentFileError):
         library.find("scout")
     assert library.names() == []
@@ -396,7 +396,7 @@ def test_outside_a_repository_parents_are_not_searched(tmp_path: Path) -> None:
     start.mkdir()
     assert agent_folders(start, home=tmp_path / "none") == []
     here = write(start / ".claude/agents/scout.md")
-    assert agent_folders(start, home=tmp_path / "none") == [AgentFolder(path=here.parent, source="project", root=start)]
+    assert agent_folders(start, home=tmp_path / "none") == [Folder(path=here.parent, source="project", root=start)]
     assert planted.exists()
 
 
@@ -412,7 +412,7 @@ def test_agents_and_config_are_looked_for_in_the_same_folders(
         (tmp_path / repository / ".git").mkdir()
     places = project_folders(tmp_path / start)
     assert agent_folders(tmp_path / start, home=tmp_path / "none") == [
-        AgentFolder(path=place / ".claude/agents", source="project", root=places[-1]) for place in places
+        Folder(path=place / ".claude/agents", source="project", root=places[-1]) for place in places
     ]
 
 
@@ -451,7 +451,7 @@ def test_inside_a_folder_the_first_path_wins(tmp_path: Path) -> None:
 def test_the_configs_name_is_the_identity(tmp_path: Path) -> None:
     """An entry renames its file's agent, which is then no longer found under its own name."""
     path = write(tmp_path / "scout.md")
-    folder = AgentFolder(path=tmp_path, source="project", root=tmp_path)
+    folder = Folder(path=tmp_path, source="project", root=tmp_path)
     library = AgentLibrary([folder], entries=configured("looker", path))
     assert library.names() == ["looker"]
     assert warned(library.find("looker"), "the config calls this agent 'looker', its file 'scout'")

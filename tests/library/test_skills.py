@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from claude_force import Skill, SkillError, SkillFileError, SkillNotFoundError
-from claude_force.library.disk import MAX_FILES
+from claude_force.library.disk import MAX_FILES, Folder
 from claude_force.library.skills import (
     MAX_RESOURCE_BYTES,
     MAX_SKILL_FOLDERS,
-    SkillFolder,
     SkillLibrary,
     read_resource,
     read_skill,
@@ -176,7 +175,7 @@ def skill(tmp_path: Path) -> Skill:
     (folder / "references").mkdir()
     (folder / "references/locks.md").write_text("Locks.\r\n")
     (tmp_path / "secret.md").write_text("secret")
-    return SkillLibrary([SkillFolder(path=tmp_path, source="project", root=tmp_path)]).find("it")
+    return SkillLibrary([Folder(path=tmp_path, source="project", root=tmp_path)]).find("it")
 
 
 def test_a_resource_is_read(skill: Skill) -> None:
@@ -208,6 +207,6 @@ def test_what_lies_in_a_skill_is_no_other_skill(tmp_path: Path) -> None:
     write(tmp_path / "a/example/b")
     for name in ("a", "node_modules/c", ".git/d", ".claude/skills/e"):
         write(tmp_path / name)
-    found = SkillLibrary([SkillFolder(path=tmp_path, source="project", root=tmp_path)])
+    found = SkillLibrary([Folder(path=tmp_path, source="project", root=tmp_path)])
     assert [each.name for each in found.load_all()] == ["a", "e"]
     assert MAX_SKILL_FOLDERS > MAX_FILES  # each skill is a folder
