@@ -218,7 +218,7 @@ class Project:
             return None
         from claude_force.stores.documents import shared_documents  # noqa: PLC0415 - most share nothing
 
-        return shared_documents(url, named="shared.url")
+        return shared_documents(url)
 
     @_MadeOnce
     def live(self) -> "LiveTransport":

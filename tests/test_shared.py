@@ -321,7 +321,7 @@ def test_a_document_does_not_grow_for_ever() -> None:
 @pytest.fixture
 def hosts(url: str) -> Iterator[list[SharedDocuments]]:
     """Four that share it, each by a connection of its own."""
-    opened = [shared_documents(url, named="shared.url") for _ in range(4)]
+    opened = [shared_documents(url) for _ in range(4)]
     yield opened
     for documents in opened:
         documents.close()
@@ -377,7 +377,7 @@ from claude_force.stores.budgets import Ceiling
 from claude_force.stores.documents import shared_documents
 from claude_force.stores.shared_budgets import SharedAccounts
 
-documents = shared_documents(sys.argv[1], named="")
+documents = shared_documents(sys.argv[1])
 limits = SharedLimits(documents, "limits m", clock=SystemClock())
 ticket = limits.join(Request(model="m", system=(), prompt=("x",), max_tokens=9), is_blocking=False)
 print(SharedAccounts(documents).hold([Ceiling("day", Decimal(2), "")], Decimal(1), lease_s=1))
@@ -486,7 +486,7 @@ def test_a_rate_limit_over_four_processes_on_two_hosts(project: Path, url: str) 
         # Who do not share are refused until calls fail. A few are seen here, too: what the headers of two answers say
         # can reach the server in the other order, the more so where there is much to do.
         assert simulator.stats.statuses.get(429, 0) <= 72 // 4
-    documents = shared_documents(url, named="shared.url")
+    documents = shared_documents(url)
     name = f"limits {simulator.base_url.removeprefix('http://')} {next(iter(simulator.stats.usage))}"
     flow = documents.change([name], Flow, lambda flows, _: flows[0])
     assert (flow.under_way, flow.reserved, flow.requests.limit) == ({}, (0.0, 0.0, 0.0), 240)
@@ -523,7 +523,7 @@ async def test_who_is_cancelled_holds_nothing(project: Path, url: str) -> None:
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)
         spent = bill(simulator)
-    documents = shared_documents(url, named="shared.url")
+    documents = shared_documents(url)
     day = f"budget day {datetime.now(UTC):%Y-%m-%d}"
     account = documents.change([day], Account, lambda accounts, _: accounts[0])
     assert account.holds == {}

@@ -195,7 +195,7 @@ def check_shared(settings: Settings) -> Check | None:
 
     facts = {"url": shown_url(url)}
     try:
-        documents = shared_documents(url, named="shared.url")
+        documents = shared_documents(url)
         try:
             remark = documents.check()
         finally:

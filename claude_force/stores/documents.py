@@ -189,16 +189,16 @@ def _encoded(state: msgspec.Struct) -> str:
     return msgspec.json.encode(state).decode()
 
 
-def shared_documents(url: str, *, named: str) -> SharedDocuments:
-    """The documents at this address. Raises `ConfigError`: it is none, or the extra for it is not installed."""
-    parts = parse_url(url, named=named, schemes=("redis", "rediss", "postgresql"))
+def shared_documents(url: str) -> SharedDocuments:
+    """The documents at this `shared.url`. Raises `ConfigError`: it is none, or the extra for it is not installed."""
+    parts = parse_url(url, named="shared.url", schemes=("redis", "rediss", "postgresql"))
     is_postgres = parts.scheme == "postgresql"
     if not is_postgres:
-        check_redis_url(parts, named=named)
+        check_redis_url(parts, named="shared.url")
     module, extra = ("psycopg", "durable") if is_postgres else ("redis", "redis")
     if importlib.util.find_spec(module) is None:
         raise ConfigError(
-            f"{named} is {shown_url(url)!r}, and there is no {module!r} to reach it with; run"
+            f"shared.url is {shown_url(url)!r}, and there is no {module!r} to reach it with; run"
             f" `pip install 'claude-force[{extra}]'`"
         )
     return SharedDocuments(Postgres(url) if is_postgres else Redis(url), shown_url(url))

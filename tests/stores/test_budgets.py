@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Iterator[BudgetFile]:
 def accounts(request: pytest.FixtureRequest) -> Iterator[Accounts]:
     """Accounts wherever they can lie, without anything in them."""
     place = request.getfixturevalue(request.param)
-    opened = place if request.param == "file" else SharedAccounts(shared_documents(place, named="shared.url"))
+    opened = place if request.param == "file" else SharedAccounts(shared_documents(place))
     yield opened
     opened.close()
 

@@ -40,14 +40,14 @@ def look(tallies: Sequence[Tally], _: float) -> list[int]:
 @pytest.fixture
 def documents(url: str) -> Iterator[SharedDocuments]:
     """Its documents."""
-    opened = shared_documents(url, named="shared.url")
+    opened = shared_documents(url)
     yield opened
     opened.close()
 
 
 def test_one_change_in_all(documents: SharedDocuments, url: str) -> None:
     """Others see what was changed, and a look changes nothing; the time is the server's."""
-    others = shared_documents(url, named="shared.url")
+    others = shared_documents(url)
     assert documents.change(["a", "b"], Tally, look) == [0, 0]
     assert documents.change(["b"], Tally, add) == [1]
     assert others.change(["a", "b"], Tally, add) == [1, 2]
@@ -69,7 +69,7 @@ def add(tallies, _):
     for tally in tallies:
         tally.count += 1
 
-documents = shared_documents(sys.argv[1], named="")
+documents = shared_documents(sys.argv[1])
 documents.change(["warm"], Tally, add)
 print("ready", flush=True)
 sys.stdin.readline()
@@ -148,7 +148,7 @@ def test_a_server_that_goes_and_comes_back(
 ) -> None:
     """Said at once and once, not waited for by each call, and used again without a word."""
     running = request.getfixturevalue(f"{server}_server")
-    documents = shared_documents(request.getfixturevalue(server), named="shared.url")
+    documents = shared_documents(request.getfixturevalue(server))
     documents.change(["a"], Tally, add)
     running.stop(signal.SIGKILL if server == "valkey" else signal.SIGINT)
     begun = time.monotonic()
@@ -177,7 +177,7 @@ def test_a_server_that_goes_and_comes_back(
 def test_a_connection_that_was_cut_while_nobody_asked(server: str, request: pytest.FixtureRequest) -> None:
     """By a restart, or by whatever is between: the next call notices nothing."""
     running = request.getfixturevalue(f"{server}_server")
-    documents = shared_documents(request.getfixturevalue(server), named="shared.url")
+    documents = shared_documents(request.getfixturevalue(server))
     documents.change(["a"], Tally, add)
     running.stop()
     running.start()
@@ -189,7 +189,7 @@ def test_a_server_that_says_nothing(postgres: str) -> None:
     """A process of the server that hangs holds up nobody for longer than a few seconds."""
     import psycopg
 
-    documents = shared_documents(postgres, named="shared.url")
+    documents = shared_documents(postgres)
     documents.change(["a"], Tally, add)
     with psycopg.connect(postgres) as connection:
         query = b"SELECT pid FROM pg_stat_activity WHERE application_name = 'claude-force'"
@@ -213,7 +213,7 @@ def test_a_server_that_says_nothing(postgres: str) -> None:
 )
 def test_no_password_is_shown(url: str, caplog: pytest.LogCaptureFixture) -> None:
     """Not in the error, not in what it came from, not in the log."""
-    documents = shared_documents(url, named="shared.url")
+    documents = shared_documents(url)
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:1") as raised:
         documents.change(["a"], Tally, add)
     said = [str(raised.value), caplog.text]
@@ -226,7 +226,7 @@ def test_no_password_is_shown(url: str, caplog: pytest.LogCaptureFixture) -> Non
 def test_an_address_of_nothing() -> None:
     """Is refused before anything is asked."""
     with pytest.raises(ConfigError, match=r"shared.url is 'mysql://db/x'; give redis://... or rediss://... or"):
-        shared_documents("mysql://me:sesame@db/x", named="shared.url")
+        shared_documents("mysql://me:sesame@db/x")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_an_address_of_nothing() -> None:
 def test_an_address_that_a_client_would_pass_over(url: str, said: str) -> None:
     """A wrong database, and what the client takes for an argument of its own, are refused before anything is asked."""
     with pytest.raises(ConfigError, match=said) as raised:
-        shared_documents(url, named="shared.url")
+        shared_documents(url)
     assert "sesame" not in str(raised.value)
 
 
@@ -258,7 +258,7 @@ def test_a_server_that_forgets(valkey: str) -> None:
     """One that may throw budgets away for want of room is refused for them, with the reason."""
     import redis
 
-    documents = shared_documents(valkey, named="shared.url")
+    documents = shared_documents(valkey)
     with redis.Redis.from_url(valkey) as client:
         documents.check()
         try:
@@ -277,7 +277,7 @@ def test_a_server_that_is_a_replica_now(valkey: str) -> None:
     """After a failover an old connection may lead to one that does not lead any more: the next call has a new one."""
     import redis
 
-    documents = shared_documents(valkey, named="shared.url")
+    documents = shared_documents(valkey)
     documents.change(["a"], Tally, add)
     with redis.Redis.from_url(valkey) as client:
         before = client.info("stats")["total_connections_received"]
@@ -296,7 +296,7 @@ def test_a_wrong_kind_of_key(valkey: str) -> None:
     """What somebody else keeps under our name is not overwritten."""
     import redis
 
-    documents = shared_documents(valkey, named="shared.url")
+    documents = shared_documents(valkey)
     with redis.Redis.from_url(valkey) as client:
         client.rpush("claude-force:a", "x")
         with pytest.raises(StoreError, match="refuses: WRONGTYPE"):
