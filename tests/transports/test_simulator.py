@@ -18,16 +18,10 @@ from claude_force.testing import SIMULATED_HEADER, SIMULATED_LINE, Answer, Refus
 from claude_force.transports.simulator.catalogue import EFFORTS, MODELS
 from claude_force.transports.simulator.schema import smallest_instance
 from claude_force.transports.simulator.wire import RequestReader
+from tests.transports.conftest import ASK, HEADERS, call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-HEADERS = {"authorization": "Bearer k", "anthropic-version": "2026-10-21"}
-ASK: dict[str, Any] = {
-    "model": "claude-sonnet-5-5",
-    "max_tokens": 1000,
-    "messages": [{"role": "user", "content": "Review the parser."}],
-}
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +29,6 @@ def simulator() -> "Iterator[Simulator]":
     """One simulator with default answers for all tests of this file: nothing that they do outlives a request."""
     with Simulator() as running:
         yield running
-
-
-def call(
-    simulator: Simulator, path: str = "/v1/messages", body: object = None, headers: "Mapping[str, str]" = HEADERS
-) -> tuple[int, "Mapping[str, str]", Any]:
-    """Status, headers and JSON of one plain HTTP request: a POST if there is a body."""
-    raw = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-    connection = http.client.HTTPConnection(simulator.base_url.removeprefix("http://"), timeout=10)
-    with closing(connection):
-        connection.request("GET" if raw is None else "POST", path, raw, dict(headers))
-        response = connection.getresponse()
-        return response.status, {k.lower(): v for k, v in response.getheaders()}, json.loads(response.read())
 
 
 def sync_plain(simulator: Simulator, **request: Any) -> Any:

@@ -21,24 +21,16 @@ import pytest
 from claude_force import testing
 from claude_force.base.errors import InputError
 from claude_force.testing import ALLOW_REAL_CALLS, ApiFault, Latency, Simulator, simulator
+from tests.transports.conftest import ASK, HEADERS, call
 
 __all__ = ["simulator"]  # a fixture, for pytest to find
 
 MANY = 2000
-ASK: dict[str, Any] = {
-    "model": "claude-sonnet-5-5",
-    "max_tokens": 1000,
-    "messages": [{"role": "user", "content": "Review the parser."}],
-}
-HEADERS = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
 
 
 def ask(running: Simulator, **more: Any) -> Any:
     """The JSON of a plain HTTP request."""
-    connection = http.client.HTTPConnection(running.base_url.removeprefix("http://"), timeout=120)
-    with closing(connection):
-        connection.request("POST", "/v1/messages", json.dumps({**ASK, **more}), HEADERS)
-        return json.loads(connection.getresponse().read())
+    return call(running, body={**ASK, **more})[2]
 
 
 def task(number: int) -> dict[str, Any]:

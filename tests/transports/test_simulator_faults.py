@@ -29,12 +29,8 @@ from claude_force.testing import (
     Simulator,
     Stall,
 )
+from tests.transports.conftest import ASK
 
-ASK: dict[str, Any] = {
-    "model": "claude-sonnet-5-5",
-    "max_tokens": 1000,
-    "messages": [{"role": "user", "content": "Review the parser."}],
-}
 TEXT = "A text of some length, so that it comes in a few pieces."
 
 

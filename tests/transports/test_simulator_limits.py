@@ -1,10 +1,8 @@
 """The simulated rate limits: what is admitted, what has to wait and for how long, and what the headers tell."""
 
 import http.client
-import json
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ from claude_force.testing import Answer, ApiFault, ApiLimits, CutStream, Disconn
 from claude_force.transports.simulator.limits import Allowance
 from claude_force.transports.simulator.script import RejectedError
 from tests.conftest import NOON, MovedClock
+from tests.transports.conftest import call
 
 MODEL = "claude-sonnet-5-5"
 KINDS = ("requests", "input-tokens", "output-tokens", "tokens")
@@ -44,19 +43,6 @@ class Reply(NamedTuple):
         return tuple((datetime.fromisoformat(reset) - NOON).total_seconds() for reset in resets)
 
 
-def call(simulator: Simulator, body: Any, path: str = "/v1/messages") -> Reply:
-    """A plain HTTP request; without a body it is a GET."""
-    connection = http.client.HTTPConnection(simulator.base_url.removeprefix("http://"), timeout=120)
-    with closing(connection):
-        sent = json.dumps(body) if body else None
-        headers = {"x-api-key": "k", "anthropic-version": "2026-10-21"}
-        connection.request("POST" if body else "GET", path, sent, headers)
-        response = connection.getresponse()
-        text = response.read()
-        parsed = json.loads(text) if response.headers["content-type"] == "application/json" else text
-        return Reply(response.status, dict(response.headers.items()), parsed)
-
-
 def request(tokens: int = 10, **more: Any) -> dict[str, Any]:
     """A request with a prompt of that many tokens."""
     messages = [{"role": "user", "content": "x" * 4 * tokens}]
@@ -65,7 +51,7 @@ def request(tokens: int = 10, **more: Any) -> dict[str, Any]:
 
 def ask(simulator: Simulator, tokens: int = 10, **more: Any) -> Reply:
     """Send such a request."""
-    return call(simulator, request(tokens, **more))
+    return Reply(*call(simulator, body=request(tokens, **more)))
 
 
 def limited(answer: Any = "x" * 40, *, burst_s: float = 60.0, **limits: int) -> tuple[Simulator, MovedClock]:
@@ -215,7 +201,7 @@ def test_a_request_that_the_api_would_refuse_is_not_charged(refused: Any) -> Non
     simulator, _ = limited(requests_per_minute=1, input_tokens_per_minute=100, output_tokens_per_minute=10)
     with simulator:
         for _ in range(3):
-            reply = call(simulator, refused)
+            reply = Reply(*call(simulator, body=refused))
             assert 400 <= reply.status < 429
             assert reply.left == (1, 100, 10, 110)
         assert ask(simulator).status == 200
@@ -310,7 +296,7 @@ def test_other_routes_are_not_limited(path: str, body: Any) -> None:
     with simulator:
         ask(simulator)
         for _ in range(3):
-            reply = call(simulator, body, path)
+            reply = Reply(*call(simulator, path, body))
             assert reply.status == 200
             assert not [name for name in reply.headers if name.startswith("anthropic-ratelimit-")]
         assert ask(simulator).status == 429
