@@ -25,6 +25,7 @@ from hypothesis import HealthCheck, settings
 
 from claude_force import AgentOrchestrator
 from claude_force.base.pricing import Prices
+from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 
 if TYPE_CHECKING:
@@ -245,6 +246,13 @@ from claude_force import AgentOrchestrator
 with AgentOrchestrator(api_key="k", base_url=sys.argv[1]) as subject:
     print(subject.execute_agent("reviewer", "same"), flush=True)
 """
+
+
+def execution(*, error_type: str | None = None, **facts: Any) -> Execution:
+    """One that took a second, but for these facts."""
+    usual: dict[str, Any] = {"timestamp": NOON, "agent_name": "a", "task": "t", "model": "m", "duration_ms": 1000.0}
+    ends = {"success": error_type is None, "error_type": error_type, "attempts": 1}
+    return Execution(**(usual | ends | facts))
 
 
 # Of haiku, 1,000 tokens of output cost $0.0005; a prompt of these tests is at most 300 bytes.

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_force.base.errors import BudgetError
-from claude_force.base.records import AgentResult, Execution, PromptCaching, Savings
+from claude_force.base.records import AgentResult, PromptCaching, Savings
 from claude_force.base.results import StepResult, WorkflowResult
 from claude_force.base.usage import Usage
+from tests.conftest import execution
 
 
 def result(text: str = "Looks good.", **facts: object) -> AgentResult:
@@ -143,14 +144,9 @@ def test_figures_add_up(figures: list[Any]) -> None:
 def test_what_a_turn_saved(*, cached: bool) -> None:
     """Each in its own place; what the answer had cost counts where it was not paid again."""
     one, two, three, four = map(Decimal, range(1, 5))
-    turn = Execution(
+    turn = execution(
         timestamp=datetime(2026, 11, 20, tzinfo=UTC),
-        agent_name="a",
-        task="t",
-        model="m",
-        success=True,
         duration_ms=1.0,
-        attempts=1,
         cached=cached,
         saved_usd=one,
         prompt_caching=PromptCaching(saved_usd=two),

@@ -11,11 +11,11 @@ import pytest
 from claude_force.base.alerts import DEFAULT_ALERTS, AlertRule
 from claude_force.base.config import validate_config
 from claude_force.base.errors import ConfigError
-from claude_force.base.records import Execution
 from claude_force.insight.alerts import Alert, read_alerts
 from claude_force.insight.ledger import BLOCK_BYTES, ENOUGH
 from claude_force.performance_tracker import PerformanceTracker
 from claude_force.stores.budgets import Spending
+from tests.conftest import execution
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -28,13 +28,11 @@ class Past:
 
     def went(self, number: int = 1, *, ago: float = 0.0, error: str | None = None, **facts: Any) -> None:
         """So many executions that ended so many minutes ago."""
-        usual: dict[str, Any] = {"agent_name": "a", "model": "m", "duration_ms": 1000.0, "cost_usd": Decimal("0.01")}
+        usual: dict[str, Any] = {"duration_ms": 1000.0, "cost_usd": Decimal("0.01")}
         usual |= facts
         begun = NOW - timedelta(minutes=ago, milliseconds=usual["duration_ms"])
         for _ in range(number):
-            self.tracker.record(
-                Execution(timestamp=begun, task="t", attempts=1, success=error is None, error_type=error, **usual)
-            )
+            self.tracker.record(execution(timestamp=begun, error_type=error, **usual))
 
     def judged(self, *rules: AlertRule, **options: Any) -> dict[str, Alert]:
         """What became of each rule."""

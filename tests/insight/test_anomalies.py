@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.insight.anomalies import LEAST_SAMPLES, Finding, bursts, outliers, read_anomalies
 from claude_force.insight.counting import Selection
 from claude_force.performance_tracker import PerformanceTracker
+from tests.conftest import execution
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 
@@ -69,15 +69,11 @@ def test_in_a_ledger(tmp_path: Path) -> None:
             spike = 8 if (agent, number) == ("quick", 300) else 1
             shift = 2 if (agent == "slow" and number >= 250) else 1
             tracker.record(
-                Execution(
+                execution(
                     timestamp=BEGIN + timedelta(minutes=number),
                     agent_name=agent,
-                    task="t",
-                    model="m",
-                    success=not is_down,
                     error_type="ServerError" if is_down else None,
                     duration_ms=usual_ms * dice.lognormvariate(0, 0.3) * spike,
-                    attempts=1,
                     usage=Usage(output_tokens=round(300 * dice.lognormvariate(0, 0.1)) * shift),
                     cost_usd=Decimal("0.01"),
                 )
@@ -85,15 +81,11 @@ def test_in_a_ledger(tmp_path: Path) -> None:
     for error, cached in (("Interrupted", False), (None, True)):
         for number in range(50):  # neither says anything about the model
             tracker.record(
-                Execution(
+                execution(
                     timestamp=BEGIN + timedelta(minutes=number),
                     agent_name="quick",
-                    task="t",
-                    model="m",
-                    success=error is None,
                     error_type=error,
                     duration_ms=900_000,
-                    attempts=1,
                     cached=cached,
                 )
             )

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.insight.counting import Selected, Selection
 from claude_force.insight.export import COLUMNS, Format, write_rows
 from claude_force.performance_tracker import PerformanceTracker
+from tests.conftest import execution
 
 BEGIN = datetime(2026, 11, 20, tzinfo=UTC)
 COST = Decimal("0.000012345678901234")
@@ -30,15 +30,12 @@ def path(tmp_path: Path) -> Path:
     tracker = PerformanceTracker(tmp_path)
     for number, name in enumerate([*NAMES, "simulated"]):
         tracker.record(
-            Execution(
+            execution(
                 timestamp=BEGIN + timedelta(minutes=number),
                 agent_name=name,
-                task="t",
                 model="m" if number else None,
-                success=number != 1,
                 error_type="ServerError" if number == 1 else None,
                 duration_ms=1000.5,
-                attempts=1,
                 usage=Usage(input_tokens=10, output_tokens=20),
                 cost_usd=COST if number else None,
                 simulated=name == "simulated",

@@ -1,17 +1,16 @@
 """What the last lines of the ledger say of an agent."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.engine.router import PastAnswers
 from claude_force.insight.models import LAST_LINES, Past, past_of, read_last
 from claude_force.performance_tracker import PerformanceTracker, task_hash
+from tests.conftest import execution
 
 HAIKU = "claude-haiku-5-5"
 
@@ -27,20 +26,10 @@ def record(tracker: PerformanceTracker, model: str | None = HAIKU, error_type: s
     defaults: dict[str, Any] = {
         "agent_name": "linter",
         "task": "check it",
-        "duration_ms": 100.0,
-        "attempts": 1,
         "usage": Usage(input_tokens=10, output_tokens=20),
         "cost_usd": Decimal("0.01"),
     }
-    tracker.record(
-        Execution(
-            timestamp=datetime(2026, 11, 20, tzinfo=UTC),
-            model=model,
-            success=error_type is None,
-            error_type=error_type,
-            **(defaults | facts),
-        )
-    )
+    tracker.record(execution(model=model, error_type=error_type, **(defaults | facts)))
 
 
 def past(tracker: PerformanceTracker, task: str = "check it") -> Past:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from claude_force.base.alerts import DEFAULT_ALERTS
-from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.insight.alerts import read_alerts
 from claude_force.insight.counting import Selection
 from claude_force.insight.report import is_report, page, read_report
 from claude_force.performance_tracker import PerformanceTracker
+from tests.conftest import execution
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 EVIL = '"><script>alert(1)</script>\N{RIGHT-TO-LEFT OVERRIDE}\ud800'
@@ -63,15 +63,12 @@ def tracker(tmp_path: Path) -> PerformanceTracker:
     for number in range(200):
         failed = number % 40 == 7
         tracker.record(
-            Execution(
+            execution(
                 timestamp=NOW - timedelta(hours=240 - 1.2 * number),
                 agent_name=EVIL[:-1] if number % 50 == 3 else "reviewer",
-                task="t",
                 model="m & n",
-                success=not failed,
                 error_type="<b>Error" if failed else None,
                 duration_ms=1000.0 + number % 7 + 9000 * (number == 150),
-                attempts=1,
                 cost_usd=Decimal("0.0123456789"),
                 usage=Usage(input_tokens=10, output_tokens=20),
                 cached=number % 4 == 0,

@@ -30,7 +30,6 @@ from hypothesis import strategies as st
 
 from claude_force import MetricsError, PerformanceTracker
 from claude_force.base.pricing import Prices
-from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.insight.alerts import AlertReport
 from claude_force.insight.anomalies import Finding, read_anomalies
@@ -43,6 +42,7 @@ from claude_force.insight.report import read_report
 from claude_force.insight.rollup import OldDetail, Rollup, roll_up
 from claude_force.insight.summary import read_summary
 from claude_force.insight.trends import Interval, read_trends
+from tests.conftest import execution
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # forked children do what is killed
 
@@ -265,14 +265,12 @@ def test_a_realistic_month_is_a_tenth(tmp_path: Path) -> None:
     for number in range(3_000):
         usage = Usage(input_tokens=dice.randrange(9_000), output_tokens=dice.randrange(2_000))
         tracker.record(
-            Execution(
+            execution(
                 timestamp=NOW - timedelta(days=62) + timedelta(minutes=14.4 * number),
                 agent_name=f"agent-{dice.randrange(8)}",
                 task=str(number),
                 model=dice.choice(["claude-haiku-5-5", "claude-sonnet-5-5"]),
-                success=True,
                 duration_ms=dice.lognormvariate(8.5, 0.7),
-                attempts=1,
                 usage=usage,
                 cost_usd=Decimal(dice.randrange(10**6)) / 10**7,
                 stop_reason="end_turn",
@@ -421,15 +419,11 @@ def write(path: Path, number: int, counts: Any, stop: Any) -> None:
         not stop.wait(0.005) and counts[number] < 2_000
     ):  # not as fast as it goes: rollups have to come to an end, too
         tracker.record(
-            Execution(
+            execution(
                 timestamp=(OLD if counts[number] % 4 else NEW) + timedelta(seconds=counts[number]),
                 agent_name=f"agent-{number}",
                 task=str(counts[number]),
-                model="m",
-                success=True,
                 duration_ms=1.0,
-                attempts=1,
-                usage=None,
                 cost_usd=Decimal(1),
             )
         )

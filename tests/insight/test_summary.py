@@ -1,6 +1,5 @@
 """How executions went: figures that are counted, never guessed, and quantiles within the accuracy that is promised."""
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.insight.counting import Selection
 from claude_force.insight.figures import PERCENTILES
 from claude_force.insight.sketch import ACCURACY, Sketch
 from claude_force.insight.summary import read_summary
 from claude_force.performance_tracker import PerformanceTracker
+from tests.conftest import execution
 
 times = st.lists(st.floats(0, 1e9, allow_subnormal=False), min_size=1, max_size=60)
 
@@ -57,11 +56,8 @@ def path(tmp_path: Path) -> Path:
     tracker = PerformanceTracker(tmp_path / "metrics")
 
     def record(agent: str = "a", error: str | None = None, **facts: Any) -> None:
-        usual: dict[str, Any] = {"model": "m", "duration_ms": 1000.0, "cost_usd": Decimal(1), "usage": Usage()}
-        begun = datetime(2026, 11, 20, tzinfo=UTC)
-        success = error is None
-        who = {"agent_name": agent, "task": "check it", "timestamp": begun, "success": success, "error_type": error}
-        tracker.record(Execution(attempts=1, **(usual | who | facts)))
+        usual: dict[str, Any] = {"agent_name": agent, "cost_usd": Decimal(1), "usage": Usage()}
+        tracker.record(execution(error_type=error, **(usual | facts)))
 
     for number in range(1, 5):
         record(duration_ms=1000.0 * number)

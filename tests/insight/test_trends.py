@@ -8,10 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from claude_force.base.records import Execution
 from claude_force.insight.counting import Selection
 from claude_force.insight.trends import MOST_FILLED, Interval, begin_of, read_trends
 from claude_force.performance_tracker import PerformanceTracker
+from tests.conftest import execution
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -19,17 +19,8 @@ BERLIN = ZoneInfo("Europe/Berlin")
 def write(tracker: PerformanceTracker, begun: datetime, *, success: bool = True, simulated: bool = False) -> None:
     """One execution that took a second."""
     tracker.record(
-        Execution(
-            timestamp=begun,
-            agent_name="a",
-            task="t",
-            model="m",
-            success=success,
-            error_type=None if success else "ServerError",
-            duration_ms=1000.0,
-            attempts=1,
-            cost_usd=Decimal("0.5"),
-            simulated=simulated,
+        execution(
+            timestamp=begun, error_type=None if success else "ServerError", cost_usd=Decimal("0.5"), simulated=simulated
         )
     )
 
