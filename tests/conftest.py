@@ -188,6 +188,13 @@ class MovedClock:
         return 0.5
 
 
+def write(path: Path, text: str) -> Path:
+    """A file with this text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def asking(face: Callable[..., Any], simulator: "Simulator", **options: Any) -> Any:
     """An orchestrator of that face which asks this simulator."""
     return face(api_key="k", base_url=simulator.base_url, **options)

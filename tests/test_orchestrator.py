@@ -45,20 +45,13 @@ from claude_force.testing import (
     Simulator,
 )
 
-from .conftest import asking, in_threads, ledger
+from .conftest import asking, in_threads, ledger, write
 
 if TYPE_CHECKING:
     from claude_force.base.records import Retry
 
 SOON = {"retry-after-ms": "1"}
 Face = Callable[..., Any]
-
-
-def write(path: Path, text: str) -> Path:
-    """A file with this text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def in_no_loop(call: Callable[[], Any]) -> Any:

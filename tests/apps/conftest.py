@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from claude_force.testing import Simulator, environment
+from claude_force.testing import SeenRequest, Simulator, environment
+from tests.conftest import echo
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., subprocess.Popen[str]]
+
+
+def on(word: str) -> Callable[[SeenRequest], bool]:
+    """Requests of the task, or the step, with this last word."""
+    return lambda request: request.path == "/v1/messages" and echo(request) == word
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from claude_force.testing import Answer, ApiFault, Refusal, Rule, SeenRequest, Simulator, environment
+from claude_force.testing import Answer, ApiFault, Refusal, Rule, Simulator, environment
+from tests.conftest import echo
 
-from .conftest import Run, Start
+from .conftest import Run, Start, on
 
 EXECUTE = ("execute", "reviewer", "--tasks-file", "t.jsonl")
 KEEPING = (*EXECUTE, "--output", "r.jsonl")
@@ -24,7 +25,7 @@ KEEPING = (*EXECUTE, "--output", "r.jsonl")
 @pytest.fixture
 def simulator() -> Any:
     """A server that answers with the task's last word."""
-    with Simulator(answer=lambda request: request.prompt.split()[-1]) as running:
+    with Simulator(answer=echo) as running:
         yield running
 
 
@@ -67,11 +68,6 @@ def test_a_schema_is_for_every_task(run: Run, write: Callable[..., None], projec
     (project / "s.json").write_text('{"type": "integer", "maximum": 1}')
     assert run(*KEEPING, "--schema", "s.json").returncode == 1
     assert sum(asked(simulator).values()) == 4
-
-
-def on(word: str) -> Callable[[SeenRequest], bool]:
-    """Requests of the task with this last word."""
-    return lambda request: request.path == "/v1/messages" and request.prompt.split()[-1] == word
 
 
 # ---------------------------------------------------------------- results

@@ -15,17 +15,11 @@ from typing import Any
 import pytest
 
 from claude_force.testing import Answer, ApiFault, Hang, Latency, Refusal, Simulator, environment
+from tests.conftest import ledger, write
 
 COMMAND = "claude-force"
 STARTED = f"{sys.executable} -m claude_force"
 """The same with its whole start: where streams are closed, or there is no folder to start in."""
-
-
-def write(path: Path, text: str) -> Path:
-    """A file with this text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def env_of(simulator: Simulator | None) -> dict[str, str]:
@@ -50,12 +44,6 @@ def run(
     )
     assert "Traceback" not in done.stderr
     return done
-
-
-def ledger(project: Path) -> list[dict[str, Any]]:
-    """The project's executions."""
-    path = project / ".claude/metrics/executions.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 # ---------------------------------------------------------------- start

@@ -9,6 +9,7 @@ import anthropic
 import pytest
 
 from claude_force.testing import Simulator
+from tests.conftest import echo
 
 from .conftest import Run, Start
 
@@ -25,7 +26,7 @@ def project(project: Path) -> Path:
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     """It answers with the task's last word."""
-    with Simulator(answer=lambda request: request.prompt.split()[-1]) as running:
+    with Simulator(answer=echo) as running:
         yield running
 
 

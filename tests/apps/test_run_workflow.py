@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from claude_force.testing import Answer, ApiFault, Refusal, Rule, SeenRequest, Simulator, environment
+from claude_force.testing import Answer, ApiFault, Refusal, Rule, Simulator, environment
 
-from .conftest import Run, Start
+from .conftest import Run, Start, on
 
 Write = Callable[..., None]
 
@@ -54,11 +54,6 @@ def as_step(words: str) -> dict[str, Any]:
 def asked(simulator: Simulator) -> Counter[str]:
     """How often the step with this last word has reached the server."""
     return Counter(request.prompt.split()[-1] for request in simulator.requests)
-
-
-def on(word: str) -> Callable[[SeenRequest], bool]:
-    """Requests of the step with this last word."""
-    return lambda request: request.path == "/v1/messages" and request.prompt.split()[-1] == word
 
 
 def seen(process: "subprocess.Popen[str]", words: str) -> str:

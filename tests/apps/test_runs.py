@@ -12,6 +12,7 @@ import pytest
 from claude_force.stores.runs import RunRecord
 from claude_force.testing import ApiFault, Simulator
 from claude_force.workflows.history import duration_s, facts
+from tests.conftest import echo
 
 from .conftest import Run
 
@@ -19,7 +20,7 @@ from .conftest import Run
 @pytest.fixture
 def simulator() -> Any:
     """A server that answers with the task's last word."""
-    with Simulator(answer=lambda request: request.prompt.split()[-1]) as running:
+    with Simulator(answer=echo) as running:
         yield running
 
 

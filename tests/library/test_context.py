@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from claude_force.library.context import MOST_CHARS, MOST_FILE_BYTES, Context, parsed, read_context
+from tests.conftest import write
 
 
 @pytest.fixture
@@ -14,13 +15,6 @@ def repo(tmp_path: Path) -> Path:
     (tmp_path / "repo/.git").mkdir(parents=True)
     (tmp_path / "repo/app/.claude").mkdir(parents=True)
     return tmp_path / "repo"
-
-
-def write(path: Path, text: str) -> Path:
-    """A file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 def found(start: Path, *import_from: Path) -> Context:

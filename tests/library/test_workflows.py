@@ -9,15 +9,9 @@ import pytest
 from claude_force import WorkflowError
 from claude_force.base.config import Settings, load_settings
 from claude_force.library.workflows import WorkflowLibrary
+from tests.conftest import write
 
 ONE = '{"steps": [{"agent": "a", "task": "Do it."}]}'
-
-
-def put(path: Path, text: str) -> Path:
-    """A file with this text."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
 
 
 @pytest.fixture
@@ -30,22 +24,22 @@ def root(tmp_path: Path) -> Path:
 def test_the_nearest_one_counts(root: Path) -> None:
     """The config's first, then the folders from here up to the repository's root, then the user's."""
     for folder in (root / "inner", root, Path(os.environ["HOME"])):
-        put(folder / ".claude/workflows/w.json", ONE)
-    put(Path(os.environ["HOME"]) / ".claude/workflows/mine.yaml", "steps: []")
-    put(root / ".claude/workflows/other.yml", "steps: []")
-    put(root / ".claude/workflows/README.md", "no workflow")
+        write(folder / ".claude/workflows/w.json", ONE)
+    write(Path(os.environ["HOME"]) / ".claude/workflows/mine.yaml", "steps: []")
+    write(root / ".claude/workflows/other.yml", "steps: []")
+    write(root / ".claude/workflows/README.md", "no workflow")
     library = WorkflowLibrary(Settings(), start=root / "inner")
     assert list(library.names()) == ["mine", "other", "w"]
     assert library.find("w").path == root / "inner/.claude/workflows/w.json"
-    put(root / ".claude/claude.json", '{"workflows": {"w": {"name": "of the config", "steps": []}}}')
+    write(root / ".claude/claude.json", '{"workflows": {"w": {"name": "of the config", "steps": []}}}')
     configured = WorkflowLibrary(load_settings(start=root), start=root / "inner")
     assert configured.find("w").raw["name"] == "of the config"
 
 
 def test_json_and_yaml_say_the_same(root: Path) -> None:
     """Either form may be written."""
-    put(root / ".claude/workflows/j.json", ONE)
-    put(root / ".claude/workflows/y.yaml", "steps:\n  - agent: a\n    task: Do it.\n")
+    write(root / ".claude/workflows/j.json", ONE)
+    write(root / ".claude/workflows/y.yaml", "steps:\n  - agent: a\n    task: Do it.\n")
     library = WorkflowLibrary(Settings(), start=root)
     assert library.find("j").raw == library.find("y").raw
 
@@ -55,7 +49,7 @@ def test_a_misspelt_name_is_told_the_nearest(root: Path) -> None:
     library = WorkflowLibrary(Settings(), start=root)
     with pytest.raises(WorkflowError, match="claude-force init"):
         library.find("reviw")
-    put(root / ".claude/workflows/review.json", ONE)
+    write(root / ".claude/workflows/review.json", ONE)
     with pytest.raises(WorkflowError, match="did you mean 'review'"):
         library.find("reviw")
     with pytest.raises(WorkflowError, match="there are review"):
