@@ -184,6 +184,21 @@ def test_limits_that_somebody_planted(caplog: pytest.LogCaptureFixture) -> None:
     assert "'limits' is nothing that this version of claude-force knows" in caplog.text
 
 
+def test_who_waits_for_another_machine_looks_again() -> None:
+    """No signal comes from there: soon at first, then less and less often, and never without an end."""
+    clock = MovedClock()
+    server = Memory(clock)
+    here, there = (SharedLimits(SharedDocuments(server, "memory"), "limits", clock=clock) for _ in range(2))
+    for outcome in (RateLimitError("slow down"), None):  # after which one at a time may be under way
+        first = there.join(request(), is_blocking=False)
+        assert there.try_start(first, lease_s=60) is None
+        if outcome:
+            there.leave(first, outcome)
+    ticket = here.join(request(), is_blocking=False)
+    waits = [here.try_start(ticket, lease_s=60) or 0.0 for _ in range(8)]
+    assert waits == [0.02, 0.04, 0.08, 0.16, 0.32, 0.5, 0.5, 0.5]
+
+
 def test_a_failure_in_another_circuit_says_nothing() -> None:
     """Where the server has forgotten, periods are counted anew, and a late failure may be of an open one's number."""
     clock = MovedClock(1000)

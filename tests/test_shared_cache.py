@@ -90,7 +90,7 @@ def test_machines_share_answers_and_figures(make: Callable[..., ResponseCache], 
 
 def test_an_answer_stays_for_what_is_left_of_its_time(make: Callable[..., ResponseCache], client: redis.Redis) -> None:
     """One that was brought along from elsewhere is as old on the server as it was there."""
-    clock = Clock()
+    clock = MovedClock()
     cache = make(clock=clock, ttl_hours=3)
     put(cache)
     entry = cache.peek(KEY, agent_name="linter")

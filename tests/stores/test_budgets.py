@@ -229,7 +229,7 @@ def test_a_server_that_forgets_counts_nothing(valkey: str) -> None:
     """It could throw away what was spent, so nothing is, under its limits, until that is mended."""
     import redis
 
-    accounts = SharedAccounts(shared_documents(valkey, named="shared.url"))
+    accounts = SharedAccounts(shared_documents(valkey))
     with redis.Redis.from_url(valkey) as client:
         try:
             client.config_set("maxmemory-policy", "allkeys-lru")
