@@ -18,8 +18,11 @@ def parse_url(url: str, *, named: str, schemes: tuple[str, ...]) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise ConfigError(f"{named} is no address: {error}; give {_forms(schemes)}") from error
+    except ValueError:
+        said = (
+            f"{named} is no address; give {_forms(schemes)}, with %2F for a / in the password, %23 for a #, %3F for a ?"
+        )
+        raise ConfigError(said) from None  # the reason quotes what is taken for a port, which may be the password
     if parts.scheme not in schemes:
         raise ConfigError(f"{named} is {shown_url(url)!r}; give {_forms(schemes)}")
     return parts
@@ -27,11 +30,13 @@ def parse_url(url: str, *, named: str, schemes: tuple[str, ...]) -> SplitResult:
 
 def check_redis_url(parts: SplitResult, *, named: str) -> None:
     """Raise `ConfigError` for what a client of Redis passes over, or takes for an argument of its own."""
-    if not parts.hostname or parts.path.strip("/").strip("0123456789") or parts.fragment:
+    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    surplus = options - (_TLS_OPTIONS if parts.scheme == "rediss" else set())
+    is_password = bool(surplus) and "@" in parts.query  # with a ? in it
+    if not parts.hostname or parts.path.strip("/").strip("0123456789") or parts.fragment or is_password:
         shown = shown_url(parts.geturl())
         raise ConfigError(f"{named} is {shown!r}; give redis://HOST:PORT/NUMBER, with rediss for TLS")
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if surplus := options - (_TLS_OPTIONS if parts.scheme == "rediss" else set()):
+    if surplus:
         raise ConfigError(
             f"{named} has the options {sorted(surplus)}; a rediss:// address may have {sorted(_TLS_OPTIONS)}, and"
             " others have none"
@@ -77,7 +82,7 @@ def is_web_address(url: str) -> bool:
 
 
 def shown_url(url: str) -> str:
-    """The address without what only says who asks.
+    """The address without what only says who asks; none where a password may have ended its host.
 
     Example:
         >>> shown_url("rediss://app:secret@cache.example:6380/0?x=1")
@@ -86,5 +91,9 @@ def shown_url(url: str) -> str:
     try:
         parts = urlsplit(url)
     except ValueError:
+        return "(no address)"
+    is_file = parts.scheme == "sqlite" and not parts.netloc
+    # After the host, an @ is most likely that of a password with a / or a ? in it, or of an address without its //.
+    if "@" in parts.path + parts.query + parts.fragment and not is_file:
         return "(no address)"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
