@@ -54,7 +54,7 @@ def translated(request: "Request | None", headers: Mapping[str, str] | None = No
         ours = _ours(error, request.model if request else None, headers)
         if ours is error:
             raise
-        raise ours from error
+        raise ours from None if _quotes_password(error) else error
 
 
 def _foreign() -> tuple[type[Exception], ...]:
@@ -85,7 +85,10 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
                 model=model,
                 may_have_arrived=not _is_before_sending(error),
             )
-        case httpx2.InvalidURL() | httpx2.UnsupportedProtocol():
+        case httpx2.InvalidURL():
+            said = "the address is no URL; check ANTHROPIC_BASE_URL and the proxy variables"
+            return _unreachable(said, model, should_retry=False)
+        case httpx2.UnsupportedProtocol():
             return _unreachable(f"the address is no URL: {error}; check ANTHROPIC_BASE_URL", model, should_retry=False)
         case anthropic.APIConnectionError(__cause__=httpx2.UnsupportedProtocol() as cause):
             return _unreachable(f"the address is no URL: {cause}; check ANTHROPIC_BASE_URL", model, should_retry=False)
@@ -128,6 +131,13 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
         case anthropic.AnthropicError():
             return ApiError(f"the SDK failed: {error}", model=model)
     return error
+
+
+def _quotes_password(error: Exception) -> bool:
+    """What is no port may be the beginning of a password with a / in it."""
+    import httpx2  # noqa: PLC0415 - only after a failure
+
+    return isinstance(error, httpx2.InvalidURL)
 
 
 def _is_header_fault(cause: BaseException | None) -> bool:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from claude_force.base.endpoints import DEFAULT_ENDPOINT
 from claude_force.base.errors import ApiError, ConnectionFailedError, CredentialsError, TimedOutError
+from claude_force.base.servers import shown_url
 from claude_force.transports.foreign import translated
 from claude_force.transports.wire import Assembly, read_body, read_count, read_models, to_count, to_parameters
 
@@ -382,8 +383,8 @@ def _check_allowed(base_url: str) -> None:
     """The one switch that forbids real calls: tests set it, and nothing but loopback is reached."""
     if os.environ.get("CLAUDE_FORCE_ALLOW_REAL_CALLS") == "0" and not _is_loopback(base_url):
         raise ConnectionFailedError(
-            f"CLAUDE_FORCE_ALLOW_REAL_CALLS=0 forbids a call to {base_url!r}; unset it, or point ANTHROPIC_BASE_URL at"
-            " a simulator",
+            f"CLAUDE_FORCE_ALLOW_REAL_CALLS=0 forbids a call to {shown_url(base_url)!r}; unset it, or point"
+            " ANTHROPIC_BASE_URL at a simulator",
             should_retry=False,
         )
 

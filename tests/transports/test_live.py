@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -542,6 +543,14 @@ def test_an_address_that_is_none(ask: Ask, base_url: str, monkeypatch: pytest.Mo
     with pytest.raises(ConnectionFailedError, match="ANTHROPIC_BASE_URL") as caught:
         ask(base_url, timeout_s=5)
     assert caught.value.should_retry is False
+
+
+@pytest.mark.parametrize("base_url", ["https://me:secret/x@h", "https://me:secret@h", "https://h/?key=secret"])
+def test_an_address_with_a_password(ask: Ask, base_url: str) -> None:
+    """Whatever is wrong with it: what says who asks is neither in the error, nor in its traceback."""
+    with pytest.raises(ConnectionFailedError, match="ANTHROPIC_BASE_URL") as caught:
+        ask(base_url, timeout_s=5)
+    assert "secret" not in "".join(traceback.format_exception(caught.value)).replace(base_url, "")
 
 
 def test_no_credentials(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
