@@ -119,6 +119,8 @@ def _ours(  # noqa: C901, PLR0911, PLR0912 - a table, one row an error
         case ImportError():
             said = f"the HTTP client lacks a package: {error}; unset the proxy variables, or install it"
             return _unreachable(said, model, should_retry=False)
+        case ValueError() if "proxy URL" in str(error):  # which it shows without the password
+            return _unreachable(f"{error}; mend or unset the proxy variables", model, should_retry=False)
         case UnicodeEncodeError():
             return CredentialsError("the API key holds a character that no key has; copy it anew")
         case msgspec.DecodeError() | UnicodeDecodeError():

@@ -518,9 +518,10 @@ async def test_plain_loopback_reads_no_certificates() -> None:
     await awaited.aclose()
 
 
-def test_a_proxy_that_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A SOCKS proxy without its package is a clear error, not a traceback."""
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "nonsense://127.0.0.1:9"])
+def test_a_proxy_that_cannot_be_used(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SOCKS proxy without its package, or one of a kind that there is not, is a clear error, not a traceback."""
+    monkeypatch.setenv("ALL_PROXY", proxy)
     monkeypatch.delenv("CLAUDE_FORCE_ALLOW_REAL_CALLS")
     with pytest.raises(ConnectionFailedError, match="proxy variables") as caught:
         ask_now("https://nowhere.invalid", timeout_s=5)
