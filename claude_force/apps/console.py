@@ -155,26 +155,45 @@ def takes_unicode() -> bool:
 
 
 def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table for a person; tab-separated lines, without a header, for a pipe."""
+    """A table for a person, or a list where it is too wide; tab-separated lines, without a header, for a pipe."""
     if not is_terminal(sys.stdout):
         for row in rows:
             click.echo("\t".join(" ".join(harmless(cell).split()) for cell in row))
         return
     from rich import box  # noqa: PLC0415 - 40 ms that a pipe does not pay
+    from rich.cells import cell_len  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Column, Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    columns = (Column(header, overflow="fold") for header in headers)  # where it is narrow, nothing is cut off
-    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    console = Console()
+    widths = [max(map(cell_len, column)) for column in zip(headers, *rows, strict=True)]
+    least = sum(width if width <= _WHOLE else _LEAST_COLUMN for width in widths)
+    if least + _TIGHT_GAP * len(headers) > console.width:
+        for row in rows:
+            click.echo(
+                "".join(
+                    f"{header}: {' '.join(harmless(cell).split())}\n" for header, cell in zip(headers, row, strict=True)
+                )
+            )
+        return
+    is_tight = sum(widths) + _COLUMN_GAP * len(headers) > console.width
+    columns = (
+        Column(header, overflow="fold", no_wrap=width <= _WHOLE) for header, width in zip(headers, widths, strict=True)
+    )
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if is_tight else (0, 1))
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
-    Console().print(table)
+    console.print(table)
+
+
+_WHOLE, _LEAST_COLUMN = 12, 4
+"""Characters: an amount, a time or a key that is torn is misread, so only columns with longer texts are folded."""
+_COLUMN_GAP, _TIGHT_GAP = 3, 2
 
 
 _LEAST_BAR, _MOST_BAR = 8, 40
 """Columns: a shorter one shows nothing, a longer one is far from its line."""
-_COLUMN_GAP = 3
 
 
 def bars(values: Sequence[float], *, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
