@@ -223,7 +223,8 @@ def beginning(text: str) -> str:
 
 def print_text(text: str) -> None:
     """Text of others on stdout, with an end of its line: harmless on a terminal, and in a pipe as it is."""
-    click.echo(harmless(text) if is_terminal(sys.stdout) else text, nl=not text.endswith("\n"))
+    shown = harmless(text) if is_terminal(sys.stdout) else text
+    click.echo(shown, nl=not text.endswith("\n"), color=True)  # or click takes escape codes out of it
 
 
 def print_answers(answers: Mapping[str, str]) -> None:

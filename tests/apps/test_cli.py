@@ -414,7 +414,7 @@ def test_on_a_terminal_the_answer_streams(project: Path) -> None:
 
 def test_an_answer_cannot_command_the_terminal(project: Path) -> None:
     """Escape codes in an answer are shown as unknown characters on a terminal; a pipe gets the answer as it is."""
-    answer = "a\x1b]0;owned\x07b\x9b31m \u061c\u202e\u3000\u65e5\u672c\u00a0\u200d!"
+    answer = "a\x1b]0;owned\x07b\x9b31m \u061c\u202e\u3000\u65e5\u672c\u00a0\u200d! \x1b[1mbold"
     with Simulator(answer=answer) as simulator:
         shown = "".join(on_terminal("execute", "reviewer", "x", cwd=project, simulator=simulator))
         piped = run("execute", "reviewer", "x", cwd=project, simulator=simulator).stdout
