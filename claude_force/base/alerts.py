@@ -52,7 +52,8 @@ class AlertRule(Section, frozen=True):
     @property
     def span(self) -> timedelta:
         """The window as a time."""
-        number, unit = re.fullmatch(r"(\d+)([mh])", self.window).groups()  # type: ignore[union-attr] # by its pattern
+        found = re.match(r"(\d+)([mh])", self.window)  # no `fullmatch`: for the pattern, a line may end after it
+        number, unit = found.groups()  # type: ignore[union-attr] # by the pattern
         return timedelta(**{_UNITS[unit]: int(number)})
 
     @property

@@ -138,6 +138,7 @@ def test_reads_no_further_than_it_looks(past: Past) -> None:
         ({"above": 1, "window": "5"}, "alerts[0].window: expected str matching regex '^[1-9][0-9]{0,3}[mh]$'"),
         ({"above": 1, "severity": "worst"}, "alerts[0].severity: invalid enum value 'worst'; known here: critical, info, warning"),  # noqa: E501 - a message is a line
         ({"above": 1, "window": "24h"}, None),
+        ({"above": 1, "window": "24h\n"}, None),
     ],
 )  # fmt: skip
 def test_faults(rule: dict[str, Any], fault: str | None) -> None:
