@@ -19,7 +19,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_TIMEOUT_S)]
 InputType = Literal["string", "integer", "number", "boolean", "list", "object"]
 OnFailure = Literal["fail", "skip", "continue"]
 
-ID = r"^[A-Za-z0-9_][A-Za-z0-9_-]*$"
+ID = r"^[A-Za-z0-9_][A-Za-z0-9_-]*\Z"  # with $, a line may end before it
 
 
 class AtLeast(Section, frozen=True):

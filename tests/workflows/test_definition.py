@@ -26,6 +26,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "an unknown key": {"agent": "a", "task": "t", "depends": []},
     "a result": {"agent": "a", "task": "t", "result": "x"},
     "an id with a dot": {"id": "a.b", "agent": "a", "task": "t"},
+    "an id of two lines": {"id": "a\n", "agent": "a", "task": "t"},
     "no task": {"agent": "a"},
     "no such policy": {"agent": "a", "task": "t", "on_failure": "explode"},
     "no time": {"agent": "a", "task": "t", "timeout_seconds": 0},
