@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
-from claude_force.apps.console import Command, harmless, is_terminal, note, print_json, print_table
+from claude_force.apps.console import Command, harmless, moves_cursor, note, print_json, print_table
 from claude_force.base.errors import InputError
 from claude_force.library.agents import AgentLibrary
 from claude_force.library.collection import Examined, Format, Problem, Report, error, examine, kinds, worst_first
@@ -32,7 +32,7 @@ Item = TypeVar("Item")
 
 def counted(items: Iterable[Item], what: str) -> Iterator[Item]:
     """The items, and for a person who waits, how many there were so far."""
-    is_shown = is_terminal(sys.stderr)
+    is_shown = moves_cursor(sys.stderr)
     for number, item in enumerate(items, 1):
         if is_shown and number % _STEP == 0:
             click.echo(f"\r{number:,} {what}", err=True, nl=False)

@@ -149,6 +149,11 @@ def is_terminal(stream: Any) -> bool:  # noqa: ANN401 - sys.stdout or sys.stderr
     return stream is not None and stream.isatty()
 
 
+def moves_cursor(stream: Any) -> bool:  # noqa: ANN401 - as above
+    """Whether this stream is a terminal that can show how far something is, in place of what it showed before."""
+    return is_terminal(stream) and os.environ.get("TERM") not in {"dumb", "unknown"}
+
+
 def takes_unicode() -> bool:
     """Whether stdout has every character."""
     return "utf" in (getattr(sys.stdout, "encoding", None) or "").lower()

@@ -1,6 +1,5 @@
 """How a run of a workflow goes, for a person, on stderr: a live table on a terminal, plain lines elsewhere."""
 
-import os
 import sys
 import time
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from claude_force.apps.console import harmless, is_terminal, note, price
+from claude_force.apps.console import harmless, moves_cursor, note, price
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +37,7 @@ def shown(plan: "Plan", *, is_alone: bool) -> "Iterator[OnEvent]":
 
     Where results go to the same terminal while it runs, stderr is not `is_alone` on it: they would tear a table.
     """
-    if is_alone and is_terminal(sys.stderr) and os.environ.get("TERM") not in {"dumb", "unknown"}:
+    if is_alone and moves_cursor(sys.stderr):
         with _live_table(plan) as see:
             yield see
     else:

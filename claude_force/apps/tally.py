@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from claude_force.apps.console import is_terminal, note, priced
+from claude_force.apps.console import moves_cursor, note, priced
 from claude_force.base.errors import BudgetError, ClaudeForceError, NotRunError
 from claude_force.base.records import PromptCaching, Savings
 
@@ -119,7 +119,7 @@ def shown(tally: Tally, *, is_alone: bool) -> Iterator[Callable[[], None]]:
 
     Where results go to the same terminal, so that stderr is not `is_alone` on it, a bar would be torn by them.
     """
-    if is_alone and is_terminal(sys.stderr):
+    if is_alone and moves_cursor(sys.stderr):
         with _bar(tally) as show:
             yield show
     else:

@@ -90,6 +90,21 @@ def test_verify(project: Path) -> None:
     assert run("verify", cwd=project) == "1 checked, 0 forged, 0 expired\n"
 
 
+@pytest.mark.parametrize(("kind", "is_shown"), [("xterm", True), ("dumb", False)])
+def test_how_far_it_is(project: Path, kind: str, *, is_shown: bool) -> None:
+    """Is seen on a terminal; one that cannot move its cursor is sent no codes for that."""
+    main, terminal = pty.openpty()
+    command = ["claude-force", "cache", "verify"]
+    env = os.environ | {"TERM": kind}
+    done = subprocess.run(command, cwd=project, env=env, stdout=subprocess.PIPE, stderr=terminal, text=True, check=True)
+    assert done.stdout == "2 checked, 0 forged, 0 expired\n"
+    os.write(terminal, b"end\n")
+    shown = os.read(main, 65536)
+    assert (b"checking" in shown, b"\x1b" in shown) == (is_shown, is_shown)
+    os.close(main)
+    os.close(terminal)
+
+
 def test_clear_asks(project: Path) -> None:
     """A script has to say yes; a person is asked, and may say no."""
     assert "give --yes" in run("clear", cwd=project, code=2)

@@ -19,6 +19,7 @@ from claude_force.apps.console import (
     hours,
     is_terminal,
     json_option,
+    moves_cursor,
     note,
     price,
     print_json,
@@ -137,7 +138,7 @@ def show(key: str, config_path: Path | None, as_json: bool) -> None:
 @json_option
 def verify(repair: bool, config_path: Path | None, as_json: bool) -> None:
     """Check every signature and the size; the exit code is 1 if something is wrong and not repaired."""
-    bar = click.progressbar(length=0, label="checking", file=sys.stderr, hidden=not is_terminal(sys.stderr))
+    bar = click.progressbar(length=0, label="checking", file=sys.stderr, hidden=not moves_cursor(sys.stderr))
     with _cache(config_path) as cache, bar:
 
         def advance(_: int, total: int) -> None:

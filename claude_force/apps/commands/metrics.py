@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from claude_force.apps.console import config_option, example, is_terminal, json_option, note, print_json, print_table
+from claude_force.apps.console import config_option, example, json_option, moves_cursor, note, print_json, print_table
 from claude_force.base.errors import MetricsError
 from claude_force.orchestrator import Project
 
@@ -26,7 +26,7 @@ def rollup(dry_run: bool, config_path: Path | None, as_json: bool) -> None:
     compressed, as `metrics.old_detail` says. It may run, and be killed, at any time; nothing is lost or counted twice.
     """
     project = Project(config_path)
-    bar = click.progressbar(length=0, label="reading", file=sys.stderr, hidden=not is_terminal(sys.stderr))
+    bar = click.progressbar(length=0, label="reading", file=sys.stderr, hidden=not moves_cursor(sys.stderr))
 
     def advance(done: int, total: int) -> None:
         bar.length = total
