@@ -218,6 +218,16 @@ def test_what_is_broken_takes_nothing_along(serve: Serve, project: Path) -> None
     assert {check["name"]: check["status"] for check in ready["checks"]}["stores"] == "degraded"
 
 
+def test_agents_with_faults(serve: Serve, project: Path) -> None:
+    """What is said of an agent's file is served, and so is what is said of a file that is none."""
+    (project / ".claude/agents/odd.md").write_text("---\nname: Odd One\ndescription: d\n---\nLook.\n")
+    (project / ".claude/agents/none.md").write_text("")
+    served = serve().get("/api/agents")
+    warnings = [warning for agent in served["agents"] for warning in agent["warnings"] if agent["name"] == "Odd One"]
+    assert ["is unusual" in warning for warning in warnings] == [True]
+    assert [Path(problem["path"]).name for problem in served["problems"]] == ["none.md"]
+
+
 def test_health(serve: Serve, project: Path) -> None:
     """Alive is not ready: without what agents need, the one says 200 and the other 503, with the reason."""
     server = serve("--allow-runs", ANTHROPIC_API_KEY="", ANTHROPIC_CONFIG_DIR=str(project / "none"))

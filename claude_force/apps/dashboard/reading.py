@@ -189,10 +189,19 @@ class Reader:
     def agents(self) -> Agents:
         """The agents that can be called, and the files that cannot be used."""
         library = agent_library(self._project.settings, start=self._project.start)
-        found = msgspec.convert(library.load_all(), list[AgentFacts], from_attributes=True)
-        return Agents(
-            agents=found, problems=msgspec.convert(library.problems(), list[AgentProblem], from_attributes=True)
-        )
+        found = [
+            AgentFacts(
+                name=agent.name,
+                description=agent.description,
+                model=agent.model,
+                effort=agent.effort,
+                source=agent.source,
+                warnings=list(map(str, agent.warnings)),
+            )
+            for agent in library.load_all()
+        ]
+        problems = msgspec.convert(library.problems(), list[AgentProblem], from_attributes=True)
+        return Agents(agents=found, problems=problems)
 
     def workflows(self) -> Workflows:
         """The workflows that can be run, and what is wrong with the others."""
