@@ -53,6 +53,7 @@ class WorkflowLibrary:
     def find(self, name: str) -> Found:
         """The workflow of that name, unchecked. Raises `WorkflowError` where there is none that can be read."""
         if name in self._settings.config.workflows:
+            _check_name(name)
             return Found(name, self._settings.config.workflows[name], self._settings.path)
         if is_path(name):
             file = Path(name)
@@ -84,10 +85,18 @@ def _files(folder: Path) -> list[Path]:
     return sorted((path for path in paths if path.suffix in ENDINGS), key=lambda p: (p.stem, ENDINGS.index(p.suffix)))
 
 
+def _check_name(name: str) -> None:
+    """No journal, ledger or picture takes half of a character, or what a terminal would obey."""
+    if not name.isprintable():
+        why = "its name holds characters that cannot be seen"
+        raise WorkflowError(f"workflow {name!r} cannot be run: {why}; rename it", workflow=name, problems=(why,))
+
+
 def _read(path: Path, name: str) -> Mapping[str, Any]:
     def refuse(why: str) -> WorkflowError:
         return WorkflowError(f"workflow {name!r} cannot be read: {str(path)!r}: {why}", workflow=name, problems=(why,))
 
+    _check_name(path.stem)
     text = read_text(path, root=None, most_bytes=MAX_FILE_BYTES)
     if isinstance(text, Unusable):
         raise refuse(text.reason)
