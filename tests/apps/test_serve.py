@@ -228,6 +228,17 @@ def test_agents_with_faults(serve: Serve, project: Path) -> None:
     assert [Path(problem["path"]).name for problem in served["problems"]] == ["none.md"]
 
 
+def test_files_whose_names_are_no_text(serve: Serve, project: Path) -> None:
+    """Those of agents and workflows take nothing along, and are said to be what they are."""
+    (project / ".claude/agents/a\udcff.md").write_text("")
+    (project / ".claude/workflows").mkdir(exist_ok=True)
+    (project / ".claude/workflows/w\udcff.json").write_text("{}")
+    server = serve()
+    assert [problem["path"][-5:] for problem in server.get("/api/agents")["problems"]] == ["a\udcff.md"]
+    found = {workflow["name"]: workflow["problems"] for workflow in server.get("/api/workflows")["workflows"]}
+    assert "cannot be seen" in found["w\udcff"][0]
+
+
 def test_health(serve: Serve, project: Path) -> None:
     """Alive is not ready: without what agents need, the one says 200 and the other 503, with the reason."""
     server = serve("--allow-runs", ANTHROPIC_API_KEY="", ANTHROPIC_CONFIG_DIR=str(project / "none"))

@@ -1,6 +1,7 @@
 """One route: what it takes, what it gives, who answers; and how a request becomes a call, and its result a response."""
 
 import asyncio
+import json
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -74,11 +75,19 @@ def handler(route: Route, service: "Service") -> Handler:
         except _BadRequestError as error:
             return http_problem(error.status, str(error))
         if isinstance(found, msgspec.Struct):
-            return Response(msgspec.json.encode(found), route.status, media_type=JSON)
+            return Response(_encoded(found), route.status, media_type=JSON)
         response: Response = found
         return response
 
     return handle
+
+
+def _encoded(found: msgspec.Struct) -> bytes:
+    """As JSON, which has halves of characters as well: the name of a file need not be text."""
+    try:
+        return msgspec.json.encode(found)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(found)).encode()
 
 
 class _BadRequestError(Exception):
