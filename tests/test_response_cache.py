@@ -396,8 +396,19 @@ def nowhere(path: Path) -> None:
     path.parent.write_text("in the way")
 
 
+def pipe(path: Path) -> None:
+    """What would be waited for."""
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path, 0o600)
+
+
 @pytest.mark.parametrize(
-    ("spoil", "way_out"), [(readable_by_all, "`chmod 600` it"), (nowhere, "mend that, or set CLAUDE_CACHE_SECRET")]
+    ("spoil", "way_out"),
+    [
+        (readable_by_all, "`chmod 600` it"),
+        (nowhere, "mend that, or set CLAUDE_CACHE_SECRET"),
+        (pipe, "it is no regular file; mend that, or set CLAUDE_CACHE_SECRET"),
+    ],
 )
 def test_a_secret_that_cannot_be_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None], way_out: str

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from claude_force.base.errors import ConfigError
-from claude_force.stores.files import write_once
+from claude_force.stores.files import open_regular, write_once
 
 VARIABLE = "CLAUDE_CACHE_SECRET"
 
@@ -58,9 +58,8 @@ def file_secrets(path: Path) -> tuple[bytes, ...]:
     try:
         if not path.exists():
             write_once(path, os.urandom(32).hex().encode() + b"\n")
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            mode, data = stat.S_IMODE(os.fstat(descriptor).st_mode), file.read()
+        with open_regular(path) as file:
+            mode, data = stat.S_IMODE(os.fstat(file.fileno()).st_mode), file.read()
     except OSError as error:
         raise ConfigError(
             f"the secret that signs what is kept cannot be made or read in {str(path)!r}: {error.strerror or error};"
