@@ -9,6 +9,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import threading
 import time
 import weakref
@@ -23,7 +24,7 @@ from claude_force.base.config import claude_folder, user_folder
 from claude_force.base.errors import BatchError
 from claude_force.base.records import Call, Execution
 from claude_force.base.usage import Usage
-from claude_force.stores.files import make_private_folder
+from claude_force.stores.files import make_private_folder, open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +193,7 @@ class PerformanceTracker:
     def batch_entries(self, batch_id: str) -> set[str]:
         """Which entries of a message batch are written down, by `custom_id`. Raises `BatchError` if nobody can tell."""
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 wanted = batch_id.encode()
                 lines = [_entry_of(data) for data in file if wanted in data]
         except FileNotFoundError:
@@ -360,10 +361,14 @@ def _open(path: Path) -> int:
     # No links: a cloned repository must not have us append to another file of the user's.
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, flags, 0o600)
+        file = os.open(path, flags, 0o600)
     except FileNotFoundError:
         make_private_folder(path.parent)
-        return os.open(path, flags, 0o600)
+        file = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(file).st_mode):  # a pipe or a device would take lines, and keep none
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
 
 
 def lock(file: int) -> bool:

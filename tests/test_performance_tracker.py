@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import os
 import stat
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from claude_force.base.errors import BatchError
 from claude_force.base.records import Execution
 from claude_force.base.usage import Usage
 from claude_force.performance_tracker import PerformanceTracker
@@ -156,6 +158,16 @@ def test_the_ledger_follows_no_link(tmp_path: Path) -> None:
     (tmp_path / "executions.jsonl").symlink_to(mine)
     PerformanceTracker(tmp_path).record(execution())
     assert mine.read_text() == "precious"
+
+
+def test_what_keeps_no_line_is_no_ledger(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A pipe in its place is said, and not waited for: by who writes a line, and by who asks for those of a batch."""
+    tracker = PerformanceTracker(tmp_path)
+    os.mkfifo(tracker.path)
+    tracker.record(execution())
+    assert "executions are not written down" in caplog.text
+    with pytest.raises(BatchError, match="it is no regular file"):
+        tracker.batch_entries("b")
 
 
 def test_a_folder_that_cannot_be_made_costs_no_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
