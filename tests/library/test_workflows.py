@@ -82,7 +82,7 @@ def test_what_cannot_be_read_says_why(root: Path, name: str, make: Callable[[Pat
 @pytest.mark.parametrize("name", ["a\x1b[2J", "a\u202eb", "a\udcff"])
 def test_what_has_no_name_that_can_be_seen(root: Path, name: str) -> None:
     """Is listed, so that it is found, but neither run nor drawn: nobody could read its journal, or its picture."""
-    put(root / f".claude/workflows/{name}.json", ONE)
+    write(root / f".claude/workflows/{name}.json", ONE)
     library = WorkflowLibrary(Settings(), start=root)
     assert list(library.names()) == [name]
     with pytest.raises(WorkflowError, match="characters that cannot be seen; rename it"):
@@ -93,6 +93,6 @@ def test_what_has_no_name_that_can_be_seen(root: Path, name: str) -> None:
 
 def test_an_entry_without_a_name_that_can_be_seen(root: Path) -> None:
     """The same for those of the config."""
-    put(root / ".claude/claude.json", '{"workflows": {"a\\u001b": {"steps": []}}}')
+    write(root / ".claude/claude.json", '{"workflows": {"a\\u001b": {"steps": []}}}')
     with pytest.raises(WorkflowError, match="characters that cannot be seen; rename it"):
         WorkflowLibrary(load_settings(start=root), start=root).find("a\x1b")
