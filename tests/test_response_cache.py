@@ -698,6 +698,9 @@ def test_a_bundle_is_whole_and_ours_or_refused(tmp_path: Path) -> None:
         make(tmp_path / "there", secret="somebody else's secret").import_bundle(bundle)
     with pytest.raises(CacheError, match=r"cannot read .*; give a file"):
         here.import_bundle(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")  # which is not waited for
+    with pytest.raises(CacheError, match=r"cannot read .*: it is no regular file; give a file"):
+        here.import_bundle(tmp_path / "pipe")
     with pytest.raises(CacheError, match=r"cannot write .*; give a path"):
         here.export_bundle(tmp_path / "nowhere" / "x")
     assert make(tmp_path / "there").get_stats()["entries"] == 0

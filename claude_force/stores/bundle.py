@@ -15,7 +15,7 @@ import msgspec
 
 from claude_force.base.errors import CacheError
 from claude_force.stores.entries import Stored
-from claude_force.stores.files import replacing_privately
+from claude_force.stores.files import open_regular, replacing_privately
 from claude_force.stores.seal import MAX_PLAIN_BYTES, ForgedError, Sealer, UnreadableError
 
 _HEAD = b'{"bundle": "claude-force response cache", "format": 1}\n'
@@ -59,7 +59,7 @@ def _line(sealed: bytes, key: str = "") -> bytes:
 def read_bundle(path: Path, sealer: Sealer) -> Iterator[tuple[str, bytes]]:
     """The keys and sealed bytes of a bundle, after its own seal was checked. Raises `CacheError`."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if not _is_ours(file, sealer):
                 raise CacheError(
                     f"{str(path)!r} is no whole bundle that was signed with our secret; export it again, and give both"
