@@ -117,10 +117,10 @@ async def _rest(turn: "Turn") -> None:
 def _keep(turn: "Turn", cache: "ReplyCache") -> KeptReply:
     """Under the key of the request that was answered: a fallback model's answer is not the first one's."""
     request, reply, parts = turn.asked[-1], turn.replies[-1], turn.parts
-    cost_usd = books.enter(turn).cost_usd  # in the same hop to a thread
-    if turn.attempts > 1:  # what others are saved is the price of this reply, without what was of no use
-        cost_usd = parts.prices.cost_usd(reply.model, reply.usage, turn.timestamp, asked_as=request.model)
+    # What others are saved is the price of this reply, without attempts that were of no use.
+    cost_usd = parts.prices.cost_usd(reply.model, reply.usage, turn.timestamp, asked_as=request.model)
     cache.keep(_key(turn, request), reply, agent=turn.task.agent_name, task=turn.task.text, cost_usd=cost_usd)
+    books.enter(turn)  # in the same hop to a thread, and after it: who is killed in between has what was paid
     return KeptReply(reply=reply, cost_usd=cost_usd)
 
 

@@ -1,5 +1,6 @@
 """A turn's own time: with a clock that the test moves, and a world that answers as it is told."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -20,8 +21,9 @@ from claude_force.base.errors import (
     ServerError,
     TimedOutError,
 )
+from claude_force.base.ports import ReplyCache
 from claude_force.base.pricing import Prices
-from claude_force.base.records import AgentResult, Reply, Request
+from claude_force.base.records import AgentResult, Execution, Reply, Request
 from claude_force.base.usage import Usage
 from claude_force.engine.faces import run_now
 from claude_force.engine.parts import Parts, Watch
@@ -53,11 +55,47 @@ class World(StillWorld):
             raise outcome
         return outcome
 
-    def run(self, *, timeout_s: float = 100, max_retries: int = 5) -> AgentResult:
+    def run(self, *, timeout_s: float = 100, max_retries: int = 5, cache: ReplyCache | None = None) -> AgentResult:
         """One turn in this world."""
         config = Config(defaults=Defaults(max_retries=max_retries))
-        parts = Parts(agents=self, prices=Prices(), ledger=self, clock=self, config=config, traffic=Traffic(self))
+        parts = Parts(
+            agents=self, prices=Prices(), ledger=self, clock=self, config=config, traffic=Traffic(self), cache=cache
+        )
         return run_now(run_turn(self, parts, Task(agent_name="a", text="x", timeout_s=timeout_s), Watch()))
+
+
+class Kept:
+    """A cache that has nothing, and notes what it is to keep."""
+
+    may_stall = False
+
+    def __init__(self, notes: list[Execution]) -> None:
+        self.notes = notes
+        self.cost_usd: Decimal | None = None
+
+    def recall(self, key: str, *, agent: str) -> None:
+        """Nothing."""
+
+    peek = recall
+
+    def find(self, key: str, *, agent: str, counts: bool) -> None:
+        """Nothing."""
+
+    def claim(self, key: str, *, agent: str, is_blocking: bool) -> Callable[[], object]:
+        return list
+
+    def keep(self, key: str, reply: Reply, *, agent: str, task: str, cost_usd: Decimal | None) -> None:
+        assert not self.notes
+        self.cost_usd = cost_usd
+
+
+def test_an_answer_is_kept_before_it_is_entered() -> None:
+    """Who is killed in between does not pay for it again; the ledger may have to wait for others."""
+    world = World((1, REPLY))
+    cache = Kept(world.entries)
+    world.run(cache=cache)
+    (entered,) = world.entries
+    assert cache.cost_usd == entered.cost_usd == Decimal("0.5")
 
 
 def test_each_attempt_gets_the_time_that_is_left() -> None:
