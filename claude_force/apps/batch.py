@@ -192,8 +192,8 @@ async def _ask(
     async with orchestrator, aclosing(outcomes):
         async for number, result in outcomes:
             line = result_line(drawn[number], result)
+            tally.add(line, result)  # first: it is paid, even if its line cannot be written
             keep(line)
-            tally.add(line, result)
             show()
 
 
@@ -209,8 +209,8 @@ def _ask_batch(
 ) -> None:
     def end(number: int, outcome: "AgentResult | ClaudeForceError") -> None:
         line = result_line(tasks[number], outcome)
-        keep(line)
         tally.add(line, outcome)
+        keep(line)
         show()
 
     watch = BatchWatch(StatusTeller(), end, _warn)

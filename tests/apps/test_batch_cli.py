@@ -338,7 +338,7 @@ def unmeasured() -> dict[str, str]:
 
 
 def test_a_full_disk(project: Path, write: Any, simulator: Simulator) -> None:
-    """The batch stops at once, says how to go on, and the file is whole."""
+    """The batch stops at once, says how to go on and what was paid, and the file is whole."""
     write(50)
     command = f"ulimit -f 4; exec {sys.executable} -m claude_force {' '.join(KEEPING)} --max-concurrent 1"
     done = subprocess.run(
@@ -350,6 +350,7 @@ def test_a_full_disk(project: Path, write: Any, simulator: Simulator) -> None:
     assert "the same command goes on" in done.stderr
     assert "Traceback" not in done.stderr
     assert 0 < len(kept(project)) < 50
+    assert f"{len(kept(project)) + 1} done, 0 failed" in done.stderr
     assert sum(simulator.stats.calls.values()) <= len(kept(project)) + 2
 
 
