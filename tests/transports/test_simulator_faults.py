@@ -372,8 +372,8 @@ def test_a_refused_request_uses_up_no_answer() -> None:
     [
         (0.05, TEXT, 0.05),
         (Latency(0.02, per_token_s=0.005), TEXT, 0.09),
-        (5.0, Answer(TEXT, latency_s=0.05), 0.05),
-        (5.0, Answer(TEXT, latency_s=0), 0.0),
+        (60.0, Answer(TEXT, latency_s=0.05), 0.05),
+        (60.0, Answer(TEXT, latency_s=0), 0.0),
     ],
     ids=["fixed", "per-token", "answer", "answer-at-once"],
 )
@@ -382,7 +382,7 @@ def test_answers_take_their_time(ask: Any, latency: Any, answer: Any, at_least_s
     with Simulator(answer, latency=latency) as simulator:
         start = time.monotonic()
         assert ask(simulator).content[0].text == TEXT
-        assert at_least_s <= time.monotonic() - start < 4.0
+        assert at_least_s <= time.monotonic() - start < 30.0
 
 
 def test_a_paced_stream_comes_piece_by_piece() -> None:
